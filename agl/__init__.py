@@ -1,0 +1,1 @@
+"""Auxiliary-gene learning."""

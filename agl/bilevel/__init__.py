@@ -1,0 +1,1 @@
+"""The outer problem: hypergradients of the primary genes' held-out loss."""

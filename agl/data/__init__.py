@@ -1,0 +1,1 @@
+"""From sections on disk to batches of spots."""

@@ -1,0 +1,25 @@
+"""A user's mistake is one sentence: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something the user can mend. The command line prints it without a traceback and exits with status 2."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint naming the nearest known word, or the known words when none is near.
+
+    >>> did_you_mean("listwse", ["listwise", "pairwise"])
+    " Did you mean 'listwise'?"
+    >>> did_you_mean("zzz", ["listwise", "pairwise"])
+    ' Known: listwise, pairwise.'
+    """
+    words = sorted(known)
+    near = get_close_matches(name, words, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    return f" Known: {', '.join(words)}." if words else ""

@@ -1,0 +1,1 @@
+"""Which genes are learnt: primary genes, priors, gene sets, selectors."""

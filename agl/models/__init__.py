@@ -1,0 +1,1 @@
+"""Predictors: a shared trunk and one linear head per gene."""

@@ -1,0 +1,1 @@
+"""Contract batteries for components, for ours and for yours."""

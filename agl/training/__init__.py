@@ -1,0 +1,1 @@
+"""One loop, driven by events."""

@@ -1,0 +1,5 @@
+"""`python -m agl`."""
+
+from agl.cli import main
+
+main()

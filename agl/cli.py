@@ -1,0 +1,246 @@
+"""`agl ...`: one thin function a command. Anything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agl.errors import UserError
+
+app = typer.Typer(
+    name="agl",
+    help="Which genes should a model learn, and with which loss, to rank gene expression across a tissue image?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [key=value ...]", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def train(words: Words = None, as_json: AsJson = False) -> None:
+    """Train one run a fold, or the one that fold=N names, and print the table. Finished runs are kept."""
+    from agl.config import load
+    from agl.studies.train import prepare, train_each
+
+    prepared = prepare(load(words or []))
+    with _progress() as progress:
+        runs = list(train_each(prepared, progress=progress, told=progress.console.print))
+    _print_runs(runs, as_json)
+
+
+@app.command()
+def grid(
+    study: Annotated[Path, typer.Argument(help="A YAML file with `axes:` beside the config's own keys.")],
+    words: Words = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train every cell of a grid: all combinations of the values on its axes."""
+    from agl.studies.grid import train_grid
+
+    with _progress() as progress:
+        runs = train_grid(study, words or [], progress=progress)
+    _print_runs(runs, as_json)
+
+
+@app.command()
+def table(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
+    as_json: AsJson = False,
+    pooled: Annotated[bool, typer.Option(help="Also scores over all test spots of a fold together.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Also write one row a run to this file.")] = None,
+) -> None:
+    """Mean and spread of finished runs over folds and seeds, and how many scores are undefined."""
+    from agl.studies.runs import find_runs
+
+    _print_runs(find_runs(*folders), as_json, pooled=pooled, csv=csv)
+
+
+@app.command()
+def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], as_json: AsJson = False) -> None:
+    """Score a run's saved weights on its test spots again, and compare with what it wrote."""
+    from agl.studies.predict import evaluate_again
+
+    outcome = evaluate_again(run)
+    if as_json:
+        _print_json(outcome)
+    else:
+        for name, value in outcome.items():
+            typer.echo(f"{name:<18} {value:.6f}" if isinstance(value, float) else f"{name:<18} {value}")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    section: Annotated[str, typer.Argument(help="Id of a section.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the section; default: the run's own data.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: RUN/SECTION.h5ad.")] = None,
+) -> None:
+    """Scores of the primary genes on a section, as a layer of an AnnData file; X stays the raw counts."""
+    from agl.studies.predict import predict_section
+
+    typer.echo(f"wrote {predict_section(run, section, root=root, out=out)}")
+
+
+@app.command("list")
+def list_(kind: Annotated[str | None, typer.Argument(help="losses, models, gene_sets, ...")] = None, as_json: AsJson = False) -> None:
+    """The built-in components: all kinds, or one kind with its arguments."""
+    from agl import registry
+    from agl.report.catalogue import catalogue
+
+    if kind is None:
+        kinds = {name: registry.names(name) for name in registry.WHERE}
+        _print_json(kinds) if as_json else [typer.echo(f"{name:<10} {', '.join(found)}") for name, found in kinds.items()]
+        return
+    entries = catalogue(kind)
+    if as_json:
+        _print_json(entries)
+        return
+    for name, entry in entries.items():
+        typer.echo(f"{name:<24} {entry['summary']}")
+        typer.echo("".join(f"{'':<24}   {key} = {value}\n" for key, value in entry["arguments"].items()), nl=False)
+
+
+@app.command()
+def show(words: Words = None, as_json: AsJson = False) -> None:
+    """The resolved config, every default written out, and the run folder of every fold."""
+    import yaml
+
+    from agl.config import load
+    from agl.studies.runs import Run, folder_of
+    from agl.studies.train import prepare
+
+    prepared = prepare(load(words or []))
+    folders = {e.split.name: folder_of(e.config, e.dataset) for e in prepared.experiments}
+    if as_json:
+        _print_json({"config": prepared.config.to_dict(), "runs": {name: str(folder) for name, folder in folders.items()}})
+        return
+    typer.echo(yaml.safe_dump(prepared.config.to_dict(), sort_keys=False), nl=False)
+    for name, folder in folders.items():
+        typer.echo(f"# {name:<18} {folder}{' (finished)' if Run(folder).finished else ''}")
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A folder of sections.")],
+    features: Annotated[str, typer.Option(help="builtin, none, or a folder of feature files.")] = "builtin",
+    as_json: AsJson = False,
+) -> None:
+    """The doctor: sections, patients, spots, genes, depth, what will be used, what is wrong and how to mend it."""
+    from rich.console import Console
+
+    from agl.data.doctor import check as examine
+
+    report = examine(path, features=features)
+    _print_json(report.to_dict()) if as_json else report.render(Console())
+    if report.status == "error":
+        raise typer.Exit(2)
+
+
+@app.command()
+def features(
+    root: Annotated[Path, typer.Argument(help="A folder with patches/.")],
+    encoder: Annotated[str, typer.Option(help="builtin, or a name or path for the `encoders` extra.")] = "builtin",
+    out: Annotated[Path | None, typer.Option(help="Default: ROOT/embeddings.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Turn patches into features, one HEST-bench-style file a section. Finished sections are kept."""
+    from agl.data.features import extract_folder
+
+    with _progress() as progress:
+        folder = extract_folder(root, out=out, encoder=encoder, device=device, progress=progress)
+    typer.echo(f"wrote {folder}")
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", show_default=False)] = None,
+) -> None:
+    """Sections with patches, features, counts and the truth behind them, in HEST-bench's layout."""
+    from agl.data.simulate import simulate as write_sections
+    from agl.data.simulate import simulation_options
+
+    typer.echo(f"wrote {write_sections(out, **simulation_options(words or []))}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs"), as_json: AsJson = False
+) -> None:
+    """The main job on simulated sections: losses, and primary genes alone against auxiliary genes."""
+    from agl.studies.demo import train_demo
+
+    with _progress() as progress:
+        runs = train_demo(output, progress=progress)
+    _print_runs(runs, as_json)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one sentence and exit status 2. `--debug` anywhere shows the traceback."""
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), error, debug)
+    except KeyboardInterrupt:
+        typer.echo("\nStopped. The same command goes on from the last checkpoint.", err=True)
+        sys.exit(130)
+    except OSError as error:
+        reasons = {errno.ENOSPC: "the disk is full", errno.EACCES: "permission denied", errno.EROFS: "the file system is read-only"}
+        if error.errno not in reasons:
+            raise
+        _fail(f"Could not write {error.filename or 'a file'}: {reasons[error.errno]}. Make room or choose another output=; the same command resumes.", error, debug)  # fmt: skip
+
+
+def _fail(sentence: str, error: Exception, debug: bool) -> None:
+    if debug:
+        raise error
+    typer.echo(f"agl: {sentence}", err=True)
+    sys.exit(2)
+
+
+def _print_runs(runs: list[Any], as_json: bool, *, pooled: bool = False, csv: Path | None = None) -> None:
+    from rich.console import Console
+
+    from agl.report.tables import methods_frame, rich_table, runs_frame
+
+    frame = runs_frame(runs)
+    methods = methods_frame(frame)
+    if csv is not None:
+        frame.to_csv(csv, index=False)
+    if as_json:
+        _print_json({"methods": json.loads(methods.to_json(orient="records")), "runs": json.loads(frame.to_json(orient="records"))})
+        return
+    console = Console()
+    console.print(rich_table(methods, pooled=pooled))
+    folders = sorted({str(run.folder.parent) for run in runs})
+    console.print(f"{len(runs)} runs in {', '.join(folders)}", highlight=False)
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, default=str))
+
+
+def _progress() -> Any:
+    """A progress display on standard error: the table on standard output stays clean."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

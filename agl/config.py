@@ -1,0 +1,267 @@
+"""A run is a frozen config; everything else is dotted overrides on it.
+
+Defaults live here and in the signatures of the components, and nowhere else. Precedence: defaults < YAML files
+< `key=value` words. Unknown keys are errors that name the nearest known key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agl.errors import UserError, did_you_mean
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_names(cls, tree: Any) -> Any:
+        """`primary: {k: 30}` without a name speaks of the default component."""
+        if not isinstance(tree, Mapping):
+            return tree
+        named = {
+            key: {"name": cls.model_fields[key].default.name, **value}
+            for key, value in tree.items()
+            if isinstance(value, Mapping) and key in cls.model_fields and cls.model_fields[key].annotation is Component
+        }
+        return {**tree, **named}
+
+
+class Component(BaseModel):
+    """Something pluggable: its name, and the arguments its signature takes.
+
+    >>> Component.model_validate("listwise").name
+    'listwise'
+    >>> Component.model_validate({"name": "listwise", "count_power": 0.5}).args
+    {'count_power': 0.5}
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """The arguments beside the name."""
+        return dict(self.model_extra or {})
+
+
+class Data(Section):
+    """Which sections are read, and how."""
+
+    root: str | None = None  # None: simulated sections, see `simulate`
+    simulate: dict[str, Any] = Field(default_factory=dict)  # arguments of `agl simulate`, used when root is None
+    features: str = "builtin"  # "builtin", "none" (patches), or a folder of feature files
+    sections: tuple[str, ...] | None = None
+    min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
+    permute: bool = False  # negative control: shuffle the counts among the spots of each slide
+    cache: str | None = None
+
+
+class Validation(Section):
+    """Which part of the training spots decides when to stop."""
+
+    fraction: float = Field(0.2, gt=0, lt=1)
+    unit: Literal["auto", "patient", "slide", "blocks", "random"] = "auto"
+
+
+class Outer(Section):
+    """How a learned selection is tuned: the outer problem."""
+
+    engine: Component = Component(name="auto")
+    steps: int = Field(2, ge=1)  # H: inner steps of the look-ahead
+    batches: int = Field(4, ge=1)  # hypergradients averaged for one outer step
+    every: int = Field(1, ge=1)  # epochs between outer steps
+    start: int = Field(1, ge=0)  # first epoch with an outer step
+    batch_size: int = Field(256, ge=2)
+    learning_rate: float = Field(3e-3, gt=0)
+    inner_optimizer: Literal["training", "adam", "adamw", "adam_higher", "sgd"] = "training"
+    warm: bool = True  # start the inner optimiser from the training optimiser's state
+    fraction: float = Field(0.25, gt=0, lt=1)  # of the training spots, held out for the outer loss
+    unit: Literal["auto", "patient", "slide", "blocks", "random", "validation"] = "auto"
+
+
+class Auxiliary(Section):
+    """Which genes are learnt beside the primary ones, and how they count."""
+
+    genes: Component = Component(name="none")  # a gene set or a selector
+    min_detection: float = Field(0.05, ge=0, le=1)  # candidates: detected in this share of the training spots
+    objective: Literal["balanced", "sum", "weighted_mean"] = "balanced"
+    strength: float = Field(1.0, ge=0)
+    gate: Literal["loss", "trunk"] = "loss"
+    outer: Outer = Outer()
+
+
+class Training(Section):
+    """The loop."""
+
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(256, ge=2)
+    sampler: Component = Component(name="grouped")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    patience: int = Field(30, ge=1)
+    monitor: Literal["scc", "pcc"] = "scc"
+    clip: float | None = Field(None, gt=0)  # largest norm of the gradient
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # lower precision acts on a GPU only
+    device: str = "auto"
+    threads: int = Field(1, ge=1)  # part of the run: sums in another order are other bits
+    checkpoint_every: int = Field(10, ge=1)
+
+
+class Config(Section):
+    """One run, or, where `fold` is None, one run for every fold."""
+
+    name: str = "run"
+    output: str = "runs"
+    seed: int = Field(0, ge=0)
+    fold: int | None = Field(None, ge=0)
+    data: Data = Data()
+    split: Component = Component(name="leave_one_patient_out")
+    validation: Validation = Validation()
+    primary: Component = Component(name="dispersion")
+    auxiliary: Auxiliary = Auxiliary()
+    model: Component = Component(name="mlp")
+    loss: Component = Component(name="listwise")
+    training: Training = Training()
+    plugins: tuple[Component, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain, ordered, YAML-ready."""
+        return self.model_dump(mode="json")
+
+    def with_(self, *words: str) -> Config:
+        """The same run with dotted overrides.
+
+        >>> Config().with_("loss=mse", "training.learning_rate=3e-5").training.learning_rate
+        3e-05
+        """
+        tree = self.to_dict()
+        for word in words:
+            apply_override(tree, word)
+        return validate(tree)
+
+
+def load(files_and_overrides: Sequence[str | Path]) -> Config:
+    """Defaults, then YAML files, then `key=value` words, in the order they are given.
+
+    >>> load(["loss=mse", "loss.target=log1p"]).loss.args
+    {'target': 'log1p'}
+    """
+    tree: dict[str, Any] = {}
+    words = [str(item) for item in files_and_overrides]
+    for path in (word for word in words if not is_override(word)):
+        merge(tree, read_yaml(path))
+    for word in filter(is_override, words):
+        apply_override(tree, word)
+    return validate(tree)
+
+
+def validate(tree: Mapping[str, Any]) -> Config:
+    """A config, or one sentence about the first thing that is wrong with it."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(_explain(error)) from None
+
+
+def is_override(word: str) -> bool:
+    """`a.b=value`: dotted lower-case names, then an equals sign."""
+    return re.match(r"^[A-Za-z_][\w.]*=", word) is not None
+
+
+def apply_override(tree: dict[str, Any], word: str) -> None:
+    """Set one dotted key. `loss=mse` replaces the component, `loss.target=log1p` adds to it."""
+    if not is_override(word):
+        raise UserError(f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces.")
+    path, _, text = word.partition("=")
+    *parents, last = path.split(".")
+    node = tree
+    for i, key in enumerate(parents):
+        child = node.get(key)
+        if child is None:
+            child = {}
+        elif isinstance(child, str):
+            child = {"name": child}
+        elif not isinstance(child, Mapping):
+            raise UserError(f"Expected a section at {'.'.join(parents[: i + 1])}, found {child!r}; {word!r} cannot go inside it.")
+        node[key] = dict(child)
+        node = node[key]
+    node[last] = parse_value(text, word)
+
+
+def merge(tree: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    """Lay a YAML tree over another. A component that is named anew starts with no arguments."""
+    for key, value in overlay.items():
+        old = tree.get(key)
+        old = {"name": old} if isinstance(old, str) and isinstance(value, Mapping) else old
+        renamed = isinstance(value, Mapping) and "name" in value and isinstance(old, Mapping) and old.get("name") != value["name"]
+        if isinstance(value, Mapping) and isinstance(old, dict) and not renamed:
+            tree[key] = old
+            merge(old, value)
+        else:
+            tree[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping; `3e-5` is a number here."""
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"Expected a config file or key=value, received {str(path)!r}: there is no such file.")
+    try:
+        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not readable as YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"Expected a mapping of keys at the top of {file}, found {type(tree).__name__}.")
+    return tree
+
+
+def parse_value(text: str, word: str = "") -> Any:
+    """A value as YAML reads it, with `3e-5` a number."""
+    try:
+        return yaml.load(text, Loader=_Loader) if text else ""
+    except yaml.YAMLError:
+        raise UserError(f"Expected a YAML value after '=', received {word or text!r}. Quote text with special characters.") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 asks for a dot in floats; people write 3e-5."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    *parents, last = [str(part) for part in first["loc"]] or [""]
+    place = ".".join([*parents, last])
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(parents)
+        return f"Unknown key {place!r} in the config.{did_you_mean(last, known)}"
+    return f"Config key {place!r}: {first['msg'][:1].lower()}{first['msg'][1:]}, received {first['input']!r}."
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    model: Any = Config
+    for key in path:
+        model = model.model_fields[key].annotation
+    return list(model.model_fields)

@@ -1,0 +1,128 @@
+"""Spots in batches: which spots together (samplers), and what a batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agl.data.dataset import Dataset
+
+DENSE_LIMIT = 1 << 28  # entries of a [spot, gene] table kept dense in memory (1 GiB of float32)
+
+
+class Batch(NamedTuple):
+    """Some spots, ready for a model and a loss."""
+
+    inputs: Tensor  # features [spot, feature], or patches uint8 [spot, height, width, 3]
+    counts: Tensor  # float32 [spot, gene], the genes of the panel
+    library_size: Tensor  # float32 [spot], totals over all genes
+    slides: Tensor  # int64 [spot]
+    spots: Tensor  # int64 [spot], positions in the dataset
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class SpotLoader:
+    """Reads spots of one dataset for one panel of genes.
+
+    Counts stay sparse unless the panel is small; features stay memory-mapped.
+
+    Args:
+        dataset: where the spots are.
+        genes: positions of the panel's genes in `dataset.genes`, in panel order.
+    """
+
+    def __init__(self, dataset: Dataset, genes: np.ndarray) -> None:
+        self.dataset = dataset
+        self.counts = dataset.panel_counts(genes)
+        small = len(dataset.spots) * len(genes) <= DENSE_LIMIT
+        self._dense = torch.from_numpy(self.counts.toarray().astype(np.float32)) if small else None
+        self._library = torch.from_numpy(np.asarray(dataset.library_size, dtype=np.float32))
+        self._slides = torch.from_numpy(np.asarray(dataset.slide_codes, dtype=np.int64))
+
+    def __call__(self, spots: np.ndarray) -> Batch:
+        """The batch of these spots, in this order."""
+        rows = torch.from_numpy(np.asarray(spots, dtype=np.int64))
+        counts = (
+            self._dense[rows]
+            if self._dense is not None
+            else torch.from_numpy(self.counts[spots].toarray().astype(np.float32))
+        )
+        return Batch(self.inputs(spots), counts, self._library[rows], self._slides[rows], rows)
+
+    def inputs(self, spots: np.ndarray) -> Tensor:
+        """Features where there are any, else patches."""
+        if self.dataset.features is not None:
+            return torch.from_numpy(np.asarray(self.dataset.features[spots], dtype=np.float32))
+        assert self.dataset.patches is not None
+        return torch.from_numpy(self.dataset.patches.read(spots))
+
+    def in_order(self, spots: np.ndarray, batch_size: int) -> Iterator[Batch]:
+        """All these spots, once, in their order: for scoring."""
+        for start in range(0, len(spots), batch_size):
+            yield self(spots[start : start + batch_size])
+
+
+Sampler = Callable[[np.ndarray, int, np.random.Generator], list[np.ndarray]]
+
+
+def shuffled(slides: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """All spots in one shuffled row, cut into even batches.
+
+    >>> [len(b) for b in shuffled(np.zeros(10), 4, np.random.default_rng(0))]
+    [4, 3, 3]
+    """
+    return _even(rng.permutation(len(slides)), batch_size)
+
+
+def grouped(
+    slides: np.ndarray, batch_size: int, rng: np.random.Generator, *, slides_per_batch: int = 4
+) -> list[np.ndarray]:
+    """Batches of a few slides each, so that the lists of a list loss are long.
+
+    Every slide is shuffled and cut into pieces of `batch_size / slides_per_batch` spots; the pieces are shuffled and
+    dealt out `slides_per_batch` at a time. 1 gives batches of a single slide.
+
+    >>> slides = np.repeat([0, 1, 2], 8)
+    >>> batches = grouped(slides, 8, np.random.default_rng(0), slides_per_batch=1)
+    >>> [len(set(slides[b])) for b in batches]
+    [1, 1, 1]
+    """
+    pieces = [
+        piece
+        for slide in np.unique(slides)
+        for piece in _even(rng.permutation(np.flatnonzero(slides == slide)), max(2, batch_size // slides_per_batch))
+    ]
+    order = rng.permutation(len(pieces))
+    deals = np.array_split(order, -(-len(order) // slides_per_batch))
+    return [np.concatenate([pieces[i] for i in deal]) for deal in deals]
+
+
+def balanced(slides: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Every batch holds equally many spots of every slide; small slides come round again, reshuffled.
+
+    >>> slides = np.array([0] * 6 + [1] * 2)
+    >>> [np.bincount(slides[b]).tolist() for b in balanced(slides, 4, np.random.default_rng(0))]
+    [[2, 2], [2, 2], [2, 2]]
+    """
+    codes = np.unique(slides)
+    share = max(1, batch_size // len(codes))
+    rounds = -(-max(int((slides == code).sum()) for code in codes) // share)
+    streams = [_endless(np.flatnonzero(slides == code), share * rounds, rng) for code in codes]
+    return [np.concatenate([stream[i * share : (i + 1) * share] for stream in streams]) for i in range(rounds)]
+
+
+def _endless(spots: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    turns = [rng.permutation(spots) for _ in range(-(-length // len(spots)))]
+    return np.concatenate(turns)[:length]
+
+
+def _even(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut into batches of nearly one size, so that no batch is left with a spot or two."""
+    return np.array_split(order, -(-len(order) // batch_size)) if len(order) else []

@@ -1,0 +1,209 @@
+"""Components by name: where each one lives, and whether the arguments given to it fit.
+
+A component is named by a short word from the table, by `package.module:attribute`, or by `path/to/file.py:attribute`.
+Nothing is registered and nothing inherited; a file on disk is as good as a built-in.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from agl.config import Component
+from agl.errors import UserError, did_you_mean
+
+WHERE: dict[str, dict[str, str]] = {
+    "loss": {
+        "mse": "strank:mse",
+        "poisson": "strank:poisson_nll",
+        "negative_binomial": "strank:NegativeBinomialLoss",
+        "margin_ranking": "strank:margin_ranking",
+        "margin_ranking_released": "strank:margin_ranking_released",
+        "pairwise": "strank:pairwise_nll",
+        "listwise": "strank:listwise_nll",
+        "dirichlet_multinomial": "strank:DirichletMultinomialLoss",
+        "pearson": "strank:pearson_loss",
+    },
+    "model": {
+        "linear": "agl.models.predictor:linear",
+        "mlp": "agl.models.predictor:mlp",
+        "resnet18": "agl.models.predictor:resnet18",
+        "resnet50": "agl.models.predictor:resnet50",
+    },
+    "baseline": {
+        "mean": "agl.models.baselines:TrainingMean",
+        "ridge": "agl.models.baselines:Ridge",
+        "hest-pca256": "agl.models.hest:HestRidge",
+        "hest-raw": "agl.models.hest:HestRawRidge",
+    },
+    "primary": {
+        "dispersion": "agl.genes.primary:dispersion",
+        "variance": "agl.genes.primary:variance",
+        "mean": "agl.genes.primary:mean",
+        "moran": "agl.genes.primary:moran",
+        "file": "agl.genes.primary:file",
+    },
+    "prior": {},
+    "gene_set": {},
+    "selector": {},
+    "split": {},
+    "sampler": {
+        "grouped": "agl.data.batches:grouped",
+        "shuffled": "agl.data.batches:shuffled",
+        "balanced": "agl.data.batches:balanced",
+    },
+    "engine": {},
+    "plugin": {},
+}
+
+
+def names(kind: str) -> list[str]:
+    """The built-in components of one kind.
+
+    >>> "listwise" in names("loss")
+    True
+    """
+    return list(table(kind))
+
+
+def table(kind: str) -> dict[str, str]:
+    """Name and place of every built-in of one kind; plural words are understood."""
+    singular = {key + "s": key for key in WHERE} | {"losses": "loss", "auxiliary": "gene_set"}
+    key = singular.get(kind.replace("-", "_"), kind.replace("-", "_"))
+    if key not in WHERE:
+        raise UserError(f"Expected a kind of component, received {kind!r}.{did_you_mean(kind, WHERE)}")
+    return WHERE[key]
+
+
+def has(kind: str, name: str) -> bool:
+    """Whether `name` is a built-in of this kind."""
+    return name in WHERE[kind]
+
+
+def is_a(kind: str, name: str) -> bool:
+    """Whether a name, or the thing in a file it points to, is of this kind.
+
+    Of things that are not built in, a class is a selector and a function a gene set.
+    """
+    if has(kind, name) or ":" not in name:
+        return has(kind, name)
+    return kind == "selector" and inspect.isclass(find(kind, name))
+
+
+def find(kind: str, name: str) -> Callable[..., Any]:
+    """The function or class behind a name."""
+    place = WHERE[kind].get(name, name)
+    module_name, separator, attribute = place.rpartition(":")
+    if not separator:
+        raise UserError(
+            f"Unknown {kind.replace('_', ' ')} {name!r}.{did_you_mean(name, WHERE[kind])} "
+            "Your own: path/to/file.py:name or package.module:name."
+        )
+    module = _module_from_file(module_name) if module_name.endswith(".py") else _module(module_name)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        known = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
+        raise UserError(f"Expected a function or class {attribute!r} in {module_name}, found none.{did_you_mean(attribute, known)}")
+    return found
+
+
+def build(kind: str, component: Component, *positional: Any, **given: Any) -> Any:
+    """Call a component with what the framework gives and what the config says.
+
+    Of `given`, only what the signature asks for is passed; of the config's arguments, an unknown one is an error.
+    """
+    target = find(kind, component.name)
+    check_arguments(kind, component, target, taken=len(positional), given=set(given))
+    accepted = parameters(target)
+    offered = given if accepts_anything(target) else {key: value for key, value in given.items() if key in accepted}
+    return target(*positional, **(offered | component.args))
+
+
+def bind(kind: str, component: Component, context: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """A function with the config's arguments filled in; `context` names arguments that only the framework gives."""
+    target = find(kind, component.name)
+    check_arguments(kind, component, target, given=set(context))
+    return functools.partial(target, **component.args)
+
+
+def check_arguments(
+    kind: str, component: Component, target: Callable[..., Any], *, taken: int = 0, given: set[str] | None = None
+) -> None:
+    """Every argument in the config must be one the signature takes, and one that is the user's to give."""
+    reserved = given or set()
+    options = [word for word in list(parameters(target))[taken:] if word not in reserved]
+    for word in component.args:
+        if word in options or (accepts_anything(target) and word not in reserved):
+            continue
+        raise UserError(
+            f"The {kind.replace('_', ' ')} {component.name!r} takes no argument {word!r}."
+            + (did_you_mean(word, options) if options else " It takes none.")
+        )
+
+
+def complete(kind: str, component: Component) -> Component:
+    """The component with the defaults of its signature written out, so that equal runs have equal configs."""
+    target = find(kind, component.name)
+    defaults = {
+        word: parameter.default
+        for word, parameter in parameters(target).items()
+        if isinstance(parameter.default, (bool, int, float, str, tuple, list)) and parameter.kind is parameter.KEYWORD_ONLY
+    }
+    plain = {word: list(value) if isinstance(value, tuple) else value for word, value in defaults.items()}
+    return Component.model_validate({"name": component.name, **plain, **component.args})
+
+
+def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The named parameters of a function or of a class's constructor."""
+    signature = inspect.signature(target)
+    return {
+        word: parameter
+        for word, parameter in signature.parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+
+
+def accepts_anything(target: Callable[..., Any]) -> bool:
+    """Whether the signature ends in **options."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+
+
+def file_digests(components: list[Component]) -> dict[str, str]:
+    """sha256 of every plugin file among the components: the code is part of the run."""
+    files = {c.name.rpartition(":")[0] for c in components if c.name.rpartition(":")[0].endswith(".py")}
+    return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files)}
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"Expected an importable module before ':', received {name!r} ({error}).") from None
+
+
+def _module_from_file(path: str) -> ModuleType:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"Expected a Python file before ':', received {path!r}: there is no such file.")
+    name = f"agl_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises is the user's to see, in one sentence
+        del sys.modules[name]
+        raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+    return module

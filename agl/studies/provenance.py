@@ -1,0 +1,114 @@
+"""Where a result comes from: data, split, code, versions, machine, seed, time and memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agl import registry
+from agl.config import Config
+
+if TYPE_CHECKING:
+    from agl.data.dataset import Dataset
+    from agl.training.experiment import Experiment
+
+PACKAGES = ("agl", "torch", "numpy", "scipy", "scikit-learn", "pandas", "anndata", "higher", "optuna", "torchmetrics")
+
+
+def fingerprint(config: Config, dataset: Dataset) -> str:
+    """Twelve hex digits for one run: its complete config, the content of its data and of its plugin files.
+
+    Where things lie (`output`, `name`, `data.root`, `data.cache`) is no part of it; the data's content is.
+    """
+    from agl.training.experiment import components
+
+    tree = config.to_dict()
+    for key in ("output", "name"):
+        del tree[key]
+    for key in ("root", "cache", "simulate", "features"):
+        del tree["data"][key]
+    content = {"config": tree, "data": dataset.key, "files": registry.file_digests(components(config))}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
+    """Everything a reader may ask about one run."""
+    import torch
+
+    dataset, split = experiment.dataset, experiment.split
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        "peak_memory_mib": round(peak_memory_mib(), 1),
+        "command": sys.argv[1:],
+        "code": code_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "seed": experiment.config.seed,
+        "data": {"root": experiment.config.data.root or "simulated", "key": dataset.key, "report": dataset.report},
+        "split": split_provenance(split, dataset),
+        "plugin_files": registry.file_digests(_components(experiment.config)),
+    }
+
+
+def split_provenance(split: Any, dataset: Dataset) -> dict[str, Any]:
+    """Name and protocol of a split, its spots and slides per part, and a hash of which spots they are."""
+    parts = {name: getattr(split, name) for name in ("train", "validation", "test")}
+    digest = hashlib.sha256()
+    for spots in parts.values():
+        digest.update(np.asarray(spots, dtype=np.int64).tobytes())
+    slides = {name: sorted(set(dataset.spots.slide.iloc[spots])) for name, spots in parts.items()}
+    return {
+        "name": split.name,
+        "protocol": split.protocol,
+        "optimistic": split.optimistic,
+        "spots": {name: len(spots) for name, spots in parts.items()},
+        "slides": slides,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def code_version() -> dict[str, Any]:
+    """Commit of the checkout this package runs from, and whether it was changed since; empty outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return {"commit": commit, "changed": bool(_git(here, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _components(config: Config) -> list[Any]:
+    from agl.training.experiment import components
+
+    return components(config)

@@ -1,0 +1,63 @@
+"""Every fold of a config, one run each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agl.config import Config
+from agl.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from agl.studies.runs import Run
+    from agl.training.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The runs of one config, before anything is trained."""
+
+    config: Config
+    experiments: list[Experiment]
+
+
+def prepare(config: Config, *, allow_leaks: bool = False) -> Prepared:
+    """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
+    from agl.data.audit import audit, refuse_leaks
+    from agl.training.experiment import Experiment, complete, load_data, load_splits
+
+    completed = complete(config)
+    dataset = load_data(completed)
+    splits = load_splits(completed, dataset)
+    if completed.fold is not None and completed.fold >= len(splits):
+        names = ", ".join(f"{i}: {split.name}" for i, split in enumerate(splits))
+        raise UserError(f"Expected fold below {len(splits)}, received fold={completed.fold}. The folds are {names}.")
+    folds = range(len(splits)) if completed.fold is None else [completed.fold]
+    for fold in folds:
+        refuse_leaks(audit(dataset.spots, splits[fold]), allow=allow_leaks)
+    return Prepared(
+        completed,
+        [Experiment(completed.model_copy(update={"fold": fold}), dataset, splits[fold]) for fold in folds],
+    )
+
+
+def train(config: Config, *, progress: Progress | None = None, told: Callable[[str], None] | None = None) -> list[Run]:
+    """Train every fold that is not finished yet."""
+    return list(train_each(prepare(config), progress=progress, told=told))
+
+
+def train_each(
+    prepared: Prepared, *, progress: Progress | None = None, told: Callable[[str], None] | None = None
+) -> Iterator[Run]:
+    """The runs of one config, one after another, as they finish."""
+    from agl.studies.runs import execute, folder_of
+
+    for experiment in prepared.experiments:
+        known = (folder_of(experiment.config, experiment.dataset) / "result.json").is_file()
+        run = execute(experiment, progress=progress)
+        if told is not None:
+            told(f"{'kept   ' if known else 'trained'}  {experiment.split.name:<16} {run.folder}")
+        yield run

@@ -1,0 +1,242 @@
+"""From a config to what will be trained: dataset, split, panel, predictor, trainer. Only training spots decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agl import registry
+from agl.config import Component, Config
+from agl.data.batches import SpotLoader
+from agl.data.dataset import Dataset, open_dataset
+from agl.data.splits import Split, hold_out
+from agl.errors import UserError
+from agl.genes.panel import Panel, choose_panel
+from agl.seeds import seeded
+from agl.training.auxiliary import AuxiliarySelection
+from agl.training.plugins import EarlyStopping, Plugin
+from agl.training.trainer import Task, Trainer
+
+
+def load_data(config: Config) -> Dataset:
+    """The dataset of a config; simulated sections where it names no folder."""
+    data = config.data
+    root = data.root
+    if root is None:
+        from agl.data.simulate import simulated_folder
+
+        root = str(simulated_folder(data.simulate, cache_dir=data.cache))
+    dataset = open_dataset(
+        root, features=data.features, cache_dir=data.cache, sections=data.sections, min_counts=data.min_counts
+    )
+    return permuted(dataset, config.seed) if data.permute else dataset
+
+
+def data_root(config: Config) -> str | None:
+    """The folder that relative names in the config (gene lists, split files) are looked up in."""
+    return config.data.root
+
+
+def load_splits(config: Config, dataset: Dataset) -> list[Split]:
+    """Every fold of the config's split, validation carved from its training spots."""
+    return registry.build(
+        "split",
+        config.split,
+        dataset.spots,
+        root=data_root(config),
+        seed=config.seed,
+        validation_fraction=config.validation.fraction,
+        validation_unit=config.validation.unit,
+    )
+
+
+def permuted(dataset: Dataset, seed: int) -> Dataset:
+    """The negative control: within every slide, the counts of spots are dealt out anew, whole spots at a time."""
+    from dataclasses import replace
+
+    codes = np.asarray(dataset.slide_codes)
+    rng = seeded(seed, "permute")
+    order = np.arange(len(codes))
+    for slide in np.unique(codes):
+        here = np.flatnonzero(codes == slide)
+        order[here] = rng.permutation(here)
+    return replace(
+        dataset, counts=dataset.counts[order], library_size=dataset.library_size[order], key=f"{dataset.key}-permuted"
+    )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One fold of one config over its dataset. Parts are made when first asked for, in this order."""
+
+    config: Config
+    dataset: Dataset
+    split: Split
+
+    @cached_property
+    def panel(self) -> Panel:
+        """Genes, chosen on the training spots."""
+        from agl.genes.training import TrainingSpots
+
+        spots = self.split.train
+        table = self.dataset.spots.iloc[spots]
+        training = TrainingSpots(
+            counts=self.dataset.counts[spots],
+            library_size=np.asarray(self.dataset.library_size)[spots],
+            slides=np.asarray(self.dataset.slide_codes)[spots],
+            coords=table[["x", "y"]].to_numpy(float),
+            genes=self.dataset.genes,
+        )
+        config = self.config
+        return choose_panel(training, config.primary, config.auxiliary, seed=config.seed, root=data_root(config))
+
+    @property
+    def primary_names(self) -> list[str]:
+        """Names of the primary genes, in the order of the first heads."""
+        return [self.dataset.genes[i] for i in self.panel.primary]
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the predictor is fitted in closed form instead of by the trainer."""
+        return registry.has("baseline", self.config.model.name)
+
+    def fit_baseline(self) -> Any:
+        """A fitted baseline: features [spot, feature] -> scores [spot, primary gene]."""
+        if self.dataset.features is None:
+            raise UserError(f"The baseline {self.config.model.name!r} needs features. Set data.features=builtin or a folder of features.")
+        spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
+        baseline = registry.build("baseline", self.config.model)
+        return baseline.fit(
+            np.asarray(self.dataset.features[spots]),
+            self.dataset.panel_counts(self.panel.primary)[spots].toarray(),
+            np.asarray(self.dataset.library_size)[spots],
+            np.asarray(self.dataset.slide_codes)[spots],
+            seed=self.config.seed,
+        )
+
+    def trainer(self, extra: list[Plugin] | None = None) -> Trainer:
+        """A trainer at epoch 0, with the plugins the config implies and `extra` ones after them."""
+        config, panel = self.config, self.panel
+        torch.set_num_threads(config.training.threads)
+        device = pick_device(config.training.device)
+        train, plugins = self.split.train, []
+        model = self._model()
+        if panel.selector is not None:
+            train, outer = self._outer_spots()
+            plugins.append(AuxiliarySelection(panel.selector, config.auxiliary.outer, outer, seed=config.seed))
+        plugins += [registry.build("plugin", component, seed=config.seed) for component in config.plugins]
+        plugins.append(EarlyStopping(patience=config.training.patience, monitor=config.training.monitor))
+        task = Task(
+            model=model,
+            loss=self._loss(),
+            loader=SpotLoader(self.dataset, panel.genes),
+            train=train,
+            validation=self.split.validation,
+            n_primary=len(panel.primary),
+            weights=torch.from_numpy(panel.weights.copy()),
+            objective=config.auxiliary.objective,
+            strength=config.auxiliary.strength,
+            gate=config.auxiliary.gate,
+        )
+        sampler = registry.bind("sampler", config.training.sampler, ("slides", "batch_size", "rng"))
+        return Trainer(task, config.training, sampler, config.seed, [*plugins, *(extra or [])], device)
+
+    def _model(self) -> Any:
+        """The predictor, its initial weights drawn from the seed, its scaler fitted on the training spots."""
+        from agl.models.predictor import Standardise
+
+        features = self.dataset.features
+        given: dict[str, Any] = {"n_genes": len(self.panel.genes)}
+        given |= {"n_features": features.shape[1]} if features is not None else {}
+        torch.manual_seed(int(seeded(self.config.seed, "init").integers(2**62)))
+        try:
+            model = registry.build("model", self.config.model, **given)
+        except TypeError as error:
+            kind = "features" if "n_features" in str(error) else "arguments"
+            raise UserError(f"The model {self.config.model.name!r} could not be built, it lacks {kind}: {error}.") from None
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        for module in model.modules():
+            if isinstance(module, Standardise) and features is not None:
+                module.fit(torch.from_numpy(np.asarray(features[self.split.train], dtype=np.float32)))
+        return model
+
+    def _loss(self) -> Any:
+        """The loss as (scores, counts, *, slides, library_size) -> [gene]; a class is made first."""
+        import inspect
+
+        component = self.config.loss
+        if inspect.isclass(registry.find("loss", component.name)):
+            return registry.build("loss", component, n_genes=len(self.panel.genes))
+        return registry.bind("loss", component, ("scores", "counts", "slides", "library_size", "generator"))
+
+    def _outer_spots(self) -> tuple[np.ndarray, np.ndarray]:
+        """Training spots split once more: those of the inner and those of the outer problem."""
+        outer = self.config.auxiliary.outer
+        if outer.unit == "validation":
+            return self.split.train, self.split.validation
+        rng = seeded(self.config.seed, "outer")
+        return hold_out(self.dataset.spots, self.split.train, outer.fraction, outer.unit, rng)
+
+
+def complete(config: Config) -> Config:
+    """The config with every component's defaults written out: equal runs have equal configs.
+
+    A baseline has no loss, no auxiliary genes and no training loop, so those parts take their defaults.
+    """
+    if registry.has("baseline", config.model.name):
+        plain = Config()
+        config = config.model_copy(
+            update={"loss": Component(name="none"), "auxiliary": plain.auxiliary, "training": plain.training, "plugins": ()}
+        )
+    tree = config.to_dict()
+    kinds = {
+        "split": "split",
+        "primary": "primary",
+        "model": "baseline" if registry.has("baseline", config.model.name) else "model",
+        "loss": "loss",
+    }
+    for key, kind in kinds.items():
+        component = getattr(config, key)
+        if component.name != "none":
+            tree[key] = registry.complete(kind, component).model_dump(mode="json")
+    genes = config.auxiliary.genes
+    kind = "selector" if registry.is_a("selector", genes.name) else "gene_set"
+    tree["auxiliary"]["genes"] = registry.complete(kind, genes).model_dump(mode="json")
+    tree["auxiliary"]["outer"]["engine"] = registry.complete("engine", config.auxiliary.outer.engine).model_dump(mode="json")
+    tree["training"]["sampler"] = registry.complete("sampler", config.training.sampler).model_dump(mode="json")
+    tree["plugins"] = [registry.complete("plugin", plugin).model_dump(mode="json") for plugin in config.plugins]
+    return Config.model_validate(tree)
+
+
+def components(config: Config) -> list[Component]:
+    """Every component of a config."""
+    auxiliary = config.auxiliary
+    return [
+        config.split, config.primary, config.model, config.loss, auxiliary.genes, auxiliary.outer.engine,
+        config.training.sampler, *config.plugins,
+    ]  # fmt: skip
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"Expected training.device to be auto, cpu or cuda[:n], received {name!r}.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"Expected a GPU for training.device={name}, found none. Use training.device=cpu or auto.")
+    return device
+
+
+def resolve_path(root: str | None, path: str) -> Path:
+    """A path as given, or below the data folder."""
+    below = Path(root or ".") / path
+    return below if below.exists() else Path(path)

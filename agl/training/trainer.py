@@ -1,0 +1,209 @@
+"""The loop: epochs, batches, forward, objective, step, events. It knows no plugin by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from agl.bilevel.objective import combine
+from agl.bilevel.problem import gated_scores
+from agl.config import Training
+from agl.data.batches import Batch, Sampler, SpotLoader
+from agl.errors import UserError
+from agl.models.predictor import Predictor
+from agl.seeds import seeded
+from agl.training.plugins import Plugin
+from agl.training.scoring import mean_scores
+
+GeneLoss = Callable[..., Tensor]
+
+
+@dataclass
+class Task:
+    """What is to be learnt: a predictor of a panel, on these spots, under this loss.
+
+    `weights` are those of the auxiliary genes; a plugin may change them while training goes on.
+    """
+
+    model: Predictor
+    loss: GeneLoss  # (scores, counts, *, slides, library_size[, generator]) -> [gene]
+    loader: SpotLoader
+    train: np.ndarray
+    validation: np.ndarray
+    n_primary: int
+    weights: Tensor  # [auxiliary gene] in [0, 1]
+    objective: str = "balanced"
+    strength: float = 1.0
+    gate: str = "loss"
+
+
+@dataclass
+class Trainer:
+    """Trains one task; everything else happens in plugins, at the events of the loop.
+
+    The random state of an epoch depends on the seed and the epoch's number alone, so a resumed training draws what an
+    uninterrupted one would have drawn.
+    """
+
+    task: Task
+    settings: Training
+    sampler: Sampler
+    seed: int = 0
+    plugins: Sequence[Plugin] = ()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    epoch: int = 0  # epochs finished
+    step: int = 0
+    stop: bool = False
+
+    def __post_init__(self) -> None:
+        self.task.model.to(self.device)
+        self.task.weights = self.task.weights.to(self.device)
+        if isinstance(self.task.loss, nn.Module):
+            self.task.loss.to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self._parameter_groups(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.precision)
+        self.autocast = half if self.device.type == "cuda" else None
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast is torch.float16)
+
+    def fit(self) -> None:
+        """Train from the current epoch to the last one, or until a plugin asks to stop."""
+        self.emit("fit_start")
+        while self.epoch < self.settings.epochs and not self.stop:
+            self._set_learning_rate()
+            self.emit("epoch_start")
+            record = self._train_epoch() | self.validate()
+            self.epoch += 1
+            self.emit("epoch_end", {"epoch": self.epoch} | record)
+        self.emit("fit_end")
+
+    def emit(self, event: str, *details: Any) -> None:
+        """Tell every plugin, in their order."""
+        for plugin in self.plugins:
+            getattr(plugin, event)(self, *details)
+
+    def _train_epoch(self) -> dict[str, float]:
+        slides = np.asarray(self.task.loader.dataset.slide_codes)[self.task.train]
+        batches = self.sampler(slides, self.settings.batch_size, seeded(self.seed, "batches", self.epoch))
+        torch.manual_seed(int(seeded(self.seed, "noise", self.epoch).integers(2**62)))
+        generator = torch.Generator(self.device).manual_seed(int(seeded(self.seed, "loss", self.epoch).integers(2**62)))
+        self.task.model.train()
+        totals = np.zeros(3)
+        for rows in batches:
+            batch = self.task.loader(self.task.train[rows]).to(self.device)
+            loss, primary, auxiliary = self.objective(batch, generator)
+            if not math.isfinite(loss.item()):
+                raise UserError(self._not_finite(batch))
+            self._descend(loss)
+            self.step += 1
+            totals += len(rows) * np.array([loss.item(), primary.mean().item(), _mean(auxiliary)])
+            self.emit("step_end", primary.detach(), auxiliary.detach())
+        total, primary_loss, auxiliary_loss = (totals / sum(map(len, batches))).tolist()
+        shown = {"loss": total, "primary_loss": primary_loss}
+        return shown | ({"auxiliary_loss": auxiliary_loss} if len(self.task.weights) else {})
+
+    def objective(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss to descend, and the losses per primary and per auxiliary gene."""
+        task = self.task
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            if task.gate == "trunk" and len(task.weights):
+                scores = gated_scores(task.model, batch.inputs, task.n_primary, task.weights)
+            else:
+                scores = task.model(batch.inputs)
+        gene_loss = partial(task.loss, slides=batch.slides, library_size=batch.library_size)
+        losses = gene_loss(scores.float(), batch.counts, **({"generator": generator} if self._draws else {}))
+        primary, auxiliary = losses[: task.n_primary], losses[task.n_primary :]
+        weights = torch.ones_like(task.weights) if task.gate == "trunk" else task.weights
+        return combine(task.objective, primary, auxiliary, weights, strength=task.strength), primary, auxiliary
+
+    def _descend(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.settings.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.task.model.parameters(), self.settings.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def validate(self) -> dict[str, float]:
+        """Mean SCC and PCC of the primary genes on the validation spots, per slide."""
+        spots = self.task.validation
+        scores = self.predict(spots)[:, : self.task.n_primary]
+        counts = torch.from_numpy(self.task.loader.counts[spots][:, : self.task.n_primary].toarray().astype(np.float32))
+        dataset = self.task.loader.dataset
+        return mean_scores(scores, counts, dataset.library_size[spots], np.asarray(dataset.slide_codes)[spots])
+
+    @torch.no_grad()
+    def predict(self, spots: np.ndarray) -> Tensor:
+        """Scores `[spot, gene]` on the CPU, in evaluation mode."""
+        self.task.model.eval()
+        batches = (self.task.loader.inputs(spots[i : i + 1024]).to(self.device) for i in range(0, len(spots), 1024))
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            return torch.cat([self.task.model(inputs).float().cpu() for inputs in batches])
+
+    @property
+    def _draws(self) -> bool:
+        """Whether the loss draws random numbers."""
+        import inspect
+
+        target = self.task.loss.forward if isinstance(self.task.loss, nn.Module) else self.task.loss
+        return "generator" in inspect.signature(target).parameters
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        own = list(self.task.loss.parameters()) if isinstance(self.task.loss, nn.Module) else []
+        model = [parameter for parameter in self.task.model.parameters() if parameter.requires_grad]
+        return [{"params": model}] + ([{"params": own, "weight_decay": 0.0}] if own else [])
+
+    def _set_learning_rate(self) -> None:
+        share = 0.5 * (1 + math.cos(math.pi * self.epoch / self.settings.epochs))
+        factor = share if self.settings.schedule == "cosine" else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * factor
+
+    def _not_finite(self, batch: Batch) -> str:
+        bad = [slide for slide in batch.slides.unique().tolist() if not bool(torch.isfinite(batch.inputs[batch.slides == slide].float()).all())]
+        names = [self.task.loader.dataset.slide_names[slide] for slide in bad]
+        where = f" The inputs of slide {', '.join(names)} are not finite." if names else ""
+        return (
+            f"Expected a finite loss, received {'NaN or infinity'} at epoch {self.epoch + 1}, step {self.step + 1}.{where} "
+            "Lower training.learning_rate or set training.clip=1."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed training needs, after a finished epoch."""
+        loss = self.task.loss.state_dict() if isinstance(self.task.loss, nn.Module) else {}
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "stop": self.stop,
+            "model": self.task.model.state_dict(),
+            "loss": loss,
+            "weights": self.task.weights,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "plugins": [plugin.state_dict() for plugin in self.plugins],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.epoch, self.step, self.stop = state["epoch"], state["step"], state["stop"]
+        self.task.model.load_state_dict(state["model"])
+        if isinstance(self.task.loss, nn.Module):
+            self.task.loss.load_state_dict(state["loss"])
+        self.task.weights = state["weights"].to(self.device)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for plugin, saved in zip(self.plugins, state["plugins"], strict=True):
+            plugin.load_state_dict(saved)
+
+
+def _mean(losses: Tensor) -> float:
+    return losses.mean().item() if losses.numel() else 0.0

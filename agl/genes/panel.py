@@ -35,7 +35,9 @@ class Panel:
         return np.concatenate([self.primary, self.auxiliary])
 
 
-def choose_panel(training: TrainingSpots, primary: Component, auxiliary: Auxiliary, *, seed: int, root: str | None) -> Panel:
+def choose_panel(
+    training: TrainingSpots, primary: Component, auxiliary: Auxiliary, *, seed: int, root: str | None
+) -> Panel:
     """Primary genes by their rule, candidates by detection, auxiliary genes by a gene set or a selector.
 
     Sees training spots only.
@@ -44,7 +46,9 @@ def choose_panel(training: TrainingSpots, primary: Component, auxiliary: Auxilia
 
     chosen = np.asarray(registry.build("primary", primary, training, root=root), dtype=np.int64)
     if len(chosen) == 0:
-        raise UserError(f"Expected primary genes, the rule {primary.name!r} chose none. Lower its min_detection or raise k.")
+        raise UserError(
+            f"Expected primary genes, the rule {primary.name!r} chose none. Lower its min_detection or raise k."
+        )
     detected = np.asarray((training.counts > 0).mean(0)).ravel() >= auxiliary.min_detection
     detected[chosen] = False
     candidates = Candidates(training, chosen, np.flatnonzero(detected).astype(np.int64))
@@ -53,8 +57,15 @@ def choose_panel(training: TrainingSpots, primary: Component, auxiliary: Auxilia
         selector = registry.build("selector", auxiliary.genes, candidates, seed=seed, root=root)
         weights = selector().detach().numpy().astype(np.float32)
         return Panel(chosen, candidates.auxiliary, weights, selector, candidates)
-    weights = np.asarray(registry.build("gene_set", auxiliary.genes, candidates, seed=seed, root=root), dtype=np.float32)
-    if weights.shape != candidates.auxiliary.shape or not np.isfinite(weights).all() or (weights < 0).any() or (weights > 1).any():
+    weights = np.asarray(
+        registry.build("gene_set", auxiliary.genes, candidates, seed=seed, root=root), dtype=np.float32
+    )
+    if (
+        weights.shape != candidates.auxiliary.shape
+        or not np.isfinite(weights).all()
+        or (weights < 0).any()
+        or (weights > 1).any()
+    ):
         raise UserError(
             f"Expected one weight in [0, 1] for each of the {len(candidates.auxiliary)} candidate genes, "
             f"received shape {weights.shape} from the gene set {name!r}. Return a vector over candidates.auxiliary."

@@ -1,0 +1,164 @@
+"""How strongly each gene varies together with the primary genes, inside slides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from agl.errors import UserError
+from agl.genes.training import TrainingSpots
+
+NEGLIGIBLE = 1e-9  # share of a sum of squares below which what is left counts as rounding
+Extra = Callable[[np.ndarray], np.ndarray]  # rows of a slide -> maps [spot, column] to project genes on
+
+
+@dataclass(frozen=True, eq=False)
+class SlideCorrelation:
+    """One slide's correlations, and the projections of its genes on extra maps."""
+
+    n_spots: int
+    degrees: int  # spots less fitted covariates
+    correlation: np.ndarray  # [gene, primary], 0 where a gene does not vary
+    varies: np.ndarray  # bool [gene]
+    extra: np.ndarray  # [gene, column]: unit-length residual of a gene times the residual maps
+    maps: np.ndarray  # [spot, column]: the residual maps
+
+
+def coexpression(
+    training: TrainingSpots, primary: np.ndarray, *, top: int = 5, depth: bool = True, corrected: bool = True
+) -> np.ndarray:
+    """Mean of the `top` largest squared correlations with the primary genes `[gene]`; high = co-expressed.
+
+    r = `slide_correlations` averaged over slides by spots, [gene, primary]; with `corrected`, each r^2 becomes
+    r^2 - (1 - r^2) / (degrees of freedom - 1), which is 0 on average for an unrelated gene and may be negative.
+    A primary gene's correlation with itself is left out. A gene that is constant in every slide is NaN.
+
+    Args:
+        top: how many primary genes a gene must go with; more than there are means all of them.
+        depth: take out of both genes what log library size explains. Normalised log counts of rare genes still depend
+            on library size, so that unrelated genes would seem co-expressed.
+    """
+    if top < 1:
+        raise UserError(f"Expected top of at least 1 primary gene, received {top}.")
+    if len(primary) == 0:
+        raise UserError(
+            "Expected primary genes to measure co-expression with, received none; name a primary rule first."
+        )
+    slides = slide_correlations(training, primary, depth=depth)
+    r, varies, degrees = average(slides, training.n_genes, len(primary))
+    squared = r**2
+    if corrected and degrees > 1:
+        squared -= (1 - squared) / (degrees - 1)
+    return np.where(varies, top_mean(without_self(squared, primary), top), np.nan)
+
+
+def average(
+    slides: list[SlideCorrelation], n_genes: int, n_primary: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Correlations averaged over slides by spots `[gene, primary]`, who varies anywhere `[gene]`, degrees of freedom.
+
+    A slide where a gene is constant counts as correlation 0: there is nothing to learn from it there.
+    """
+    total = sum(slide.n_spots for slide in slides)
+    r, varies = np.zeros((n_genes, n_primary)), np.zeros(n_genes, dtype=bool)
+    for slide in slides:
+        r += slide.correlation * (slide.n_spots / total)
+        varies |= slide.varies
+    return r, varies, sum(slide.degrees for slide in slides)
+
+
+def without_self(values: np.ndarray, primary: np.ndarray) -> np.ndarray:
+    """`[gene, primary]` with each primary gene's pair with itself set to -inf, so that it is never among the top."""
+    values = values.copy()
+    values[primary, np.arange(len(primary))] = -np.inf
+    return values
+
+
+def top_mean(values: np.ndarray, top: int) -> np.ndarray:
+    """Mean of the `top` largest finite values in each row; 0 where there are none.
+
+    >>> top_mean(np.array([[1.0, 3.0, 2.0], [-np.inf, 0.5, -np.inf]]), 2)
+    array([2.5, 0.5])
+    """
+    k = min(top, values.shape[1])
+    best = np.partition(values, -k, axis=1)[:, -k:]
+    finite = np.isfinite(best)
+    return np.where(finite, best, 0.0).sum(axis=1) / np.maximum(finite.sum(axis=1), 1)
+
+
+def slide_correlations(
+    training: TrainingSpots, primary: np.ndarray, *, depth: bool = True, extra: Extra | None = None
+) -> list[SlideCorrelation]:
+    """Correlations of all genes with the primary genes, slide by slide, on log(1 + counts per 10,000).
+
+    Slides with too few spots for a correlation (3 more than covariates) are left out.
+    """
+    found = [_correlate(training, rows, primary, depth, extra) for rows in training.slide_rows]
+    kept = [slide for slide in found if slide is not None]
+    if not kept:
+        sizes = max(len(rows) for rows in training.slide_rows)
+        raise UserError(
+            f"Expected a slide with at least 6 training spots to measure co-expression, the largest has {sizes}; "
+            "choose a prior that needs no correlations, such as dispersion."
+        )
+    return kept
+
+
+def _correlate(
+    training: TrainingSpots, rows: np.ndarray, primary: np.ndarray, depth: bool, extra: Extra | None
+) -> SlideCorrelation | None:
+    basis = _covariates(training.library_size[rows], depth)
+    n, n_covariates = basis.shape
+    if n < n_covariates + 3:
+        return None
+    target = np.concatenate([training.log_normalised(b)[:, primary].toarray() for b in training.blocks(rows)])
+    target = _unit(_residual(target, basis), np.square(target).sum(axis=0))
+    maps = _residual(extra(rows), basis) if extra is not None else np.empty((n, 0))
+
+    # One pass over the nonzero counts: every gene times [covariates, primary genes, maps].
+    right = np.concatenate([basis, target, maps], axis=1)
+    products = np.zeros((training.n_genes, right.shape[1]))
+    squares = np.zeros(training.n_genes)
+    for block in training.blocks(np.arange(n)):
+        values = training.log_normalised(rows[block])
+        products += values.T @ right[block]
+        squares += np.bincount(values.indices, values.data**2, training.n_genes)
+
+    explained, with_target, with_maps = np.split(
+        products, [n_covariates, n_covariates + target.shape[1]], axis=1
+    )
+    left = squares - np.square(explained).sum(axis=1)
+    varies = left > NEGLIGIBLE * squares
+    length = np.sqrt(np.where(varies, left, 1.0))[:, None]
+    correlation = np.where(varies[:, None], np.clip(with_target / length, -1, 1), 0.0)
+    projected = np.where(varies[:, None], with_maps / length, 0.0)
+    return SlideCorrelation(n, n - n_covariates, correlation, varies, projected, maps)
+
+
+def _covariates(library: np.ndarray, depth: bool) -> np.ndarray:
+    """Orthonormal columns `[spot, covariate]`: the constant, and log library size and its square where they vary."""
+    n = len(library)
+    columns = [np.full(n, n**-0.5)]
+    if depth:
+        logs = np.log(np.maximum(library.astype(np.float64), 1.0))
+        logs = (logs - logs.mean()) / max(logs.std(), 1e-12)
+        for column in (logs, logs**2):
+            left = column
+            for _ in range(2):  # the second pass removes what rounding left
+                left = left - sum(c * (c @ left) for c in columns)
+            if left @ left > NEGLIGIBLE * n:
+                columns.append(left / np.linalg.norm(left))
+    return np.stack(columns, axis=1)
+
+
+def _residual(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    return values - basis @ (basis.T @ values)
+
+
+def _unit(values: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Columns of length 1; a column with nothing left but rounding becomes 0."""
+    squares = np.square(values).sum(axis=0)
+    varies = squares > NEGLIGIBLE * before
+    return values * np.where(varies, 1 / np.sqrt(np.where(varies, squares, 1.0)), 0.0)

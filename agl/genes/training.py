@@ -1,0 +1,196 @@
+"""What gene rules may see: training spots, and nothing else by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from agl.errors import UserError
+
+if TYPE_CHECKING:
+    from agl.data.dataset import Dataset
+
+BLOCK = 8192  # spots whose counts are in floating point at one time
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSpots:
+    """Raw counts of the training spots, with what places each spot in a slide.
+
+    Args:
+        counts: raw counts `[spot, gene]`, sparse; stays sparse.
+        library_size: totals over all genes measured, also those not in `genes` `[spot]`.
+        slides: any integer codes `[spot]`, in any order.
+        coords: spot centres `[spot, 2]`, in any unit of length.
+        genes: names of the columns of `counts`.
+
+    >>> training = TrainingSpots(sparse.csr_matrix([[1, 0], [3, 2]]), np.array([1, 5]), np.zeros(2, int),
+    ...                          np.zeros((2, 2)), ("EPCAM", "CD3E"))
+    >>> training.detection
+    array([1. , 0.5])
+    """
+
+    counts: sparse.csr_matrix
+    library_size: np.ndarray
+    slides: np.ndarray
+    coords: np.ndarray
+    genes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "counts", sparse.csr_matrix(self.counts))
+        for name in ("library_size", "slides", "coords"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name)))
+        object.__setattr__(self, "genes", tuple(self.genes))
+        n_spots, n_genes = self.counts.shape
+        expected = {"library_size": (n_spots,), "slides": (n_spots,), "coords": (n_spots, 2)}
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise UserError(
+                    f"Expected {name} of shape {shape} beside counts of shape {self.counts.shape}, "
+                    f"received {getattr(self, name).shape}; give one row per spot."
+                )
+        if len(self.genes) != n_genes:
+            raise UserError(
+                f"Expected {n_genes} gene names, one per column of counts, received {len(self.genes)}."
+            )
+        if n_spots == 0:
+            raise UserError("Expected at least one training spot, received none; check the split.")
+        if self.counts.nnz and self.counts.data.min() < 0:
+            raise UserError(
+                "Expected raw counts, received negative values; give counts before any transformation."
+            )
+        if not np.isfinite(self.counts.data).all():
+            raise UserError(
+                "Expected raw counts, received NaN or infinite values; give counts before any transformation."
+            )
+
+    @classmethod
+    def of(cls, dataset: Dataset, spots: np.ndarray) -> TrainingSpots:
+        """The training spots of a dataset; `spots` are positions, for example `split.train`."""
+        table = dataset.spots.iloc[spots]
+        return cls(
+            counts=dataset.counts[spots],
+            library_size=dataset.library_size[spots],
+            slides=dataset.slide_codes[spots],
+            coords=table[["x", "y"]].to_numpy(dtype=float),
+            genes=dataset.genes,
+        )
+
+    @property
+    def n_spots(self) -> int:
+        """Spots."""
+        return int(self.counts.shape[0])
+
+    @property
+    def n_genes(self) -> int:
+        """Genes."""
+        return int(self.counts.shape[1])
+
+    @cached_property
+    def slide_rows(self) -> tuple[np.ndarray, ...]:
+        """Positions of each slide's spots, slides in sorted order of their codes."""
+        order = np.argsort(self.slides, kind="stable")
+        cuts = np.flatnonzero(np.diff(self.slides[order])) + 1
+        return tuple(np.split(order, cuts))
+
+    @cached_property
+    def detection(self) -> np.ndarray:
+        """Share of the spots in which a gene has a count `[gene]`."""
+        hits = np.bincount(self.counts.indices[self.counts.data != 0], minlength=self.n_genes)
+        return hits / self.n_spots
+
+    def keep(self, genes: np.ndarray) -> TrainingSpots:
+        """The same spots with fewer genes; library sizes stay totals over all genes."""
+        return TrainingSpots(
+            self.counts[:, genes],
+            self.library_size,
+            self.slides,
+            self.coords,
+            tuple(self.genes[i] for i in genes),
+        )
+
+    def blocks(self, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Positions of spots in pieces small enough to be copied to floating point."""
+        chosen = np.arange(self.n_spots) if rows is None else rows
+        for start in range(0, len(chosen), BLOCK):
+            yield chosen[start : start + BLOCK]
+
+    def raw(self, rows: np.ndarray) -> sparse.csr_matrix:
+        """Counts of some spots as float64."""
+        return self.counts[rows].astype(np.float64)
+
+    def normalised(self, rows: np.ndarray, total: float = 1e4) -> sparse.csr_matrix:
+        """count * total / library size, the library being that of all genes."""
+        scaled = self.raw(rows)
+        library = self.library_size[rows].astype(np.float64)
+        factor = np.divide(total, library, out=np.zeros_like(library), where=library > 0)
+        scaled.data *= np.repeat(factor, np.diff(scaled.indptr))
+        return scaled
+
+    def log_normalised(self, rows: np.ndarray, total: float = 1e4) -> sparse.csr_matrix:
+        """log(1 + count * total / library size); zeros stay zeros, so it stays sparse."""
+        scaled = self.normalised(rows, total)
+        np.log1p(scaled.data, out=scaled.data)
+        return scaled
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The genes that may be learnt beside the primary ones, with their priors computed once.
+
+    Args:
+        training: the training spots.
+        primary: positions of the primary genes in `training.genes`, best first.
+        auxiliary: positions of the candidate genes; the order of every weight vector.
+    """
+
+    training: TrainingSpots
+    primary: np.ndarray
+    auxiliary: np.ndarray
+    _priors: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("primary", "auxiliary"):
+            positions = np.asarray(getattr(self, name), dtype=np.int64)
+            object.__setattr__(self, name, positions)
+            if positions.ndim != 1 or len(np.unique(positions)) != len(positions):
+                raise UserError(
+                    f"Expected {name} as a list of distinct gene positions, received repeated ones."
+                )
+            if len(positions) and not (positions.min() >= 0 and positions.max() < self.training.n_genes):
+                raise UserError(
+                    f"Expected {name} gene positions from 0 to {self.training.n_genes - 1}, received others."
+                )
+        if np.intersect1d(self.primary, self.auxiliary).size:
+            raise UserError(
+                "Expected auxiliary genes apart from the primary ones, received genes that are in both."
+            )
+
+    @classmethod
+    def detected(cls, training: TrainingSpots, primary: np.ndarray, min_detection: float = 0.0) -> Candidates:
+        """Every gene that is not primary and is seen in at least this share of the training spots."""
+        enough = (training.detection >= min_detection) & (training.detection > 0)
+        enough[primary] = False
+        return cls(training, np.asarray(primary), np.flatnonzero(enough))
+
+    def __len__(self) -> int:
+        return len(self.auxiliary)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the candidate genes `[aux]`."""
+        return tuple(self.training.genes[i] for i in self.auxiliary)
+
+    def prior(self, name: str, **options: Any) -> np.ndarray:
+        """A prior of the candidate genes `[aux]`, computed at the first call."""
+        from agl.genes.priors import prior  # priors are read here only, so that they may know TrainingSpots
+
+        key = (name, repr(sorted(options.items())))
+        if key not in self._priors:
+            self._priors[key] = prior(name, self.training, primary=self.primary, **options)
+        return self._priors[key][self.auxiliary]

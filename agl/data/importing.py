@@ -1,0 +1,316 @@
+"""One import: sections on disk -> the files of a cached dataset, slide by slide, block by block.
+
+Two passes. The first reads names and shapes only and refuses what cannot work; the second streams counts and
+features of one slide after the other to disk, so the peak memory does not grow with the number of slides.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from agl.data.formats import FeatureFile, open_features
+from agl.data.growing import GrowingArray
+from agl.data.h5ad import Header, count_blocks, read_header
+from agl.data.join import Match, join
+from agl.data.locate import BUILTIN
+from agl.data.names import NOT_MEASURED, Harmonised, RawNames, harmonise
+from agl.data.patches import PatchFile, PatchReader, open_patches
+from agl.data.sections import Section
+from agl.errors import UserError
+
+Progress = Callable[[str, int, int], None]
+_PATCHES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to import and how; everything that changes the result is here and in the files themselves."""
+
+    sections: tuple[Section, ...]
+    feature_files: Mapping[str, Path]
+    features: str  # "builtin", "none" or "files"
+    min_counts: int
+    tolerance: float | None
+    progress: Progress = lambda what, done, total: None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one slide that are joined to its spots."""
+
+    features: FeatureFile | None
+    patches: PatchFile | None
+
+
+def import_sections(request: Request, folder: Path) -> dict[str, Any]:
+    """Write the dataset's files into `folder`; returns what the manifest should say about it."""
+    genes, n_stored = _first_pass(request)
+    width, dtype = _feature_type(request)
+    patch_shape = check_one_patch_size(request.sections)
+    index_type = np.int64 if n_stored > np.iinfo(np.int32).max else np.int32
+    slides: dict[str, Any] = {}
+    with ExitStack() as files:
+        open_array = lambda name, dtype, shape=(): files.enter_context(  # noqa: E731
+            GrowingArray(folder / f"{name}.npy", np.dtype(dtype), shape)
+        )
+        indptr, indices = open_array("indptr", np.int64), open_array("indices", index_type)
+        data, library = open_array("data", np.int32), open_array("library_size", np.int64)
+        patch_rows = open_array("patch_rows", np.int64)
+        features = open_array("features", dtype, (width,)) if width else None
+        indptr.append(np.zeros(1))
+        for done, section in enumerate(request.sections):
+            request.progress(section.slide, done, len(request.sections))
+            header = read_header(section.slide, section.counts)
+            tables = _tables(request, section)
+            kept, matches = _join(request, header, tables)
+            totals = []
+            for start, block in count_blocks(header):
+                size = block @ genes.is_gene[section.slide].astype(np.int64)
+                rows = np.flatnonzero(kept[start : start + block.shape[0]] & (size >= request.min_counts))
+                kept[start : start + block.shape[0]] = False
+                kept[start + rows] = True
+                chosen = _choose_genes(block[rows], genes.columns[section.slide], len(genes.genes))
+                indptr.append(chosen.indptr[1:].astype(np.int64) + data.length)
+                indices.append(chosen.indices)
+                data.append(chosen.data)
+                library.append(size[rows])
+                totals.append(size)
+            if not kept.any():
+                raise UserError(
+                    f"expected spots with at least {request.min_counts} counts in slide '{section.slide}', "
+                    "found none; lower min_counts or leave the slide out"
+                )
+            spots = np.flatnonzero(kept)
+            patch_rows.append(
+                matches["patches"].rows[spots] if "patches" in matches else np.full(len(spots), -1)
+            )
+            if features is not None:
+                _write_features(features, request, section, header, tables, matches, spots)
+            _write_index(folder / "index.csv", section, header, spots, append=done > 0)
+            slides[section.slide] = _describe(
+                section, header, tables, matches, np.concatenate(totals), spots, genes
+            )
+        request.progress("", len(request.sections), len(request.sections))
+    (folder / "genes.json").write_text(json.dumps(genes.genes), "utf-8")
+    genes.lost.to_csv(folder / "lost_genes.csv", index=False)
+    report: dict[str, Any] = {
+        "sections": slides,
+        "genes": {"kept": len(genes.genes), "notes": list(genes.notes)},
+    }
+    report["warnings"] = warnings_of(report)
+    report["patch_shape"] = patch_shape
+    report["features"] = {"source": request.features, "width": width, "dtype": str(dtype)} if width else None
+    (folder / "report.json").write_text(json.dumps(report, indent=1), "utf-8")
+    return {"spots": int(sum(s["spots_kept"] for s in slides.values())), "genes": len(genes.genes)}
+
+
+def warnings_of(report: Mapping[str, Any]) -> list[str]:
+    """Sentences about an import that went through but deserves a look."""
+    found = []
+    for slide, s in report["sections"].items():
+        if s["patient_source"] == "slide name":
+            found.append(f"{slide}: no patient recorded, the slide counts as its own patient")
+        if s["zero_count_spots"]:
+            found.append(
+                f"{slide}: {s['zero_count_spots']} spots without any count are kept (min_counts=1 drops them)"
+            )
+        for table in ("features", "patches"):
+            missing = (s[table] or {}).get("unmatched_spots", 0)
+            if missing:
+                found.append(f"{slide}: {missing} of {s['spots_measured']} spots have no {table}")
+    return found
+
+
+def _first_pass(request: Request) -> tuple[Harmonised, int]:
+    names: dict[str, RawNames] = {}
+    n_stored = 0
+    for section in request.sections:
+        header = read_header(section.slide, section.counts)
+        names[section.slide] = _interned(header.genes)
+        n_stored += header.n_stored
+    return harmonise(names), n_stored
+
+
+def _interned(raw: RawNames) -> RawNames:
+    """Slides share most names: one string object each keeps a thousand slides in little memory."""
+    shared = [
+        tuple(map(sys.intern, map(str, column))) if column else None for column in (raw.symbols, raw.ids)
+    ]
+    return RawNames(tuple(map(sys.intern, raw.names)), *shared)
+
+
+def _feature_type(request: Request) -> tuple[int, np.dtype]:
+    """Width and number type of the features of all slides, (0, float32) without features."""
+    if request.features == BUILTIN:
+        return len(_extract(np.zeros((1, 32, 32, 3), np.uint8))[0]), np.dtype(np.float32)
+    width, dtype, first = 0, np.dtype(np.float16), ""
+    for slide, path in request.feature_files.items():
+        file = open_features(path)
+        if width and file.shape[1] != width:
+            raise UserError(
+                f"expected features of one width, slide '{first}' has {width} and slide '{slide}' "
+                f"{file.shape[1]}; use files of one encoder"
+            )
+        width, first = file.shape[1], first or slide
+        dtype = np.promote_types(dtype, file.dtype)
+    return width, dtype if width else np.dtype(np.float32)
+
+
+def _tables(request: Request, section: Section) -> Tables:
+    path = request.feature_files.get(section.slide)
+    if request.features == BUILTIN and section.patches is None:
+        raise UserError(
+            f"expected patches/{section.slide}.h5 to compute features from, found none; "
+            "add the patches or give features=<folder of feature files>"
+        )
+    return Tables(
+        open_features(path) if path else None, open_patches(section.patches) if section.patches else None
+    )
+
+
+def _join(request: Request, header: Header, tables: Tables) -> tuple[np.ndarray, dict[str, Match]]:
+    """Which spots have all they need, and the row of each in the tables."""
+    matches = {}
+    for name in ("features", "patches"):
+        table = getattr(tables, name)
+        if table is not None:
+            matches[name] = join(
+                header.slide, header.barcodes, header.xy, table.rows, tolerance=request.tolerance
+            )
+    needed = "features" if tables.features else "patches"  # patches beside feature files are a bonus
+    kept = matches[needed].rows >= 0 if needed in matches else np.ones(len(header.barcodes), dtype=bool)
+    return kept.copy(), matches
+
+
+def _choose_genes(block: sparse.csr_matrix, columns: np.ndarray, n_genes: int) -> sparse.csr_matrix:
+    """Move counts to their gene's position, drop lost genes, add up repeated ones."""
+    position = columns[block.indices]
+    keep = (position >= 0) & (block.data != 0)
+    indptr = np.concatenate([[0], np.cumsum(keep)])[block.indptr]
+    chosen = sparse.csr_matrix((block.data[keep], position[keep], indptr), shape=(block.shape[0], n_genes))
+    chosen.sum_duplicates()
+    return chosen
+
+
+def _write_features(
+    out: GrowingArray,
+    request: Request,
+    section: Section,
+    header: Header,
+    tables: Tables,
+    matches: Mapping[str, Match],
+    spots: np.ndarray,
+) -> None:
+    """Features of the kept spots, written in spot order while the source is read in its own order."""
+    first = out.reserve(len(spots))
+    if tables.features is not None:
+        blocks, rows = tables.features.blocks(), matches["features"].rows[spots]
+        n_rows, where = tables.features.shape[0], tables.features.rows.where
+    else:
+        assert tables.patches is not None
+        blocks, rows = _computed(tables.patches), matches["patches"].rows[spots]
+        n_rows, where = tables.patches.n_rows, tables.patches.rows.where
+    spot_of_row = np.full(n_rows, -1, dtype=np.int64)
+    spot_of_row[rows] = np.arange(len(rows))
+    for start, values in blocks:
+        spot = spot_of_row[start : start + len(values)]
+        used = spot >= 0
+        values, spot = values[used], spot[used]
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if bad.size:
+            name = header.barcodes[spots[spot[bad[0]]]]
+            raise UserError(
+                f"expected finite features for slide '{section.slide}', spot {name} has NaN or infinite "
+                f"values in {where} ({bad.size} such spots in its block); extract them again or leave the "
+                "spot out"
+            )
+        out.write_rows(first + spot, values)
+
+
+def _computed(patches: PatchFile) -> Iterator[tuple[int, np.ndarray]]:
+    rows = np.arange(patches.n_rows)
+    reader = PatchReader((patches.path,), np.zeros_like(rows), rows, patches.shape)
+    for start in range(0, patches.n_rows, _PATCHES_AT_ONCE):
+        yield start, _extract(reader.read(rows[start : start + _PATCHES_AT_ONCE]))
+    reader.close()
+
+
+def _extract(images: np.ndarray) -> np.ndarray:
+    from agl.data.features import extract
+
+    return np.asarray(extract(images), dtype=np.float32)
+
+
+def _write_index(path: Path, section: Section, header: Header, spots: np.ndarray, *, append: bool) -> None:
+    missing = np.full(len(spots), np.nan)
+    table = pd.DataFrame(
+        {
+            "barcode": header.barcodes[spots],
+            "slide": section.slide,
+            "patient": section.patient,
+            "x": header.xy[spots, 0],
+            "y": header.xy[spots, 1],
+            "array_row": missing if header.array_row is None else header.array_row[spots],
+            "array_col": missing if header.array_col is None else header.array_col[spots],
+        }
+    )
+    table.to_csv(path, mode="a" if append else "w", header=not append, index=False, encoding="utf-8")
+
+
+def _describe(
+    section: Section,
+    header: Header,
+    tables: Tables,
+    matches: Mapping[str, Match],
+    totals: np.ndarray,
+    spots: np.ndarray,
+    genes: Harmonised,
+) -> dict[str, Any]:
+    reasons = genes.lost["reason"][genes.lost["slide"] == section.slide]
+    lost = reasons.where(
+        ~reasons.str.startswith(NOT_MEASURED), f"{NOT_MEASURED} another slide"
+    ).value_counts()
+    return {
+        "patient": section.patient,
+        "patient_source": section.patient_source,
+        "counts_source": header.counts_source,
+        "spots_measured": len(header.barcodes),
+        "spots_kept": len(spots),
+        "zero_count_spots": int((totals[spots] == 0).sum()),
+        "median_counts": float(np.median(totals)),
+        "genes_measured": len(header.genes.names),
+        "genes_kept": len(genes.genes),
+        "genes_lost": {str(reason): int(n) for reason, n in lost.items()},
+        "features": {"kind": tables.features.kind, **matches["features"].to_dict()}
+        if tables.features
+        else None,
+        "patches": {"shape": list(tables.patches.shape), **matches["patches"].to_dict()}
+        if tables.patches
+        else None,
+    }
+
+
+def check_one_patch_size(sections: Sequence[Section]) -> tuple[int, int, int] | None:
+    """Height, width and channels of all patches; None without patches. Different sizes are an error."""
+    first: tuple[str, tuple[int, int, int]] | None = None
+    for section in sections:
+        if section.patches is None:
+            continue
+        shape = open_patches(section.patches).shape
+        if first is not None and shape != first[1]:
+            raise UserError(
+                f"expected patches of one size, slide '{first[0]}' has {first[1][0]} px and slide "
+                f"'{section.slide}' {shape[0]} px; cut them again at one size"
+            )
+        first = first or (section.slide, shape)
+    return first[1] if first else None

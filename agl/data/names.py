@@ -1,0 +1,245 @@
+"""One list of gene names for all slides, and the reason for every gene that did not make it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from agl.errors import UserError
+
+_ENSEMBL = re.compile(r"^ENS[A-Z]{0,5}G\d{11}$", re.IGNORECASE)
+_VERSIONED = re.compile(r"^(ENS[A-Z]{0,5}G\d{11})\.\d+(?:_PAR_Y)?$", re.IGNORECASE)
+# No symbol of a human or mouse gene contains "blank" or "control"; the rest are probes of Xenium and CosMx.
+_CONTROL = re.compile(
+    r"blank|control|^neg(ative)?[-_ ]?(prb|probe)|^antisense_|"
+    r"^(unassigned|deprecated)|^intergenic|^falsecode",
+    re.IGNORECASE,
+)
+
+NO_NAME = "no name"
+CONTROL = "control probe"
+NOT_MEASURED = "not measured in"
+REPEATED = "name repeated in the slide: counts were added to the first"
+
+
+@dataclass(frozen=True)
+class RawNames:
+    """Gene names as one slide's file has them: [gene] each, `symbols` and `ids` from columns of `var` if "
+    "any."""
+
+    names: Sequence[str]
+    symbols: Sequence[str] | None = None
+    ids: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Harmonised:
+    """What every slide's columns become.
+
+    `columns[slide]` [gene in file] is the position in `genes` or -1; several columns may share one position
+    (their counts are added). `is_gene[slide]` marks the columns that count towards the library size:
+    all but control probes. `lost` has one row per lost column: slide, gene, reason.
+    """
+
+    genes: tuple[str, ...]
+    columns: dict[str, np.ndarray]
+    is_gene: dict[str, np.ndarray]
+    lost: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def clean_name(raw: str) -> str:
+    """Trim white space and the Ensembl version suffix.
+
+    >>> clean_name(" ENSG00000141736.14 "), clean_name("HLA-A"), clean_name("AC004556.1")
+    ('ENSG00000141736', 'HLA-A', 'AC004556.1')
+    """
+    name = raw.strip()
+    versioned = _VERSIONED.match(name)
+    return versioned.group(1) if versioned else name
+
+
+def is_control(name: str) -> bool:
+    """True for probes that measure no gene.
+
+    >>> [is_control(n) for n in ("BLANK_0006", "NegControlProbe_00042", "antisense_ERBB2", "ERBB2")]
+    [True, True, True, False]
+    """
+    return bool(_CONTROL.search(name))
+
+
+def is_ensembl(name: str) -> bool:
+    """True for an Ensembl gene id of any species, without version.
+
+    >>> is_ensembl("ENSG00000141736"), is_ensembl("ENSMUSG00000062312"), is_ensembl("ERBB2")
+    (True, True, False)
+    """
+    return bool(_ENSEMBL.match(name))
+
+
+def harmonise(slides: Mapping[str, RawNames], *, smallest_overlap: float = 0.1) -> Harmonised:
+    """Intersect the genes of all slides after cleaning their names; sorted by name.
+
+    Cleaning, in this order: white space and Ensembl version; Ensembl ids replaced by symbols where the
+    slide's own `var` table knows them and the other slides use symbols (or the reverse); letter case, where
+    slides spell one name differently; control probes and empty names dropped; repeated names added up.
+
+    Raises:
+        UserError: fewer than `smallest_overlap` of the genes of the poorest slide are left; names the odd
+            slide.
+
+    >>> a, b = RawNames(["ERBB2", "Actb", "BLANK_1"]), RawNames(["ACTB", "ERBB2", "MKI67"])
+    >>> both = harmonise({"A": a, "B": b})
+    >>> both.genes, both.columns["A"].tolist()
+    (('ACTB', 'ERBB2'), [1, 0, -1])
+    >>> both.lost.values.tolist()
+    [['A', 'BLANK_1', 'control probe'], ['B', 'MKI67', 'not measured in A']]
+    """
+    notes: list[str] = []
+    names = _one_vocabulary(slides, notes)
+    names = _one_letter_case(names, notes)
+    valid = {
+        s: np.array([bool(n) and not is_control(n) for n in own], dtype=bool) for s, own in names.items()
+    }
+    present = {s: {n for n, ok in zip(own, valid[s], strict=True) if ok} for s, own in names.items()}
+    genes = tuple(sorted(set.intersection(*present.values()))) if present else ()
+    _refuse_small_overlap(genes, present, names, smallest_overlap)
+    position = {gene: i for i, gene in enumerate(genes)}
+    columns = {s: np.array([position.get(n, -1) for n in own], dtype=np.int64) for s, own in names.items()}
+    for slide, ok in valid.items():
+        columns[slide][~ok] = -1
+    lost = _lost_genes(slides, names, present, position)
+    repeated = (lost["reason"] == REPEATED).groupby(lost["slide"]).sum()
+    notes += [f"{s}: {n} repeated gene names, counts added up" for s, n in repeated.items() if n]
+    return Harmonised(genes, columns, valid, lost, tuple(notes))
+
+
+def _one_vocabulary(slides: Mapping[str, RawNames], notes: list[str]) -> dict[str, list[str]]:
+    """Symbols everywhere if any slide has mostly symbols, as far as the slides' own tables can translate."""
+    cleaned = {slide: [clean_name(n) for n in raw.names] for slide, raw in slides.items()}
+    mostly_ids = {slide: _share_of_ids(own) > 0.5 for slide, own in cleaned.items()}
+    if all(mostly_ids.values()):
+        return cleaned
+    untranslatable = [s for s, ids in mostly_ids.items() if ids and slides[s].symbols is None]
+    by_symbol = [s for s, ids in mostly_ids.items() if not ids]
+    if untranslatable and all(slides[s].ids is not None for s in by_symbol):
+        for slide in by_symbol:
+            cleaned[slide] = [
+                clean_name(i) or n for i, n in zip(slides[slide].ids or (), cleaned[slide], strict=True)
+            ]
+            notes.append(f"{slide}: gene symbols replaced by the Ensembl ids of its var table")
+        return cleaned
+    for slide, raw in slides.items():
+        if raw.symbols is None:
+            continue
+        replaced = 0
+        for i, symbol in enumerate(raw.symbols):
+            if is_ensembl(cleaned[slide][i]) and symbol.strip() and not is_ensembl(clean_name(symbol)):
+                cleaned[slide][i] = clean_name(symbol)
+                replaced += 1
+        if replaced:
+            notes.append(f"{slide}: {replaced} Ensembl ids replaced by the symbols of its var table")
+    return cleaned
+
+
+def _one_letter_case(names: dict[str, list[str]], notes: list[str]) -> dict[str, list[str]]:
+    """Use the commonest spelling of names that differ only in case between slides.
+
+    Names that differ only in case *within* a slide (human and mouse genes of a graft) are different genes:
+    kept.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    different_genes: set[str] = set()
+    for own in names.values():
+        here: dict[str, str] = {}
+        for name in set(own):
+            folded = name.casefold()
+            if here.setdefault(folded, name) != name:
+                different_genes.add(folded)
+            spellings.setdefault(folded, Counter())[name] += 1
+    chosen = {
+        folded: min(counter, key=lambda name: (-counter[name], name))
+        for folded, counter in spellings.items()
+        if len(counter) > 1 and folded not in different_genes
+    }
+    if chosen:
+        example = next(iter(chosen.values()))
+        notes.append(f"{len(chosen)} genes spelled with different letter case between slides, e.g. {example}")
+    return (
+        {slide: [chosen.get(n.casefold(), n) for n in own] for slide, own in names.items()}
+        if chosen
+        else names
+    )
+
+
+def _refuse_small_overlap(
+    genes: tuple[str, ...], present: dict[str, set[str]], names: dict[str, list[str]], smallest: float
+) -> None:
+    if not present:
+        return
+    empty = [slide for slide, own in present.items() if not own]
+    if empty:
+        raise UserError(f"expected genes in every slide, slide '{empty[0]}' has none; check its var table")
+    fewest = min(len(own) for own in present.values())
+    if len(genes) >= max(1, smallest * fewest):
+        return
+    in_how_many = Counter(gene for own in present.values() for gene in own)
+    missed_by = {
+        slide: sum(count == len(present) - 1 for gene, count in in_how_many.items() if gene not in own)
+        for slide, own in present.items()
+    }
+    odd = max(missed_by, key=lambda slide: missed_by[slide])
+    ids = [_share_of_ids(list(present[s])) > 0.5 for s in present]
+    if any(ids) and not all(ids):  # then the odd ones are those whose vocabulary is the rarer
+        rarer = sum(ids) * 2 <= len(ids)
+        odd = next(s for s, i in zip(present, ids, strict=True) if i == rarer)
+        other = next(s for s in present if s != odd and (_share_of_ids(list(present[s])) > 0.5) != rarer)
+        first, second = sorted(present[odd])[0], sorted(present[other])[0]
+        raise UserError(
+            f"expected the same kind of gene name in every slide, slide '{odd}' has names like {first} and "
+            f"slide '{other}' like {second}; add a column 'gene_symbols' to var of the slides that use "
+            "Ensembl ids"
+        )
+    raise UserError(
+        f"expected slides that share genes, received {len(genes)} shared of {fewest} in the smallest; slide "
+        f"'{odd}' is the odd one ({len(names[odd])} genes, e.g. {sorted(present[odd])[0]}); leave it out or "
+        "mend its gene names"
+    )
+
+
+def _lost_genes(
+    slides: Mapping[str, RawNames],
+    names: dict[str, list[str]],
+    present: dict[str, set[str]],
+    position: dict[str, int],
+) -> pd.DataFrame:
+    rows: list[tuple[str, str, str]] = []
+    where: dict[str, str] = {}
+    for slide, own in names.items():
+        seen: set[str] = set()
+        for raw, name in zip(slides[slide].names, own, strict=True):
+            if not name:
+                rows.append((slide, raw, NO_NAME))
+            elif is_control(name):
+                rows.append((slide, raw, CONTROL))
+            elif name in seen:
+                rows.append((slide, raw, REPEATED))
+            elif name not in position:
+                rows.append((slide, raw, where.setdefault(name, _not_measured(name, present))))
+            seen.add(name)
+    return pd.DataFrame(rows, columns=["slide", "gene", "reason"], dtype=object)
+
+
+def _not_measured(name: str, present: dict[str, set[str]]) -> str:
+    missing = [slide for slide, own in present.items() if name not in own]
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return f"{NOT_MEASURED} {', '.join(missing[:3])}{more}"
+
+
+def _share_of_ids(names: list[str]) -> float:
+    return sum(map(is_ensembl, names)) / len(names) if names else 0.0

@@ -91,14 +91,19 @@ def predict(
 
 
 @app.command("list")
-def list_(kind: Annotated[str | None, typer.Argument(help="losses, models, gene_sets, ...")] = None, as_json: AsJson = False) -> None:
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="losses, models, gene_sets, ...")] = None,
+    as_json: AsJson = False,
+) -> None:
     """The built-in components: all kinds, or one kind with its arguments."""
     from agl import registry
     from agl.report.catalogue import catalogue
 
     if kind is None:
         kinds = {name: registry.names(name) for name in registry.WHERE}
-        _print_json(kinds) if as_json else [typer.echo(f"{name:<10} {', '.join(found)}") for name, found in kinds.items()]
+        _print_json(kinds) if as_json else [
+            typer.echo(f"{name:<10} {', '.join(found)}") for name, found in kinds.items()
+        ]
         return
     entries = catalogue(kind)
     if as_json:
@@ -121,7 +126,12 @@ def show(words: Words = None, as_json: AsJson = False) -> None:
     prepared = prepare(load(words or []))
     folders = {e.split.name: folder_of(e.config, e.dataset) for e in prepared.experiments}
     if as_json:
-        _print_json({"config": prepared.config.to_dict(), "runs": {name: str(folder) for name, folder in folders.items()}})
+        _print_json(
+            {
+                "config": prepared.config.to_dict(),
+                "runs": {name: str(folder) for name, folder in folders.items()},
+            }
+        )
         return
     typer.echo(yaml.safe_dump(prepared.config.to_dict(), sort_keys=False), nl=False)
     for name, folder in folders.items():
@@ -174,7 +184,8 @@ def simulate(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs"), as_json: AsJson = False
+    output: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs"),
+    as_json: AsJson = False,
 ) -> None:
     """The main job on simulated sections: losses, and primary genes alone against auxiliary genes."""
     from agl.studies.demo import train_demo
@@ -196,7 +207,11 @@ def main() -> None:
         typer.echo("\nStopped. The same command goes on from the last checkpoint.", err=True)
         sys.exit(130)
     except OSError as error:
-        reasons = {errno.ENOSPC: "the disk is full", errno.EACCES: "permission denied", errno.EROFS: "the file system is read-only"}
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EACCES: "permission denied",
+            errno.EROFS: "the file system is read-only",
+        }
         if error.errno not in reasons:
             raise
         _fail(f"Could not write {error.filename or 'a file'}: {reasons[error.errno]}. Make room or choose another output=; the same command resumes.", error, debug)  # fmt: skip
@@ -219,7 +234,12 @@ def _print_runs(runs: list[Any], as_json: bool, *, pooled: bool = False, csv: Pa
     if csv is not None:
         frame.to_csv(csv, index=False)
     if as_json:
-        _print_json({"methods": json.loads(methods.to_json(orient="records")), "runs": json.loads(frame.to_json(orient="records"))})
+        _print_json(
+            {
+                "methods": json.loads(methods.to_json(orient="records")),
+                "runs": json.loads(frame.to_json(orient="records")),
+            }
+        )
         return
     console = Console()
     console.print(rich_table(methods, pooled=pooled))

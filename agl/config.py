@@ -187,7 +187,9 @@ def is_override(word: str) -> bool:
 def apply_override(tree: dict[str, Any], word: str) -> None:
     """Set one dotted key. `loss=mse` replaces the component, `loss.target=log1p` adds to it."""
     if not is_override(word):
-        raise UserError(f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces.")
+        raise UserError(
+            f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces."
+        )
     path, _, text = word.partition("=")
     *parents, last = path.split(".")
     node = tree
@@ -198,7 +200,9 @@ def apply_override(tree: dict[str, Any], word: str) -> None:
         elif isinstance(child, str):
             child = {"name": child}
         elif not isinstance(child, Mapping):
-            raise UserError(f"Expected a section at {'.'.join(parents[: i + 1])}, found {child!r}; {word!r} cannot go inside it.")
+            raise UserError(
+                f"Expected a section at {'.'.join(parents[: i + 1])}, found {child!r}; {word!r} cannot go inside it."
+            )
         node[key] = dict(child)
         node = node[key]
     node[last] = parse_value(text, word)
@@ -209,7 +213,12 @@ def merge(tree: dict[str, Any], overlay: Mapping[str, Any]) -> None:
     for key, value in overlay.items():
         old = tree.get(key)
         old = {"name": old} if isinstance(old, str) and isinstance(value, Mapping) else old
-        renamed = isinstance(value, Mapping) and "name" in value and isinstance(old, Mapping) and old.get("name") != value["name"]
+        renamed = (
+            isinstance(value, Mapping)
+            and "name" in value
+            and isinstance(old, Mapping)
+            and old.get("name") != value["name"]
+        )
         if isinstance(value, Mapping) and isinstance(old, dict) and not renamed:
             tree[key] = old
             merge(old, value)
@@ -238,7 +247,9 @@ def parse_value(text: str, word: str = "") -> Any:
     try:
         return yaml.load(text, Loader=_Loader) if text else ""
     except yaml.YAMLError:
-        raise UserError(f"Expected a YAML value after '=', received {word or text!r}. Quote text with special characters.") from None
+        raise UserError(
+            f"Expected a YAML value after '=', received {word or text!r}. Quote text with special characters."
+        ) from None
 
 
 class _Loader(yaml.SafeLoader):

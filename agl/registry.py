@@ -51,10 +51,33 @@ WHERE: dict[str, dict[str, str]] = {
         "moran": "agl.genes.primary:moran",
         "file": "agl.genes.primary:file",
     },
-    "prior": {},
-    "gene_set": {},
+    "prior": {
+        "dispersion": "agl.genes.priors:dispersion",
+        "mean": "agl.genes.priors:mean",
+        "variance": "agl.genes.priors:variance",
+        "detection": "agl.genes.priors:detection",
+        "coexpression": "agl.genes.priors:coexpression",
+        "moran": "agl.genes.priors:moran",
+        "file": "agl.genes.priors:file",
+    },
+    "gene_set": {
+        "none": "agl.genes.sets:none",
+        "all": "agl.genes.sets:all_genes",
+        "random": "agl.genes.sets:random",
+        "top": "agl.genes.sets:top",
+        "coexpressed": "agl.genes.sets:coexpressed",
+        "low_variance_coexpressed": "agl.genes.sets:low_variance_coexpressed",
+        "file": "agl.genes.sets:file",
+    },
     "selector": {},
-    "split": {},
+    "split": {
+        "leave_one_patient_out": "agl.data.splits:leave_one_patient_out",
+        "leave_one_slide_out": "agl.data.splits:leave_one_slide_out",
+        "k_fold": "agl.data.splits:k_fold",
+        "hest_csv": "agl.data.splits:hest_csv",
+        "spatial_blocks": "agl.data.splits:spatial_blocks",
+        "random_spots": "agl.data.splits:random_spots",
+    },
     "sampler": {
         "grouped": "agl.data.batches:grouped",
         "shuffled": "agl.data.batches:shuffled",
@@ -63,6 +86,12 @@ WHERE: dict[str, dict[str, str]] = {
     "engine": {},
     "plugin": {},
 }
+
+
+# What the framework gives and a config cannot: data, sizes, places. A seed may be given by either.
+FRAMEWORK = frozenset(
+    ["scores", "counts", "slides", "library_size", "generator", "n_genes", "n_features", "training", "candidates", "primary", "spots", "root", "seed", "rng", "batch_size", "validation_fraction", "validation_unit"]
+)
 
 
 def names(kind: str) -> list[str]:
@@ -111,7 +140,9 @@ def find(kind: str, name: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if not callable(found):
         known = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
-        raise UserError(f"Expected a function or class {attribute!r} in {module_name}, found none.{did_you_mean(attribute, known)}")
+        raise UserError(
+            f"Expected a function or class {attribute!r} in {module_name}, found none.{did_you_mean(attribute, known)}"
+        )
     return found
 
 
@@ -121,27 +152,24 @@ def build(kind: str, component: Component, *positional: Any, **given: Any) -> An
     Of `given`, only what the signature asks for is passed; of the config's arguments, an unknown one is an error.
     """
     target = find(kind, component.name)
-    check_arguments(kind, component, target, taken=len(positional), given=set(given))
+    check_arguments(kind, component, target)
     accepted = parameters(target)
-    offered = given if accepts_anything(target) else {key: value for key, value in given.items() if key in accepted}
+    offered = {key: value for key, value in given.items() if key in accepted}
     return target(*positional, **(offered | component.args))
 
 
-def bind(kind: str, component: Component, context: tuple[str, ...] = ()) -> Callable[..., Any]:
-    """A function with the config's arguments filled in; `context` names arguments that only the framework gives."""
+def bind(kind: str, component: Component) -> Callable[..., Any]:
+    """A function with the config's arguments filled in; the framework gives the rest at every call."""
     target = find(kind, component.name)
-    check_arguments(kind, component, target, given=set(context))
+    check_arguments(kind, component, target)
     return functools.partial(target, **component.args)
 
 
-def check_arguments(
-    kind: str, component: Component, target: Callable[..., Any], *, taken: int = 0, given: set[str] | None = None
-) -> None:
+def check_arguments(kind: str, component: Component, target: Callable[..., Any]) -> None:
     """Every argument in the config must be one the signature takes, and one that is the user's to give."""
-    reserved = given or set()
-    options = [word for word in list(parameters(target))[taken:] if word not in reserved]
+    options = [word for word in parameters(target) if word not in FRAMEWORK - {"seed"}]
     for word in component.args:
-        if word in options or (accepts_anything(target) and word not in reserved):
+        if word in options or (accepts_anything(target) and word not in FRAMEWORK):
             continue
         raise UserError(
             f"The {kind.replace('_', ' ')} {component.name!r} takes no argument {word!r}."
@@ -155,7 +183,7 @@ def complete(kind: str, component: Component) -> Component:
     defaults = {
         word: parameter.default
         for word, parameter in parameters(target).items()
-        if isinstance(parameter.default, (bool, int, float, str, tuple, list)) and parameter.kind is parameter.KEYWORD_ONLY
+        if word not in FRAMEWORK and isinstance(parameter.default, (bool, int, float, str, tuple, list))
     }
     plain = {word: list(value) if isinstance(value, tuple) else value for word, value in defaults.items()}
     return Component.model_validate({"name": component.name, **plain, **component.args})
@@ -177,8 +205,10 @@ def accepts_anything(target: Callable[..., Any]) -> bool:
 
 
 def file_digests(components: list[Component]) -> dict[str, str]:
-    """sha256 of every plugin file among the components: the code is part of the run."""
-    files = {c.name.rpartition(":")[0] for c in components if c.name.rpartition(":")[0].endswith(".py")}
+    """sha256 of every file the components consist of or read (`path`): their content is part of the run."""
+    places = [component.name.rpartition(":")[0] for component in components]
+    files = {place for place in places if place.endswith(".py")}
+    files |= {str(component.args["path"]) for component in components if "path" in component.args}
     return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files)}
 
 

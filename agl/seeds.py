@@ -15,5 +15,10 @@ def seeded(seed: int, *words: str | int) -> np.random.Generator:
     >>> bool(seeded(0, "batches", 3).random() == seeded(0, "batches", 4).random())
     False
     """
-    entropy = [seed, *(word if isinstance(word, int) else zlib.crc32(word.encode()) for word in words)]
+    # The length keeps ("a",) and ("a", 0) apart: trailing zeros do not change a SeedSequence.
+    entropy = [
+        seed,
+        len(words),
+        *(word if isinstance(word, int) else zlib.crc32(word.encode()) for word in words),
+    ]
     return np.random.default_rng(np.random.SeedSequence(entropy))

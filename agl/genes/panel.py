@@ -35,31 +35,25 @@ class Panel:
         return np.concatenate([self.primary, self.auxiliary])
 
 
-def choose_panel(
-    training: TrainingSpots, primary: Component, auxiliary: Auxiliary, *, seed: int, root: str | None
-) -> Panel:
+def choose_panel(training: TrainingSpots, primary: Component, auxiliary: Auxiliary, *, seed: int) -> Panel:
     """Primary genes by their rule, candidates by detection, auxiliary genes by a gene set or a selector.
 
     Sees training spots only.
     """
     from agl.genes.training import Candidates
 
-    chosen = np.asarray(registry.build("primary", primary, training, root=root), dtype=np.int64)
+    chosen = np.asarray(registry.build("primary", primary, training), dtype=np.int64)
     if len(chosen) == 0:
         raise UserError(
             f"Expected primary genes, the rule {primary.name!r} chose none. Lower its min_detection or raise k."
         )
-    detected = np.asarray((training.counts > 0).mean(0)).ravel() >= auxiliary.min_detection
-    detected[chosen] = False
-    candidates = Candidates(training, chosen, np.flatnonzero(detected).astype(np.int64))
+    candidates = Candidates.detected(training, chosen, auxiliary.min_detection)
     name = auxiliary.genes.name
     if registry.is_a("selector", name):
-        selector = registry.build("selector", auxiliary.genes, candidates, seed=seed, root=root)
+        selector = registry.build("selector", auxiliary.genes, candidates, seed=seed)
         weights = selector().detach().numpy().astype(np.float32)
         return Panel(chosen, candidates.auxiliary, weights, selector, candidates)
-    weights = np.asarray(
-        registry.build("gene_set", auxiliary.genes, candidates, seed=seed, root=root), dtype=np.float32
-    )
+    weights = np.asarray(registry.build("gene_set", auxiliary.genes, candidates, seed=seed), dtype=np.float32)
     if (
         weights.shape != candidates.auxiliary.shape
         or not np.isfinite(weights).all()

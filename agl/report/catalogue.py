@@ -7,9 +7,6 @@ from typing import Any
 
 from agl import registry
 
-GIVEN = {"scores", "counts", "slides", "library_size", "generator", "n_genes", "n_features", "training", "candidates"}
-GIVEN |= {"spots", "root", "seed", "rng", "batch_size", "self", "validation_fraction", "validation_unit", "primary"}
-
 
 def catalogue(kind: str) -> dict[str, dict[str, Any]]:
     """Name -> summary and arguments a user may set."""
@@ -30,6 +27,6 @@ def _entry(kind: str, name: str) -> dict[str, Any]:
     arguments = {
         word: "required" if parameter.default is inspect.Parameter.empty else parameter.default
         for word, parameter in registry.parameters(target).items()
-        if word not in GIVEN
+        if word not in registry.FRAMEWORK
     }
     return {"summary": summary, "arguments": arguments}

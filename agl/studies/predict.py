@@ -24,7 +24,13 @@ def evaluate_again(folder: str | Path) -> dict[str, Any]:
     dataset, test = experiment.dataset, experiment.split.test
     names = np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]]
     counts = torch.from_numpy(np.asarray(dataset.dense_counts(test, experiment.panel.primary), dtype=np.float32))
-    table = gene_table(torch.from_numpy(scores), counts, np.asarray(dataset.library_size)[test], names, experiment.primary_names)
+    table = gene_table(
+        torch.from_numpy(scores),
+        counts,
+        np.asarray(dataset.library_size)[test],
+        names,
+        experiment.primary_names,
+    )
     numbers = summary(table)
     before = run.result
     keys = ("scc", "pcc", "scc_pooled", "pcc_pooled")
@@ -119,7 +125,9 @@ def _spots_of(dataset: Any, section: str) -> np.ndarray:
 
     spots = np.flatnonzero(dataset.spots.slide.to_numpy() == section)
     if len(spots) == 0:
-        raise UserError(f"Expected a section of the run's data, received {section!r}.{did_you_mean(section, dataset.slide_names)}")
+        raise UserError(
+            f"Expected a section of the run's data, received {section!r}.{did_you_mean(section, dataset.slide_names)}"
+        )
     return spots
 
 

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from agl.data.dataset import Dataset
     from agl.training.experiment import Experiment
 
-PACKAGES = ("agl", "torch", "numpy", "scipy", "scikit-learn", "pandas", "anndata", "higher", "optuna", "torchmetrics")
+PACKAGES = (
+    "agl",
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "anndata",
+    "higher",
+    "optuna",
+    "torchmetrics",
+)
 
 
 def fingerprint(config: Config, dataset: Dataset) -> str:
@@ -37,8 +48,19 @@ def fingerprint(config: Config, dataset: Dataset) -> str:
         del tree[key]
     for key in ("root", "cache", "simulate", "features"):
         del tree["data"][key]
-    content = {"config": tree, "data": dataset.key, "files": registry.file_digests(components(config))}
+    content = {
+        "config": _without_paths(tree),
+        "data": dataset.key,
+        "files": registry.file_digests(components(config)),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without_paths(tree: Any) -> Any:
+    """What a `path` argument names is hashed by content, not by place."""
+    if isinstance(tree, dict):
+        return {key: _without_paths(value) for key, value in tree.items() if key != "path"}
+    return [_without_paths(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
@@ -57,7 +79,11 @@ def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
         "seed": experiment.config.seed,
-        "data": {"root": experiment.config.data.root or "simulated", "key": dataset.key, "report": dataset.report},
+        "data": {
+            "root": experiment.config.data.root or "simulated",
+            "key": dataset.key,
+            "report": dataset.report,
+        },
         "split": split_provenance(split, dataset),
         "plugin_files": registry.file_digests(_components(experiment.config)),
     }
@@ -85,7 +111,10 @@ def code_version() -> dict[str, Any]:
     here = Path(__file__).parent
     try:
         commit = _git(here, "rev-parse", "HEAD")
-        return {"commit": commit, "changed": bool(_git(here, "status", "--porcelain", "--untracked-files=no"))}
+        return {
+            "commit": commit,
+            "changed": bool(_git(here, "status", "--porcelain", "--untracked-files=no")),
+        }
     except (OSError, subprocess.CalledProcessError):
         return {}
 

@@ -1,14 +1,14 @@
 """One run in one folder: trained once, never redone, never overwritten, resumed after an interruption.
 
-    config.yaml        the resolved config, every default written out
-    provenance.json    data, split, versions, device, seed, time, memory
-    panel.csv          genes of the panel, their role, weight and priors
-    history.jsonl      one line an epoch
-    checkpoints/       state.pt (to resume), best.safetensors (to predict)
-    predictions.npz    scores and counts of the primary genes on the test spots
-    per_gene.csv       scores per gene and slide, and pooled
-    result.json        the run's numbers; its presence says that the run is finished
-    tb/                TensorBoard
+config.yaml        the resolved config, every default written out
+provenance.json    data, split, versions, device, seed, time, memory
+panel.csv          genes of the panel, their role, weight and priors
+history.jsonl      one line an epoch
+checkpoints/       state.pt (to resume), best.safetensors (to predict)
+predictions.npz    scores and counts of the primary genes on the test spots
+per_gene.csv       scores per gene and slide, and pooled
+result.json        the run's numbers; its presence says that the run is finished
+tb/                TensorBoard
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         file = self.folder / name
         if not file.is_file():
-            raise UserError(f"Expected a finished run in {self.folder}, found no {name} there. Run `agl train` first, or name another folder.")
+            raise UserError(
+                f"Expected a finished run in {self.folder}, found no {name} there. Run `agl train` first, or name another folder."
+            )
         return json.loads(file.read_text())
 
 
@@ -75,9 +77,13 @@ def open_run(folder: str | Path) -> Run:
     if not run.folder.is_dir():
         raise UserError(f"Expected the folder of a run, received {str(folder)!r}: there is no such folder.")
     if not (run.folder / "config.yaml").is_file():
-        raise UserError(f"Expected the folder of a run, {folder} holds no config.yaml. `agl table` lists the runs below a folder.")
+        raise UserError(
+            f"Expected the folder of a run, {folder} holds no config.yaml. `agl table` lists the runs below a folder."
+        )
     if not run.finished:
-        raise UserError(f"The run in {folder} is not finished. Start it again with `agl train {run.folder / 'config.yaml'}`; it resumes.")
+        raise UserError(
+            f"The run in {folder} is not finished. Start it again with `agl train {run.folder / 'config.yaml'}`; it resumes."
+        )
     return run
 
 
@@ -90,7 +96,9 @@ def find_runs(*folders: str | Path) -> list[Run]:
         for file in sorted(folder.rglob("result.json")):
             found.setdefault(file.parent.resolve(), Run(file.parent))
     if not found:
-        raise UserError(f"Expected finished runs below {', '.join(map(str, folders))}, found none. Train some with `agl train`.")
+        raise UserError(
+            f"Expected finished runs below {', '.join(map(str, folders))}, found none. Train some with `agl train`."
+        )
     return list(found.values())
 
 
@@ -113,7 +121,9 @@ def folder_of(config: Config, dataset: Dataset) -> Path:
     """`output/name/<loss>.<gene set>.<model>.f<fold>.s<seed>.<hash>`; readable, and unique by the hash."""
     words = [config.loss.name, config.auxiliary.genes.name, config.model.name]
     readable = ".".join(Path(word.replace(":", "-")).name.replace(".py-", "-") for word in words if word)
-    return Path(config.output) / config.name / f"{readable}.f{config.fold}.s{config.seed}.{fingerprint(config, dataset)}"
+    return (
+        Path(config.output) / config.name / f"{readable}.f{config.fold}.s{config.seed}.{fingerprint(config, dataset)}"
+    )
 
 
 @contextmanager
@@ -126,7 +136,9 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            raise RunIsBusy(f"{folder} is being trained by process {file.read().strip() or '?'}. Wait for it, or stop it first.") from None
+            raise RunIsBusy(
+                f"{folder} is being trained by process {file.read().strip() or '?'}. Wait for it, or stop it first."
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -188,7 +200,11 @@ def _fit(run: Run, experiment: Experiment, progress: Progress | None) -> tuple[A
     save_weights(trainer, checkpoints / "best.safetensors")
     stopping = next(plugin for plugin in trainer.plugins if isinstance(plugin, EarlyStopping))
     learned = {key: value for plugin in trainer.plugins for key, value in plugin.summary().items()}
-    return trainer.predict, {"epochs": trainer.epoch, "best_epoch": stopping.best_epoch, "validation": stopping.best} | learned
+    return trainer.predict, {
+        "epochs": trainer.epoch,
+        "best_epoch": stopping.best_epoch,
+        "validation": stopping.best,
+    } | learned
 
 
 def write_panel(folder: Path, experiment: Experiment, weights: np.ndarray | None = None) -> None:

@@ -25,7 +25,9 @@ def resume(trainer: Trainer, state_file: Path) -> bool:
         trainer.load_state_dict(state)
     except (RuntimeError, pickle.UnpicklingError, KeyError, ValueError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{state_file} cannot be resumed from ({reason}). Delete the run's folder to train anew.") from None
+        raise UserError(
+            f"{state_file} cannot be resumed from ({reason}). Delete the run's folder to train anew."
+        ) from None
     return True
 
 

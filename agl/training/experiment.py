@@ -23,23 +23,26 @@ from agl.training.plugins import EarlyStopping, Plugin
 from agl.training.trainer import Task, Trainer
 
 
-def load_data(config: Config) -> Dataset:
-    """The dataset of a config; simulated sections where it names no folder."""
-    data = config.data
-    root = data.root
-    if root is None:
-        from agl.data.simulate import simulated_folder
+def data_folder(config: Config) -> str:
+    """The folder the sections lie in; simulated ones are written the first time."""
+    if config.data.root is not None:
+        return config.data.root
+    from agl.data.simulate import simulated_folder
 
-        root = str(simulated_folder(data.simulate, cache_dir=data.cache))
+    return str(simulated_folder(config.data.simulate, cache_dir=config.data.cache))
+
+
+def load_data(config: Config) -> Dataset:
+    """The dataset of a config."""
+    data = config.data
     dataset = open_dataset(
-        root, features=data.features, cache_dir=data.cache, sections=data.sections, min_counts=data.min_counts
+        data_folder(config),
+        features=data.features,
+        cache_dir=data.cache,
+        sections=data.sections,
+        min_counts=data.min_counts,
     )
     return permuted(dataset, config.seed) if data.permute else dataset
-
-
-def data_root(config: Config) -> str | None:
-    """The folder that relative names in the config (gene lists, split files) are looked up in."""
-    return config.data.root
 
 
 def load_splits(config: Config, dataset: Dataset) -> list[Split]:
@@ -48,7 +51,7 @@ def load_splits(config: Config, dataset: Dataset) -> list[Split]:
         "split",
         config.split,
         dataset.spots,
-        root=data_root(config),
+        root=data_folder(config),
         seed=config.seed,
         validation_fraction=config.validation.fraction,
         validation_unit=config.validation.unit,
@@ -66,7 +69,10 @@ def permuted(dataset: Dataset, seed: int) -> Dataset:
         here = np.flatnonzero(codes == slide)
         order[here] = rng.permutation(here)
     return replace(
-        dataset, counts=dataset.counts[order], library_size=dataset.library_size[order], key=f"{dataset.key}-permuted"
+        dataset,
+        counts=dataset.counts[order],
+        library_size=dataset.library_size[order],
+        key=f"{dataset.key}-permuted",
     )
 
 
@@ -83,17 +89,9 @@ class Experiment:
         """Genes, chosen on the training spots."""
         from agl.genes.training import TrainingSpots
 
-        spots = self.split.train
-        table = self.dataset.spots.iloc[spots]
-        training = TrainingSpots(
-            counts=self.dataset.counts[spots],
-            library_size=np.asarray(self.dataset.library_size)[spots],
-            slides=np.asarray(self.dataset.slide_codes)[spots],
-            coords=table[["x", "y"]].to_numpy(float),
-            genes=self.dataset.genes,
-        )
         config = self.config
-        return choose_panel(training, config.primary, config.auxiliary, seed=config.seed, root=data_root(config))
+        training = TrainingSpots.of(self.dataset, self.split.train)
+        return choose_panel(training, config.primary, config.auxiliary, seed=config.seed)
 
     @property
     def primary_names(self) -> list[str]:
@@ -108,7 +106,9 @@ class Experiment:
     def fit_baseline(self) -> Any:
         """A fitted baseline: features [spot, feature] -> scores [spot, primary gene]."""
         if self.dataset.features is None:
-            raise UserError(f"The baseline {self.config.model.name!r} needs features. Set data.features=builtin or a folder of features.")
+            raise UserError(
+                f"The baseline {self.config.model.name!r} needs features. Set data.features=builtin or a folder of features."
+            )
         spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
         baseline = registry.build("baseline", self.config.model)
         return baseline.fit(
@@ -143,7 +143,7 @@ class Experiment:
             strength=config.auxiliary.strength,
             gate=config.auxiliary.gate,
         )
-        sampler = registry.bind("sampler", config.training.sampler, ("slides", "batch_size", "rng"))
+        sampler = registry.bind("sampler", config.training.sampler)
         return Trainer(task, config.training, sampler, config.seed, [*plugins, *(extra or [])], device)
 
     def _model(self) -> Any:
@@ -158,7 +158,9 @@ class Experiment:
             model = registry.build("model", self.config.model, **given)
         except TypeError as error:
             kind = "features" if "n_features" in str(error) else "arguments"
-            raise UserError(f"The model {self.config.model.name!r} could not be built, it lacks {kind}: {error}.") from None
+            raise UserError(
+                f"The model {self.config.model.name!r} could not be built, it lacks {kind}: {error}."
+            ) from None
         except ValueError as error:
             raise UserError(str(error)) from None
         for module in model.modules():
@@ -173,7 +175,7 @@ class Experiment:
         component = self.config.loss
         if inspect.isclass(registry.find("loss", component.name)):
             return registry.build("loss", component, n_genes=len(self.panel.genes))
-        return registry.bind("loss", component, ("scores", "counts", "slides", "library_size", "generator"))
+        return registry.bind("loss", component)
 
     def _outer_spots(self) -> tuple[np.ndarray, np.ndarray]:
         """Training spots split once more: those of the inner and those of the outer problem."""
@@ -192,7 +194,12 @@ def complete(config: Config) -> Config:
     if registry.has("baseline", config.model.name):
         plain = Config()
         config = config.model_copy(
-            update={"loss": Component(name="none"), "auxiliary": plain.auxiliary, "training": plain.training, "plugins": ()}
+            update={
+                "loss": Component(name="none"),
+                "auxiliary": plain.auxiliary,
+                "training": plain.training,
+                "plugins": (),
+            }
         )
     tree = config.to_dict()
     kinds = {
@@ -204,14 +211,25 @@ def complete(config: Config) -> Config:
     for key, kind in kinds.items():
         component = getattr(config, key)
         if component.name != "none":
-            tree[key] = registry.complete(kind, component).model_dump(mode="json")
+            tree[key] = _completed(kind, component, config)
     genes = config.auxiliary.genes
     kind = "selector" if registry.is_a("selector", genes.name) else "gene_set"
-    tree["auxiliary"]["genes"] = registry.complete(kind, genes).model_dump(mode="json")
-    tree["auxiliary"]["outer"]["engine"] = registry.complete("engine", config.auxiliary.outer.engine).model_dump(mode="json")
-    tree["training"]["sampler"] = registry.complete("sampler", config.training.sampler).model_dump(mode="json")
-    tree["plugins"] = [registry.complete("plugin", plugin).model_dump(mode="json") for plugin in config.plugins]
+    tree["auxiliary"]["genes"] = _completed(kind, genes, config)
+    tree["auxiliary"]["outer"]["engine"] = _completed("engine", config.auxiliary.outer.engine, config)
+    tree["training"]["sampler"] = _completed("sampler", config.training.sampler, config)
+    tree["plugins"] = [_completed("plugin", plugin, config) for plugin in config.plugins]
     return Config.model_validate(tree)
+
+
+def _completed(kind: str, component: Component, config: Config) -> dict[str, Any]:
+    """A component with its defaults, and with a `path` argument found here or in the data folder."""
+    tree = registry.complete(kind, component).model_dump(mode="json")
+    if isinstance(tree.get("path"), str) and not Path(tree["path"]).exists():
+        below = Path(data_folder(config)) / tree["path"]
+        if not below.exists():
+            raise UserError(f"Expected a file at {tree['path']} or {below} for {kind} {component.name!r}, found none.")
+        tree["path"] = str(below)
+    return tree
 
 
 def components(config: Config) -> list[Component]:
@@ -234,9 +252,3 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"Expected a GPU for training.device={name}, found none. Use training.device=cpu or auto.")
     return device
-
-
-def resolve_path(root: str | None, path: str) -> Path:
-    """A path as given, or below the data folder."""
-    below = Path(root or ".") / path
-    return below if below.exists() else Path(path)

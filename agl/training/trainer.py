@@ -120,9 +120,18 @@ class Trainer:
                 scores = task.model(batch.inputs)
         gene_loss = partial(task.loss, slides=batch.slides, library_size=batch.library_size)
         losses = gene_loss(scores.float(), batch.counts, **({"generator": generator} if self._draws else {}))
+        if losses.shape != scores.shape[1:]:
+            raise UserError(
+                f"Expected the loss to give one value per gene, shape ({scores.shape[1]},), received {tuple(losses.shape)}. "
+                "Reduce over spots only; `agl.testing.check_loss` tests a loss of your own."
+            )
         primary, auxiliary = losses[: task.n_primary], losses[task.n_primary :]
         weights = torch.ones_like(task.weights) if task.gate == "trunk" else task.weights
-        return combine(task.objective, primary, auxiliary, weights, strength=task.strength), primary, auxiliary
+        return (
+            combine(task.objective, primary, auxiliary, weights, strength=task.strength),
+            primary,
+            auxiliary,
+        )
 
     def _descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -169,11 +178,15 @@ class Trainer:
             group["lr"] = self.settings.learning_rate * factor
 
     def _not_finite(self, batch: Batch) -> str:
-        bad = [slide for slide in batch.slides.unique().tolist() if not bool(torch.isfinite(batch.inputs[batch.slides == slide].float()).all())]
+        bad = [
+            slide
+            for slide in batch.slides.unique().tolist()
+            if not bool(torch.isfinite(batch.inputs[batch.slides == slide].float()).all())
+        ]
         names = [self.task.loader.dataset.slide_names[slide] for slide in bad]
         where = f" The inputs of slide {', '.join(names)} are not finite." if names else ""
         return (
-            f"Expected a finite loss, received {'NaN or infinity'} at epoch {self.epoch + 1}, step {self.step + 1}.{where} "
+            f"Expected a finite loss, received NaN or infinity at epoch {self.epoch + 1}, step {self.step + 1}.{where} "
             "Lower training.learning_rate or set training.clip=1."
         )
 

@@ -54,9 +54,7 @@ def coexpression(
     return np.where(varies, top_mean(without_self(squared, primary), top), np.nan)
 
 
-def average(
-    slides: list[SlideCorrelation], n_genes: int, n_primary: int
-) -> tuple[np.ndarray, np.ndarray, int]:
+def average(slides: list[SlideCorrelation], n_genes: int, n_primary: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Correlations averaged over slides by spots `[gene, primary]`, who varies anywhere `[gene]`, degrees of freedom.
 
     A slide where a gene is constant counts as correlation 0: there is nothing to learn from it there.
@@ -126,9 +124,7 @@ def _correlate(
         products += values.T @ right[block]
         squares += np.bincount(values.indices, values.data**2, training.n_genes)
 
-    explained, with_target, with_maps = np.split(
-        products, [n_covariates, n_covariates + target.shape[1]], axis=1
-    )
+    explained, with_target, with_maps = np.split(products, [n_covariates, n_covariates + target.shape[1]], axis=1)
     left = squares - np.square(explained).sum(axis=1)
     varies = left > NEGLIGIBLE * squares
     length = np.sqrt(np.where(varies, left, 1.0))[:, None]

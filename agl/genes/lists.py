@@ -12,9 +12,12 @@ import pandas as pd
 from agl.errors import UserError, did_you_mean
 
 
-def read_names(path: str | Path) -> list[str]:
-    """Gene names from JSON (`{"genes": [...]}` or a plain list) or from text with one name per line, `#` for comments."""
-    file = _existing(path)
+def read_names(path: str | Path, root: str | Path | None = None) -> list[str]:
+    """Gene names from JSON (`{"genes": [...]}` or a plain list) or from text with one name per line, `#` for comments.
+
+    A relative path is looked for from the working directory, then in `root`.
+    """
+    file = _existing(path, root)
     try:
         text = file.read_text(encoding="utf-8-sig")
         parsed = (
@@ -42,9 +45,7 @@ def read_names(path: str | Path) -> list[str]:
     return names
 
 
-def positions(
-    names: Iterable[str], genes: tuple[str, ...], *, source: str, ignore_missing: bool = False
-) -> np.ndarray:
+def positions(names: Iterable[str], genes: tuple[str, ...], *, source: str, ignore_missing: bool = False) -> np.ndarray:
     """Positions of the named genes in `genes`, in the order named; an unknown name is an error."""
     where = {gene: i for i, gene in enumerate(genes)}
     wanted = list(names)
@@ -66,13 +67,9 @@ def read_column(path: str | Path, column: str | None) -> pd.Series:
         table = _var(file)
     else:
         try:
-            table = pd.read_csv(
-                file, sep="\t" if file.suffix.lower() in (".tsv", ".txt") else ",", index_col=0
-            )
+            table = pd.read_csv(file, sep="\t" if file.suffix.lower() in (".tsv", ".txt") else ",", index_col=0)
         except (ValueError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{file} is not readable as a table of genes ({str(error).splitlines()[0]})."
-            ) from None
+            raise UserError(f"{file} is not readable as a table of genes ({str(error).splitlines()[0]}).") from None
     if column is None:
         if table.shape[1] != 1:
             raise UserError(
@@ -105,11 +102,14 @@ def _var(file: Path) -> pd.DataFrame:
     return table
 
 
-def _existing(path: str | Path) -> Path:
+def _existing(path: str | Path, root: str | Path | None = None) -> Path:
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"Expected a file of genes, received {str(path)!r}: there is no such file.")
-    return file
+    places = [file] if root is None else [file, Path(root).expanduser() / file]
+    for place in places:
+        if place.is_file():
+            return place
+    where = "" if root is None else f", neither here nor in {root}"
+    raise UserError(f"Expected a file of genes, received {str(path)!r}: there is no such file{where}.")
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -71,9 +71,7 @@ def _slide(training: TrainingSpots, rows: np.ndarray, weights: sparse.csr_matrix
         cross += np.bincount(product.indices, product.data, genes)
         plain += np.bincount(values.indices, values.data, genes)
         squares += np.bincount(values.indices, values.data**2, genes)
-        weighted += np.bincount(
-            values.indices, values.data * np.repeat(asked[block], np.diff(values.indptr)), genes
-        )
+        weighted += np.bincount(values.indices, values.data * np.repeat(asked[block], np.diff(values.indptr)), genes)
     mean = plain / n
     # sum_ij w_ij (x_i - m)(x_j - m), with sum_j w_ij = 1
     numerator = cross - mean * (plain + weighted) + mean**2 * n

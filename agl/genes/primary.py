@@ -42,28 +42,25 @@ def variance(
     return _best(genes, priors.variance(kept, normalise=normalise), k, min_detection)
 
 
-def mean(
-    training: TrainingSpots, *, k: int = 50, min_detection: float = 0.10, normalise: str = "none"
-) -> np.ndarray:
+def mean(training: TrainingSpots, *, k: int = 50, min_detection: float = 0.10, normalise: str = "none") -> np.ndarray:
     """The largest mean counts, as ST-Net and BrST-Net choose their targets."""
     genes, kept = _detected(training, min_detection)
     return _best(genes, priors.mean(kept, normalise=normalise), k, min_detection)
 
 
-def moran(
-    training: TrainingSpots, *, k: int = 50, min_detection: float = 0.10, neighbours: int = 6
-) -> np.ndarray:
+def moran(training: TrainingSpots, *, k: int = 50, min_detection: float = 0.10, neighbours: int = 6) -> np.ndarray:
     """The most spatially structured genes by Moran's I."""
     genes, kept = _detected(training, min_detection)
     return _best(genes, _moran.morans_i(kept, neighbours=neighbours), k, min_detection)
 
 
-def file(training: TrainingSpots, *, path: str) -> np.ndarray:
+def file(training: TrainingSpots, *, path: str, root: str | None = None) -> np.ndarray:
     """The genes named in a file, in its order: JSON `{"genes": [...]}` or text with one name per line.
 
+    A relative path is looked for from the working directory, then in the folder of the data, `root`.
     A name that is not in the data is an error: a score over other genes than asked for is another score.
     """
-    return lists.positions(lists.read_names(path), training.genes, source=str(path))
+    return lists.positions(lists.read_names(path, root), training.genes, source=str(path))
 
 
 def _detected(training: TrainingSpots, min_detection: float) -> tuple[np.ndarray, TrainingSpots]:

@@ -36,16 +36,12 @@ def dispersion(
     return variability.normalised_dispersion(training, normalise=normalise, per_slide=per_slide)
 
 
-def mean(
-    training: TrainingSpots, *, primary: np.ndarray | None = None, normalise: str = "none"
-) -> np.ndarray:
+def mean(training: TrainingSpots, *, primary: np.ndarray | None = None, normalise: str = "none") -> np.ndarray:
     """Mean count over spots ("cp10k": per 10,000 counts of the spot). Source: BrST-Net, Rahaman et al. 2023."""
     return variability.moments(training, scale=_scale(normalise, ("none", "cp10k", "log")))[0]
 
 
-def variance(
-    training: TrainingSpots, *, primary: np.ndarray | None = None, normalise: str = "log"
-) -> np.ndarray:
+def variance(training: TrainingSpots, *, primary: np.ndarray | None = None, normalise: str = "log") -> np.ndarray:
     """Variance over spots, by default of log(1 + counts per 10,000). A gene that does not vary is NaN."""
     found = variability.moments(training, scale=_scale(normalise, ("none", "cp10k", "log")))[1]
     return np.where(found > 0, found, np.nan)
@@ -90,9 +86,7 @@ def file(
     values = lists.read_column(path, column)
     shared = values.index.intersection(list(training.genes))
     if shared.empty:
-        raise UserError(
-            f"Expected genes of this data in {path}, found none of its {len(values)} names among them."
-        )
+        raise UserError(f"Expected genes of this data in {path}, found none of its {len(values)} names among them.")
     return values.reindex(list(training.genes)).to_numpy(dtype=np.float64)
 
 
@@ -118,9 +112,7 @@ def find(name: str) -> Prior:
     raise UserError(f"Unknown prior {name!r}.{did_you_mean(name, BUILT_IN)} Your own: path/to/file.py:name.")
 
 
-def prior(
-    name: str, training: TrainingSpots, *, primary: np.ndarray | None = None, **options: Any
-) -> np.ndarray:
+def prior(name: str, training: TrainingSpots, *, primary: np.ndarray | None = None, **options: Any) -> np.ndarray:
     """A named prior of all genes, with its options and its result checked."""
     function = find(name)
     accepted = inspect.signature(function).parameters
@@ -132,9 +124,7 @@ def prior(
     for word, parameter in accepted.items():
         required = parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY
         if required and word not in options and word != "primary":
-            raise UserError(
-                f"The prior {name!r} needs the argument {word!r}, received none; give {word}=...."
-            )
+            raise UserError(f"The prior {name!r} needs the argument {word!r}, received none; give {word}=....")
     values = np.asarray(function(training, primary=primary, **options), dtype=np.float64)
     if values.shape != (training.n_genes,):
         raise UserError(

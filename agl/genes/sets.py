@@ -45,9 +45,7 @@ def top(
     With `prior="mean"` this is BrST-Net's rule (Rahaman et al. 2023), with `prior="dispersion"` a fixed cut-off on the
     ranking of Shiku et al. 2026.
     """
-    return _weights(
-        candidates, _best(candidates.prior(prior, **prior_options), _count(candidates, k, fraction))
-    )
+    return _weights(candidates, _best(candidates.prior(prior, **prior_options), _count(candidates, k, fraction)))
 
 
 def coexpressed(
@@ -104,16 +102,15 @@ def low_variance_coexpressed(
     return _weights(candidates, _best(np.where(quiet, score, np.nan), _count(candidates, k, 1.0)))
 
 
-def file(candidates: Candidates, *, path: str, ignore_missing: bool = False) -> np.ndarray:
+def file(candidates: Candidates, *, path: str, ignore_missing: bool = False, root: str | None = None) -> np.ndarray:
     """The candidates named in a file: JSON `{"genes": [...]}` or text with one name per line.
 
+    A relative path is looked for from the working directory, then in the folder of the data, `root`.
     A name that is not in the data is an error, unless `ignore_missing`; a primary gene, or one that is too rarely
     detected to be a candidate, is passed over.
     """
-    names = lists.read_names(path)
-    listed = lists.positions(
-        names, candidates.training.genes, source=str(path), ignore_missing=ignore_missing
-    )
+    names = lists.read_names(path, root)
+    listed = lists.positions(names, candidates.training.genes, source=str(path), ignore_missing=ignore_missing)
     return np.isin(candidates.auxiliary, listed).astype(np.float32)
 
 

@@ -55,15 +55,11 @@ class TrainingSpots:
                     f"received {getattr(self, name).shape}; give one row per spot."
                 )
         if len(self.genes) != n_genes:
-            raise UserError(
-                f"Expected {n_genes} gene names, one per column of counts, received {len(self.genes)}."
-            )
+            raise UserError(f"Expected {n_genes} gene names, one per column of counts, received {len(self.genes)}.")
         if n_spots == 0:
             raise UserError("Expected at least one training spot, received none; check the split.")
         if self.counts.nnz and self.counts.data.min() < 0:
-            raise UserError(
-                "Expected raw counts, received negative values; give counts before any transformation."
-            )
+            raise UserError("Expected raw counts, received negative values; give counts before any transformation.")
         if not np.isfinite(self.counts.data).all():
             raise UserError(
                 "Expected raw counts, received NaN or infinite values; give counts before any transformation."
@@ -159,17 +155,13 @@ class Candidates:
             positions = np.asarray(getattr(self, name), dtype=np.int64)
             object.__setattr__(self, name, positions)
             if positions.ndim != 1 or len(np.unique(positions)) != len(positions):
-                raise UserError(
-                    f"Expected {name} as a list of distinct gene positions, received repeated ones."
-                )
+                raise UserError(f"Expected {name} as a list of distinct gene positions, received repeated ones.")
             if len(positions) and not (positions.min() >= 0 and positions.max() < self.training.n_genes):
                 raise UserError(
                     f"Expected {name} gene positions from 0 to {self.training.n_genes - 1}, received others."
                 )
         if np.intersect1d(self.primary, self.auxiliary).size:
-            raise UserError(
-                "Expected auxiliary genes apart from the primary ones, received genes that are in both."
-            )
+            raise UserError("Expected auxiliary genes apart from the primary ones, received genes that are in both.")
 
     @classmethod
     def detected(cls, training: TrainingSpots, primary: np.ndarray, min_detection: float = 0.0) -> Candidates:

@@ -25,9 +25,7 @@ def moments(
     """
     read = {"none": training.raw, "cp10k": training.normalised, "log": training.log_normalised}
     if scale not in read:
-        raise UserError(
-            f"Expected one of none, cp10k, log, received {scale!r}.{did_you_mean(str(scale), read)}"
-        )
+        raise UserError(f"Expected one of none, cp10k, log, received {scale!r}.{did_you_mean(str(scale), read)}")
     total, squares, n = np.zeros(training.n_genes), np.zeros(training.n_genes), 0
     for block in training.blocks(rows):
         values = read[scale](block)
@@ -86,6 +84,4 @@ def normalised_dispersion(
             row[seen] = seurat_dispersion(mean[seen], variance[seen], bins=bins)
     defined = ~np.isnan(values)
     total = np.where(defined, values, 0.0).sum(axis=0)
-    return np.divide(
-        total, defined.sum(axis=0), out=np.full(training.n_genes, np.nan), where=defined.any(axis=0)
-    )
+    return np.divide(total, defined.sum(axis=0), out=np.full(training.n_genes, np.nan), where=defined.any(axis=0))

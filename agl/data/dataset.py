@@ -15,15 +15,14 @@ import pandas as pd
 from scipy import sparse
 
 from agl.data.cache import cache_root, get_or_build
-from agl.data.fingerprint import fingerprint, sha256_of_json
-from agl.data.formats import sidecars
+from agl.data.content_key import content_key
+from agl.data.fingerprint import sha256_of_json
 from agl.data.importing import Progress, Request, import_sections
 from agl.data.locate import BUILTIN, NONE, locate_features
 from agl.data.patches import PatchReader
-from agl.data.sections import Files, Folder, choose, scan_folder, with_patients
+from agl.data.sections import Files, choose, scan_folder, with_patients
 from agl.errors import UserError, did_you_mean
 
-_CACHE_FORMAT = 1  # raise when the same input files give different cached files
 _ROWS_AT_ONCE = 16_384
 
 
@@ -66,9 +65,7 @@ class Dataset:
     @cached_property
     def slide_codes(self) -> np.ndarray:
         """int64 [spot], the position of the spot's slide in `slide_names`."""
-        return np.asarray(
-            pd.Index(self.slide_names).get_indexer(pd.Index(self.spots["slide"])), dtype=np.int64
-        )
+        return np.asarray(pd.Index(self.slide_names).get_indexer(pd.Index(self.spots["slide"])), dtype=np.int64)
 
     def gene_positions(self, names: Sequence[str]) -> np.ndarray:
         """int64 [len(names)] positions in `genes`.
@@ -95,11 +92,7 @@ class Dataset:
             self.counts[start : start + _ROWS_AT_ONCE][:, chosen].astype(np.float32)
             for start in range(0, self.counts.shape[0], _ROWS_AT_ONCE)
         ]
-        panel = (
-            sparse.vstack(parts, format="csr")
-            if parts
-            else sparse.csr_matrix((0, len(chosen)), dtype=np.float32)
-        )
+        panel = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, len(chosen)), dtype=np.float32)
         panel.sort_indices()
         return sparse.csr_matrix(panel)
 
@@ -178,7 +171,7 @@ def open_dataset(
     feature_files = locate_features(features, folder.root, [f.slide for f in files])
     kind = "files" if feature_files else str(features)
     cache = cache_root(cache_dir)
-    key = _content_key(folder, files, feature_files, kind, int(min_counts), tolerance, cache)
+    key = content_key(folder, files, feature_files, kind, int(min_counts), tolerance, cache)
 
     def build(target: Path) -> dict[str, Any]:
         found = tuple(with_patients(folder, files))
@@ -217,9 +210,7 @@ def load(folder: Path, files: Sequence[Files]) -> Dataset:
         return dataset
     height, width, channels = report["patch_shape"]
     reader = PatchReader(
-        tuple(
-            f.patches or f.counts for f in files
-        ),  # a slide without patches has no row, so its file is never read
+        tuple(f.patches or f.counts for f in files),  # a slide without patches has no row, so its file is never read
         dataset.slide_codes,
         np.load(folder / "patch_rows.npy"),
         (height, width, channels),
@@ -228,64 +219,12 @@ def load(folder: Path, files: Sequence[Files]) -> Dataset:
     return dataset
 
 
-def _mapped_csr(
-    data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]
-) -> sparse.csr_matrix:
+def _mapped_csr(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
     """A CSR matrix over memory-mapped parts; nothing is copied but `indptr`."""
     matrix = sparse.csr_matrix((data, indices, indptr.astype(indices.dtype)), shape=shape, copy=False)
     matrix.has_sorted_indices = True  # the import sorts; checking would read everything
     matrix.has_canonical_format = True
     return matrix
-
-
-def _content_key(
-    folder: Folder,
-    files: Sequence[Files],
-    feature_files: dict[str, Path],
-    kind: str,
-    min_counts: int,
-    tolerance: float | None,
-    cache: Path,
-) -> str:
-    memo = cache / "fingerprints"
-
-    def content(path: Path | None) -> str | None:
-        try:
-            return None if path is None else fingerprint(path, memo)
-        except OSError as error:
-            raise UserError(
-                f"expected a readable file at {path}, cannot read it ({error.strerror})"
-            ) from error
-
-    return sha256_of_json(
-        {
-            "format": _CACHE_FORMAT,
-            "features": _extractor_version() if kind == BUILTIN else kind,
-            "min_counts": min_counts,
-            "tolerance": tolerance,
-            "tables": [content(folder.sections_csv), content(folder.metadata)],
-            "sections": [
-                [
-                    f.slide,
-                    content(f.counts),
-                    content(f.patches),
-                    [content(p) for p in _with_sidecars(feature_files.get(f.slide))],
-                ]
-                for f in files
-            ],
-        }
-    )
-
-
-def _with_sidecars(path: Path | None) -> list[Path]:
-    return [] if path is None else [path, *sidecars(path)]
-
-
-def _extractor_version() -> str:
-    """Features computed by another version of the extractor are other features."""
-    from agl.data.features_folder import BUILTIN_VERSION
-
-    return BUILTIN_VERSION
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -43,11 +43,7 @@ class FeatureFile:
                 for start in range(0, self.shape[0], size):
                     yield start, h5[self.key][start : start + size].astype(self.dtype, copy=False)
             return
-        array = (
-            np.load(self.path, mmap_mode="r")
-            if self.path.suffix == ".npy"
-            else _load_torch(self.path)[self.key]
-        )
+        array = np.load(self.path, mmap_mode="r") if self.path.suffix == ".npy" else _load_torch(self.path)[self.key]
         for start in range(0, self.shape[0], size):
             yield start, np.asarray(array[start : start + size]).astype(self.dtype, copy=False)
 
@@ -69,12 +65,8 @@ def open_features(path: Path) -> FeatureFile:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(
-                f"expected a .npy matrix, cannot read {path} ({error}); save it with numpy.save"
-            ) from error
-        return _described(
-            path, "NumPy matrix", array, _rows_beside(path, array.shape[0] if array.ndim else 0)
-        )
+            raise UserError(f"expected a .npy matrix, cannot read {path} ({error}); save it with numpy.save") from error
+        return _described(path, "NumPy matrix", array, _rows_beside(path, array.shape[0] if array.ndim else 0))
     if path.suffix in (".pt", ".pth"):
         return _open_torch(path)
     raise UserError(f"expected features as {', '.join(SUFFIXES)}, received {path}; convert it to HDF5")
@@ -84,9 +76,7 @@ def sidecars(path: Path) -> list[Path]:
     """Existing files that name the rows of a matrix: barcodes, corners, CLAM's h5 beside pt, TRIDENT's "
     "patches."""
     stem = path.with_suffix("")
-    beside = [
-        stem.parent / f"{stem.name}{end}" for end in (".barcodes.txt", "_barcodes.txt", ".barcodes.csv")
-    ]
+    beside = [stem.parent / f"{stem.name}{end}" for end in (".barcodes.txt", "_barcodes.txt", ".barcodes.csv")]
     clam = path.parent.parent / "h5_files" / f"{stem.name}.h5"
     trident = path.parent.parent / "patches" / f"{stem.name}_patches.h5"
     wanted = [trident] if path.suffix in (".h5", ".hdf5") else [*beside, clam]
@@ -125,9 +115,7 @@ def patch_size(h5: Any, coords: Any) -> float | None:
             if name in attrs:
                 return float(np.asarray(attrs[name]).reshape(-1)[0])
     attrs = coords.attrs
-    if (
-        "patch_size" in attrs and "patch_level" in attrs
-    ):  # CLAM: size at its level, times that level's downsample
+    if "patch_size" in attrs and "patch_level" in attrs:  # CLAM: size at its level, times that level's downsample
         scale = np.asarray(attrs.get("downsample", 1.0), dtype=np.float64).reshape(-1)[0]
         if int(attrs["patch_level"]) == 0 or "downsample" in attrs:
             return float(attrs["patch_size"]) * float(scale)
@@ -143,14 +131,10 @@ def _open_torch(path: Path) -> FeatureFile:
     content = _load_torch(path)
     key = next((k for k in (*_VALUES, "") if k in content), None)
     if key is None:
-        raise UserError(
-            f"expected a matrix or one of {', '.join(_VALUES)} in {path}, received {', '.join(content)}"
-        )
+        raise UserError(f"expected a matrix or one of {', '.join(_VALUES)} in {path}, received {', '.join(content)}")
     values = content[key]
     rows = _rows_beside(path, len(values))
-    barcodes = next(
-        (strings(np.asarray(content[k], dtype=object)) for k in _BARCODES if k in content), rows.barcodes
-    )
+    barcodes = next((strings(np.asarray(content[k], dtype=object)) for k in _BARCODES if k in content), rows.barcodes)
     corners = next((np.asarray(content[k], dtype=np.float64) for k in _COORDS if k in content), rows.corners)
     size = content.get("patch_size_level0", rows.patch_size)
     named = Rows(str(path), barcodes, corners, None if size is None else float(size))
@@ -184,9 +168,7 @@ def _rows_beside(path: Path, n_rows: int) -> Rows:
         if sidecar.suffix == ".h5":
             with open_h5(sidecar, "CLAM's coordinates") as h5:
                 return Rows(str(path), *_names_only(_rows_in_h5(h5, sidecar)))
-        lines = [
-            line.strip().split(",")[0].strip('"') for line in sidecar.read_text("utf-8-sig").splitlines()
-        ]
+        lines = [line.strip().split(",")[0].strip('"') for line in sidecar.read_text("utf-8-sig").splitlines()]
         lines = [line for line in lines if line]
         if len(lines) == n_rows + 1 and lines[0].lower() in _BARCODES:
             lines = lines[1:]

@@ -64,9 +64,7 @@ class GrowingArray:
         self._stream.seek(0)
         magic = b"\x93NUMPY\x01\x00"
         size = _HEADER - len(magic) - 2
-        self._stream.write(
-            magic + size.to_bytes(2, "little") + header.ljust(size - 1).encode("latin1") + b"\n"
-        )
+        self._stream.write(magic + size.to_bytes(2, "little") + header.ljust(size - 1).encode("latin1") + b"\n")
         self._stream.close()
 
     @property

@@ -64,9 +64,7 @@ def _why_not_opened(path: Path, what: str, error: Exception) -> str:
     except OSError as unreadable:
         return f"expected {what} at {path}, cannot read it ({unreadable.strerror}); check its permissions"
     if head == _GIT_LFS:
-        return (
-            f"expected {what}, {path} is only a Git LFS pointer to one; run `git lfs pull` where it came from"
-        )
+        return f"expected {what}, {path} is only a Git LFS pointer to one; run `git lfs pull` where it came from"
     if not head:
         return f"expected {what}, {path} is empty (0 bytes); copy or download it again"
     if not head.startswith(b"\x89HDF"):

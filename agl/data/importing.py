@@ -18,12 +18,14 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from agl.data.formats import FeatureFile, open_features
+from agl.data.counts import count_blocks
+from agl.data.formats import open_features
 from agl.data.growing import GrowingArray
-from agl.data.h5ad import Header, count_blocks, read_header
+from agl.data.h5ad import Header, read_header
+from agl.data.import_report import Tables, describe, warnings_of
 from agl.data.join import Match, join
 from agl.data.locate import BUILTIN
-from agl.data.names import NOT_MEASURED, Harmonised, RawNames, harmonise
+from agl.data.names import Harmonised, RawNames, harmonise
 from agl.data.patches import PatchFile, PatchReader, open_patches
 from agl.data.sections import Section
 from agl.errors import UserError
@@ -42,14 +44,6 @@ class Request:
     min_counts: int
     tolerance: float | None
     progress: Progress = lambda what, done, total: None
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The tables of one slide that are joined to its spots."""
-
-    features: FeatureFile | None
-    patches: PatchFile | None
 
 
 def import_sections(request: Request, folder: Path) -> dict[str, Any]:
@@ -91,15 +85,11 @@ def import_sections(request: Request, folder: Path) -> dict[str, Any]:
                     "found none; lower min_counts or leave the slide out"
                 )
             spots = np.flatnonzero(kept)
-            patch_rows.append(
-                matches["patches"].rows[spots] if "patches" in matches else np.full(len(spots), -1)
-            )
+            patch_rows.append(matches["patches"].rows[spots] if "patches" in matches else np.full(len(spots), -1))
             if features is not None:
                 _write_features(features, request, section, header, tables, matches, spots)
             _write_index(folder / "index.csv", section, header, spots, append=done > 0)
-            slides[section.slide] = _describe(
-                section, header, tables, matches, np.concatenate(totals), spots, genes
-            )
+            slides[section.slide] = describe(section, header, tables, matches, np.concatenate(totals), spots, genes)
         request.progress("", len(request.sections), len(request.sections))
     (folder / "genes.json").write_text(json.dumps(genes.genes), "utf-8")
     genes.lost.to_csv(folder / "lost_genes.csv", index=False)
@@ -114,23 +104,6 @@ def import_sections(request: Request, folder: Path) -> dict[str, Any]:
     return {"spots": int(sum(s["spots_kept"] for s in slides.values())), "genes": len(genes.genes)}
 
 
-def warnings_of(report: Mapping[str, Any]) -> list[str]:
-    """Sentences about an import that went through but deserves a look."""
-    found = []
-    for slide, s in report["sections"].items():
-        if s["patient_source"] == "slide name":
-            found.append(f"{slide}: no patient recorded, the slide counts as its own patient")
-        if s["zero_count_spots"]:
-            found.append(
-                f"{slide}: {s['zero_count_spots']} spots without any count are kept (min_counts=1 drops them)"
-            )
-        for table in ("features", "patches"):
-            missing = (s[table] or {}).get("unmatched_spots", 0)
-            if missing:
-                found.append(f"{slide}: {missing} of {s['spots_measured']} spots have no {table}")
-    return found
-
-
 def _first_pass(request: Request) -> tuple[Harmonised, int]:
     names: dict[str, RawNames] = {}
     n_stored = 0
@@ -143,9 +116,7 @@ def _first_pass(request: Request) -> tuple[Harmonised, int]:
 
 def _interned(raw: RawNames) -> RawNames:
     """Slides share most names: one string object each keeps a thousand slides in little memory."""
-    shared = [
-        tuple(map(sys.intern, map(str, column))) if column else None for column in (raw.symbols, raw.ids)
-    ]
+    shared = [tuple(map(sys.intern, map(str, column))) if column else None for column in (raw.symbols, raw.ids)]
     return RawNames(tuple(map(sys.intern, raw.names)), *shared)
 
 
@@ -173,9 +144,7 @@ def _tables(request: Request, section: Section) -> Tables:
             f"expected patches/{section.slide}.h5 to compute features from, found none; "
             "add the patches or give features=<folder of feature files>"
         )
-    return Tables(
-        open_features(path) if path else None, open_patches(section.patches) if section.patches else None
-    )
+    return Tables(open_features(path) if path else None, open_patches(section.patches) if section.patches else None)
 
 
 def _join(request: Request, header: Header, tables: Tables) -> tuple[np.ndarray, dict[str, Match]]:
@@ -184,9 +153,7 @@ def _join(request: Request, header: Header, tables: Tables) -> tuple[np.ndarray,
     for name in ("features", "patches"):
         table = getattr(tables, name)
         if table is not None:
-            matches[name] = join(
-                header.slide, header.barcodes, header.xy, table.rows, tolerance=request.tolerance
-            )
+            matches[name] = join(header.slide, header.barcodes, header.xy, table.rows, tolerance=request.tolerance)
     needed = "features" if tables.features else "patches"  # patches beside feature files are a bonus
     kept = matches[needed].rows >= 0 if needed in matches else np.ones(len(header.barcodes), dtype=bool)
     return kept.copy(), matches
@@ -265,39 +232,6 @@ def _write_index(path: Path, section: Section, header: Header, spots: np.ndarray
         }
     )
     table.to_csv(path, mode="a" if append else "w", header=not append, index=False, encoding="utf-8")
-
-
-def _describe(
-    section: Section,
-    header: Header,
-    tables: Tables,
-    matches: Mapping[str, Match],
-    totals: np.ndarray,
-    spots: np.ndarray,
-    genes: Harmonised,
-) -> dict[str, Any]:
-    reasons = genes.lost["reason"][genes.lost["slide"] == section.slide]
-    lost = reasons.where(
-        ~reasons.str.startswith(NOT_MEASURED), f"{NOT_MEASURED} another slide"
-    ).value_counts()
-    return {
-        "patient": section.patient,
-        "patient_source": section.patient_source,
-        "counts_source": header.counts_source,
-        "spots_measured": len(header.barcodes),
-        "spots_kept": len(spots),
-        "zero_count_spots": int((totals[spots] == 0).sum()),
-        "median_counts": float(np.median(totals)),
-        "genes_measured": len(header.genes.names),
-        "genes_kept": len(genes.genes),
-        "genes_lost": {str(reason): int(n) for reason, n in lost.items()},
-        "features": {"kind": tables.features.kind, **matches["features"].to_dict()}
-        if tables.features
-        else None,
-        "patches": {"shape": list(tables.patches.shape), **matches["patches"].to_dict()}
-        if tables.patches
-        else None,
-    }
 
 
 def check_one_patch_size(sections: Sequence[Section]) -> tuple[int, int, int] | None:

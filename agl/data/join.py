@@ -43,9 +43,7 @@ class Match:
         }
 
 
-def join(
-    slide: str, barcodes: np.ndarray, xy: np.ndarray, rows: Rows, *, tolerance: float | None = None
-) -> Match:
+def join(slide: str, barcodes: np.ndarray, xy: np.ndarray, rows: Rows, *, tolerance: float | None = None) -> Match:
     """Match spots (`barcodes` [spot], centres `xy` [spot, 2]) to the rows of a file.
 
     By barcode when the file has them. Otherwise by coordinates: a spot takes the row whose patch centre
@@ -78,8 +76,7 @@ def _by_barcode(slide: str, barcodes: np.ndarray, theirs: np.ndarray, where: str
     index = pd.Index(theirs)
     if index.has_duplicates:
         raise UserError(
-            f"expected unique barcodes in {where}, {index[index.duplicated()][0]} comes twice; write the "
-            "file again"
+            f"expected unique barcodes in {where}, {index[index.duplicated()][0]} comes twice; write the file again"
         )
     rows = index.get_indexer(pd.Index(barcodes)).astype(np.int64)
     matched = int((rows >= 0).sum())
@@ -98,9 +95,7 @@ def _by_place(slide: str, xy: np.ndarray, rows: Rows, tolerance: float | None) -
     corners = rows.corners
     assert corners is not None
     if not np.isfinite(corners).all() or corners.ndim != 2 or corners.shape[1] != 2 or not len(corners):
-        raise UserError(
-            f"expected finite coordinates [row, 2] in {rows.where}, received shape {corners.shape}"
-        )
+        raise UserError(f"expected finite coordinates [row, 2] in {rows.where}, received shape {corners.shape}")
     if rows.patch_size is None:
         raise UserError(
             f"expected the patch size with the top-left corners in {rows.where}, found none; "

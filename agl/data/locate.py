@@ -62,9 +62,7 @@ def _candidates(spec: str, root: Path) -> list[Path]:
     for place in places:
         if place.is_dir():
             inner = [place / sub for sub in ("h5_files", "pt_files") if (place / sub).is_dir()]  # CLAM
-            return sorted(
-                p for folder in (inner[:1] or [place]) for p in folder.iterdir() if p.suffix in SUFFIXES
-            )
+            return sorted(p for folder in (inner[:1] or [place]) for p in folder.iterdir() if p.suffix in SUFFIXES)
     near = {
         p.name
         for folder in (root, root / "features", root / "embeddings")

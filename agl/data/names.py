@@ -103,9 +103,7 @@ def harmonise(slides: Mapping[str, RawNames], *, smallest_overlap: float = 0.1) 
     notes: list[str] = []
     names = _one_vocabulary(slides, notes)
     names = _one_letter_case(names, notes)
-    valid = {
-        s: np.array([bool(n) and not is_control(n) for n in own], dtype=bool) for s, own in names.items()
-    }
+    valid = {s: np.array([bool(n) and not is_control(n) for n in own], dtype=bool) for s, own in names.items()}
     present = {s: {n for n, ok in zip(own, valid[s], strict=True) if ok} for s, own in names.items()}
     genes = tuple(sorted(set.intersection(*present.values()))) if present else ()
     _refuse_small_overlap(genes, present, names, smallest_overlap)
@@ -129,9 +127,7 @@ def _one_vocabulary(slides: Mapping[str, RawNames], notes: list[str]) -> dict[st
     by_symbol = [s for s, ids in mostly_ids.items() if not ids]
     if untranslatable and all(slides[s].ids is not None for s in by_symbol):
         for slide in by_symbol:
-            cleaned[slide] = [
-                clean_name(i) or n for i, n in zip(slides[slide].ids or (), cleaned[slide], strict=True)
-            ]
+            cleaned[slide] = [clean_name(i) or n for i, n in zip(slides[slide].ids or (), cleaned[slide], strict=True)]
             notes.append(f"{slide}: gene symbols replaced by the Ensembl ids of its var table")
         return cleaned
     for slide, raw in slides.items():
@@ -170,11 +166,7 @@ def _one_letter_case(names: dict[str, list[str]], notes: list[str]) -> dict[str,
     if chosen:
         example = next(iter(chosen.values()))
         notes.append(f"{len(chosen)} genes spelled with different letter case between slides, e.g. {example}")
-    return (
-        {slide: [chosen.get(n.casefold(), n) for n in own] for slide, own in names.items()}
-        if chosen
-        else names
-    )
+    return {slide: [chosen.get(n.casefold(), n) for n in own] for slide, own in names.items()} if chosen else names
 
 
 def _refuse_small_overlap(

@@ -38,14 +38,11 @@ def open_patches(path: Path) -> PatchFile:
     with open_h5(path, "a patch file") as h5:
         key = next((k for k in _IMAGES if k in h5), None)
         if key is None:
-            raise UserError(
-                f"expected images named 'img' in {path}, received {', '.join(h5) or 'an empty file'}"
-            )
+            raise UserError(f"expected images named 'img' in {path}, received {', '.join(h5) or 'an empty file'}")
         images = h5[key]
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise UserError(
-                f"expected uint8 RGB patches [n, height, width, 3] in {path}, received {images.dtype} "
-                f"{images.shape}"
+                f"expected uint8 RGB patches [n, height, width, 3] in {path}, received {images.dtype} {images.shape}"
             )
         barcodes = next((strings(h5[k][...]) for k in ("barcode", "barcodes") if k in h5), None)
         corners = np.asarray(h5["coords"][...], dtype=np.float64) if "coords" in h5 else None
@@ -56,9 +53,7 @@ def open_patches(path: Path) -> PatchFile:
             raise UserError(
                 f"expected {name} for the {shape[0]} patches of {path}, received {len(names)}; write it again"
             )
-    return PatchFile(
-        path, key, shape[0], (shape[1], shape[2], shape[3]), Rows(str(path), barcodes, corners, size)
-    )
+    return PatchFile(path, key, shape[0], (shape[1], shape[2], shape[3]), Rows(str(path), barcodes, corners, size))
 
 
 @dataclass
@@ -146,9 +141,7 @@ class PatchReader:
             self._inherited.append(self._handles)  # the parent's: neither used nor closed here
             self._handles, self._pid = {}, os.getpid()
         if file not in self._handles:
-            with open_h5(
-                self.files[file], "a patch file"
-            ) as h5:  # says what is wrong when it cannot be opened
+            with open_h5(self.files[file], "a patch file") as h5:  # says what is wrong when it cannot be opened
                 key = next(k for k in _IMAGES if k in h5)
             handle = h5py.File(self.files[file], "r")
             self._handles[file] = (handle, handle[key])

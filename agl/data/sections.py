@@ -79,9 +79,7 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
     if not root.is_dir():
         near = [p.name for p in root.parent.iterdir() if p.is_dir()] if root.parent.is_dir() else []
         hint = did_you_mean(root.name, near)
-        raise UserError(
-            f"expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}"
-        )
+        raise UserError(f"expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}")
     for name, layout in LAYOUTS.items():
         found = sorted(p for p in (root / name).glob("*.h5ad") if not p.name.startswith("."))
         if found:
@@ -96,24 +94,25 @@ def choose(folder: Folder, slides: Sequence[str] | None) -> tuple[Files, ...]:
     if slides is None:
         return folder.files
     if isinstance(slides, str) or not slides:
-        raise UserError(
-            f"expected a list of slide names, received {slides!r}; for example ['{folder.slides[0]}']"
-        )
+        raise UserError(f"expected a list of slide names, received {slides!r}; for example ['{folder.slides[0]}']")
     by_name = {f.slide: f for f in folder.files}
     for slide in slides:
         if slide not in by_name:
             raise UserError(
-                f"expected slides that are in {folder.root}, received "
-                f"'{slide}'.{did_you_mean(slide, by_name)}"
+                f"expected slides that are in {folder.root}, received '{slide}'.{did_you_mean(slide, by_name)}"
             )
     return tuple(by_name[slide] for slide in sorted(set(slides)))
 
 
 def with_patients(folder: Folder, files: Sequence[Files]) -> list[Section]:
     """Add the patient to each section; opens every h5ad for its `obs['patient']`."""
-    listed = read_sections_csv(folder)
-    described = _read_metadata(folder.metadata) if folder.metadata else {}
-    return [_with_patient(f, listed, described, folder) for f in files]
+    listed, described = patient_tables(folder)
+    return [Section(f.slide, *patient_of(f, listed, described, folder), f.counts, f.patches) for f in files]
+
+
+def patient_tables(folder: Folder) -> tuple[dict[str, str], dict[str, str]]:
+    """slide -> patient as `sections.csv` and as the metadata table have it."""
+    return read_sections_csv(folder), _read_metadata(folder.metadata) if folder.metadata else {}
 
 
 def read_sections_csv(folder: Folder) -> dict[str, str]:
@@ -131,7 +130,8 @@ def read_sections_csv(folder: Folder) -> dict[str, str]:
     return _patients(table, column) if "patient" in table else {}
 
 
-def _with_patient(files: Files, listed: dict[str, str], described: dict[str, str], folder: Folder) -> Section:
+def patient_of(files: Files, listed: dict[str, str], described: dict[str, str], folder: Folder) -> tuple[str, str]:
+    """(patient, where the name was found) of one section."""
     slide, own = files.slide, patient_in_obs(files)
     if own and listed.get(slide, own) != own:
         raise UserError(
@@ -139,14 +139,12 @@ def _with_patient(files: Files, listed: dict[str, str], described: dict[str, str
             f"'{listed[slide]}' in sections.csv; make them agree, because splits hold out patients"
         )
     if own:
-        patient, source = own, "obs['patient']"
-    elif slide in listed:
-        patient, source = listed[slide], "sections.csv"
-    elif slide in described and folder.metadata is not None:
-        patient, source = described[slide], folder.metadata.name
-    else:
-        patient, source = slide, "slide name"
-    return Section(slide, patient, source, files.counts, files.patches)
+        return own, "obs['patient']"
+    if slide in listed:
+        return listed[slide], "sections.csv"
+    if slide in described and folder.metadata is not None:
+        return described[slide], folder.metadata.name
+    return slide, "slide name"
 
 
 def patient_in_obs(files: Files) -> str | None:
@@ -201,9 +199,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
     table = _read_table(path)
     column = _id_column(table, path)
     if "patient" not in table:
-        raise UserError(
-            f"expected a column 'patient' in {path}, received {', '.join(table.columns[:8])}; add it"
-        )
+        raise UserError(f"expected a column 'patient' in {path}, received {', '.join(table.columns[:8])}; add it")
     if "dataset_title" in table:  # HEST: "Patient 1" of two studies are two people
         named = table["patient"] != ""
         table.loc[named, "patient"] = table["dataset_title"][named] + " / " + table["patient"][named]
@@ -215,9 +211,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"expected a CSV table at {path}, cannot read it ({error}); mend or remove it"
-        ) from error
+        raise UserError(f"expected a CSV table at {path}, cannot read it ({error}); mend or remove it") from error
     table.columns = table.columns.str.strip()
     return table.apply(lambda column: column.str.strip())
 

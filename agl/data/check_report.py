@@ -1,0 +1,148 @@
+"""What the doctor found: data for `--json`, one screen for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Level = Literal["error", "warning", "note"]
+_STYLE = {"error": "bold red", "warning": "yellow", "note": "dim", "ok": "bold green"}
+_ROWS_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing worth knowing; `slide` is None when it concerns the whole folder."""
+
+    level: Level
+    slide: str | None
+    message: str
+
+
+@dataclass
+class SectionCheck:
+    """What one section holds; None where it could not be found out."""
+
+    slide: str
+    patient: str | None = None
+    patient_source: str | None = None
+    spots: int | None = None
+    genes: int | None = None
+    counts_source: str | None = None
+    counts_min: int | None = None
+    counts_median: float | None = None
+    counts_max: int | None = None
+    zero_count_spots: int | None = None
+    patches: dict[str, Any] | None = None
+    features: dict[str, Any] | None = None
+
+
+@dataclass
+class CheckReport:
+    """The examination of a data folder.
+
+    Attributes:
+        path: the folder. layout: which of the known layouts it has, None if none.
+        sections: one entry a section, sorted by name.
+        spots, patients: over all sections that could be read.
+        genes_union, genes_overlap: measured anywhere, and in every section (what a dataset will have).
+        will_use: what `open_dataset` would take: counts, features, patches, genes, holding out.
+        findings: errors first; each says how to mend it.
+    """
+
+    path: str
+    layout: str | None = None
+    sections: list[SectionCheck] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
+    spots: int = 0
+    genes_union: int = 0
+    genes_overlap: int = 0
+    genes_lost: dict[str, dict[str, int]] = field(default_factory=dict)
+    will_use: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def status(self) -> Literal["ok", "warning", "error"]:
+        """The worst finding: "error" means that `open_dataset` would refuse."""
+        levels = {finding.level for finding in self.findings}
+        return "error" if "error" in levels else "warning" if "warning" in levels else "ok"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types."""
+        return {"status": self.status, **asdict(self)}
+
+    def render(self, console: Console | None = None) -> None:
+        """Print one screen: the sections, what will be used, what is wrong and how to mend it."""
+        from rich.console import Console
+        from rich.text import Text
+
+        console = console or Console()
+        console.print(Text(f"{self.path}", "bold"), Text(f"  {self.layout or 'no known layout'}", "dim"))
+        if self.sections:
+            console.print(self._table())
+            console.print(
+                f"{len(self.sections)} sections, {len(self.patients)} patients, {self.spots:,} spots, "
+                f"{self.genes_overlap:,} genes in all sections of {self.genes_union:,} measured",
+                highlight=False,
+            )
+        for what, value in self.will_use.items():
+            console.print(Text(f"  {what:<12}", "cyan"), Text(value), sep="", soft_wrap=True)
+        for finding in self.findings:
+            where = f"{finding.slide}: " if finding.slide else ""
+            console.print(
+                Text(f"{finding.level:<8}", _STYLE[finding.level]),
+                Text(f"{where}{finding.message}"),
+                soft_wrap=True,
+            )
+        verdict = {
+            "ok": "Nothing wrong was found.",
+            "warning": "This data can be used; look at the warnings.",
+            "error": "This data cannot be used before the errors are mended.",
+        }[self.status]
+        console.print(Text(verdict, _STYLE[self.status]))
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("section", "patient", "spots", "genes", "counts (min / median / max)", "patches", "features"):
+            table.add_column(name, justify="right" if name in ("spots", "genes") else "left")
+        for s in self.sections[:_ROWS_SHOWN]:
+            depth = "?"
+            if s.counts_median is not None:
+                depth = f"{s.counts_min:,} / {s.counts_median:,.0f} / {s.counts_max:,}"
+            table.add_row(
+                _plain(s.slide),
+                _plain(s.patient if s.patient_source != "slide name" else f"{s.patient} (?)"),
+                _number(s.spots),
+                _number(s.genes),
+                depth,
+                _plain(_joined(s.patches, s.spots)),
+                _plain(_joined(s.features, s.spots)),
+            )
+        if len(self.sections) > _ROWS_SHOWN:
+            table.add_row(f"... and {len(self.sections) - _ROWS_SHOWN} more")
+        return table
+
+
+def _joined(found: dict[str, Any] | None, spots: int | None) -> str:
+    if found is None:
+        return "-"
+    if "matched_spots" not in found:
+        return str(found.get("state", "?"))
+    return f"{found['matched_spots']}/{spots} by {str(found['joined_by']).split()[0]}"
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
+
+
+def _plain(value: str | None) -> str:
+    """Names may contain square brackets, which rich would read as markup."""
+    from rich.markup import escape
+
+    return "?" if value is None else escape(value)

@@ -1,0 +1,111 @@
+"""Finite differences: the whole look-ahead run again for slightly other hyper-parameters. Slow, simple, a witness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from agl.bilevel.hypergradient import Dependence, HyperGradient
+from agl.bilevel.inner import step
+from agl.bilevel.lookahead import Lookahead, start
+from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.scoped import differentiable
+from agl.errors import UserError
+
+MOST_NUMBERS = 1000
+
+
+def finite_difference(
+    problem: Problem,
+    inner_batches: Sequence[Spots],
+    outer_batch: Spots,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    warm: bool = True,
+    inner_optimizer: str | None = None,
+    inner_lr: float | None = None,
+    seed: int = 0,
+    precision: torch.dtype | None = torch.float64,
+    by: float = 1e-4,
+) -> HyperGradient:
+    """Central differences of fourth order in every number of phi; four look-aheads each.
+
+    The normaliser of the weights stays where it is, as its derivative is no part of the hypergradient.
+
+    Args:
+        precision: float64 by default, since float32 leaves a difference few digits.
+        by: the change of every number.
+
+    Raises:
+        UserError: no or too many hyper-parameters, or whatever `agl.bilevel.lookahead.start` refuses.
+    """
+    with differentiable(problem.model.head.weight.device):
+        look = start(
+            problem,
+            inner_batches,
+            optimizer,
+            warm=warm,
+            inner_optimizer=inner_optimizer,
+            inner_lr=inner_lr,
+            seed=seed,
+            precision=precision,
+        )
+        at = Dependence.at(problem, look.dtype)
+        if not 0 < at.n_hyperparameters <= MOST_NUMBERS:
+            raise UserError(
+                f"Expected 1 to {MOST_NUMBERS} hyper-parameters for the engine 'finite_difference', "
+                f"received {at.n_hyperparameters}; use engine=forward or engine=jvp."
+            )
+
+        def outer_at(phi: dict[str, Tensor] | None) -> float:
+            in_trunk, in_head = _coefficients(problem, look, at, phi)
+            params = _rolled_out(look, inner_batches, in_trunk, in_head)
+            with torch.no_grad():
+                return float(problem.outer(params, look.cast(outer_batch), seed=seed))
+
+        slopes = {name: torch.zeros_like(value).detach() for name, value in at.phi.items()}
+        for name, slope in slopes.items():
+            for i in range(slope.numel()):
+                near, far = (
+                    outer_at(_moved(at, name, i, k * by)) - outer_at(_moved(at, name, i, -k * by)) for k in (1, 2)
+                )
+                slope.view(-1)[i] = (8 * near - far) / (12 * by)
+        return HyperGradient(slopes, None, float(look.outer_loss(outer_batch)), outer_at(None))
+
+
+def _moved(at: Dependence, name: str, position: int, by: float) -> dict[str, Tensor]:
+    moved = {key: value.detach().clone() for key, value in at.phi.items()}
+    moved[name].view(-1)[position] += by
+    return moved
+
+
+def _coefficients(
+    problem: Problem, look: Lookahead, at: Dependence, phi: dict[str, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Coefficients at another phi, with the normaliser of the original one."""
+    if phi is None:
+        return at.in_trunk.detach(), at.in_head.detach()
+    change = (Dependence.at(problem, look.dtype, phi).weights - at.weights).detach()
+    pull = torch.zeros_like(at.in_trunk, requires_grad=True)
+    onto_weights = torch.autograd.grad(at.in_trunk, at.weights, pull, create_graph=True, retain_graph=True)[0]
+    moved = torch.autograd.grad(onto_weights, pull, change)[0]
+    in_trunk = (at.in_trunk + moved).detach()
+    return in_trunk, in_trunk if problem.gate == "loss" else at.in_head.detach()
+
+
+def _rolled_out(
+    look: Lookahead, inner_batches: Sequence[Spots], in_trunk: Tensor, in_head: Tensor
+) -> dict[str, Tensor]:
+    """The parameters after the inner steps."""
+    params, slots = dict(look.params), dict(look.slots)
+    for done, batch in enumerate(inner_batches):
+        leaves = {name: params[name].detach().requires_grad_() for name in look.rules}
+        loss = look.problem.weighted_loss(
+            {**params, **leaves}, (in_trunk, in_head), look.cast(batch), seed=look.seed + done
+        )
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        for (name, rule), gradient in zip(look.rules.items(), gradients, strict=True):
+            params[name], slots[name] = step(rule, params[name], gradient, slots[name], look.counts[name] + done + 1)
+    return params

@@ -1,0 +1,207 @@
+"""Forward mode: tangents of parameters and optimiser state are carried through the inner steps, one for each number of phi.
+
+Exact, with memory that does not grow with the number of inner steps. An auxiliary gene's head matters through the
+trunk only, so that after the last step it need not move at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agl.bilevel import heads as head_blocks
+from agl.bilevel import trunk as trunk_passes
+from agl.bilevel.heads import Block
+from agl.bilevel.hypergradient import Dependence, HyperGradient
+from agl.bilevel.inner_derivatives import step_with_tangents_
+from agl.bilevel.lookahead import Lookahead, start, with_ones
+from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.scoped import differentiable
+from agl.errors import UserError
+
+MOST_TANGENTS = 64
+
+
+def forward(
+    problem: Problem,
+    inner_batches: Sequence[Spots],
+    outer_batch: Spots,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    warm: bool = True,
+    inner_optimizer: str | None = None,
+    inner_lr: float | None = None,
+    seed: int = 0,
+    precision: torch.dtype | None = None,
+    prune: float = 1e-9,
+) -> HyperGradient:
+    """The exact hypergradient of a handful of hyper-parameters, at about the cost of the inner steps for each.
+
+    Args:
+        inner_batches: one batch for each inner step.
+        outer_batch: held-out spots.
+        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+        prune: auxiliary genes whose weight, and its derivative relative to the largest, lie below are left out.
+
+    Raises:
+        UserError: no or too many hyper-parameters, or whatever `start` refuses.
+    """
+    with differentiable(problem.model.head.weight.device):
+        look = start(
+            problem,
+            inner_batches,
+            optimizer,
+            warm=warm,
+            inner_optimizer=inner_optimizer,
+            inner_lr=inner_lr,
+            seed=seed,
+            precision=precision,
+        )
+        at = Dependence.at(problem, look.dtype)
+        if not 0 < at.n_hyperparameters <= MOST_TANGENTS:
+            raise UserError(
+                f"Expected 1 to {MOST_TANGENTS} hyper-parameters for the engine 'forward', received {at.n_hyperparameters}; "
+                "use engine=jvp or engine=reverse, which score every gene at once."
+            )
+        weight_tangents, in_trunk_tangents = at.tangents()
+        before = float(look.outer_loss(outer_batch))
+        if not in_trunk_tangents.any():
+            zero = {name: torch.zeros_like(value) for name, value in at.phi.items()}
+            return HyperGradient(zero, None, before, before, "no weight changes with any hyper-parameter")
+        kept = _kept(problem, at.weights.detach(), weight_tangents, prune)
+        unrolled = _Unrolled(look, _blocks(look, at, in_trunk_tangents, kept))
+        for done, batch in enumerate(inner_batches):
+            unrolled.step(look.cast(batch), done, last=done == len(inner_batches) - 1)
+        after, slopes = unrolled.outer(look.cast(outer_batch))
+        return HyperGradient(at.shaped(slopes), None, before, after)
+
+
+@dataclass
+class _Unrolled:
+    """Values and tangents after some inner steps."""
+
+    look: Lookahead
+    blocks: list[Block]
+
+    def __post_init__(self) -> None:
+        self.trunk = {name: value.clone() for name, value in self.look.trunk.items()}
+        self.slots = {name: tuple(s.clone() for s in self.look.slots[f"trunk.{name}"]) for name in self.trunk}
+        self.n_tangents = len(self.blocks[0].in_trunk_tangents)
+        self.trunk_tangents: dict[str, Tensor] = {}
+        self.slot_tangents: dict[str, tuple[Tensor, ...]] = {}
+
+    def step(self, batch: Spots, done: int, *, last: bool) -> None:
+        """One inner step of everything that can still reach the outer loss."""
+
+        def heads(hidden: Tensor, tangents: Tensor | None) -> tuple[Tensor, Tensor]:
+            pulled = torch.zeros_like(hidden)
+            pulled_tangents = hidden.new_zeros(self.n_tangents, *hidden.shape)
+            for block in self.blocks:
+                moves = block.primary or not last
+                _pass(self.look, block, hidden, tangents, batch, done, moves, pulled, pulled_tangents)
+            return pulled, pulled_tangents
+
+        if not self.trunk_tangents:
+            gradients, moved = trunk_passes.gradient_from_rest(self.look, self.trunk, batch, done, heads)
+        else:
+            directions = [{n: t[i] for n, t in self.trunk_tangents.items()} for i in range(self.n_tangents)]
+            gradients, moved = trunk_passes.gradient_along(self.look, self.trunk, directions, batch, done, heads)
+        self._update_trunk(gradients, {name: torch.stack([m[name] for m in moved]) for name in gradients}, done)
+
+    def outer(self, batch: Spots) -> tuple[float, Tensor]:
+        """The outer loss and its slope along every tangent."""
+        primary = [block for block in self.blocks if block.primary]
+        head = torch.cat([block.table(self.look) for block in primary])
+        loss, for_trunk, for_head = self.look.outer_gradient(self.trunk, head, batch)
+        slopes = torch.zeros(self.n_tangents, dtype=head.dtype, device=head.device)
+        for name, gradient in for_trunk.items():
+            slopes += (self.trunk_tangents[name] * gradient).flatten(1).sum(1)
+        tangents = torch.cat([block.weight_tangents for block in primary if block.weight_tangents is not None], 1)
+        return float(loss), slopes + (tangents * for_head).flatten(1).sum(1)
+
+    def _update_trunk(self, gradients: dict[str, Tensor], moved: dict[str, Tensor], done: int) -> None:
+        for name, gradient in gradients.items():
+            if name not in self.trunk_tangents:
+                self.trunk_tangents[name] = torch.zeros_like(moved[name])
+                self.slot_tangents[name] = tuple(torch.zeros_like(moved[name]) for _ in self.slots[name])
+            rule, count = self.look.rules[f"trunk.{name}"], self.look.counts[f"trunk.{name}"]
+            step_with_tangents_(
+                rule,
+                self.trunk[name],
+                gradient,
+                self.slots[name],
+                count + done + 1,
+                self.trunk_tangents[name],
+                moved[name],
+                self.slot_tangents[name],
+            )
+
+
+def _pass(
+    look: Lookahead,
+    block: Block,
+    hidden: Tensor,
+    tangents: Tensor | None,
+    batch: Spots,
+    done: int,
+    moves: bool,
+    pulled: Tensor,
+    pulled_tangents: Tensor,
+) -> None:
+    """One block in one inner step: adds to the hidden features' gradient and its tangents, and moves the heads."""
+    weight = block.table(look)
+    h = with_ones(hidden, weight)
+    n_tangents, (n_spots, n_hidden), seed = len(pulled_tangents), hidden.shape, look.seed + done
+    if tangents is None:
+        g = head_blocks.slope(look.problem, h @ weight.T, batch, block.genes, seed)
+        stacked = torch.cat([block.in_trunk * g, *(c * g for c in block.in_trunk_tangents)])
+        to_hidden = (stacked @ weight[:, :n_hidden]).view(1 + n_tangents, n_spots, n_hidden)
+        second = [torch.zeros((), dtype=g.dtype, device=g.device)] * n_tangents
+        dh = [None] * n_tangents
+    else:
+        assert block.weight_tangents is not None
+        padding = (0, weight.shape[1] - n_hidden)  # the column of ones has no tangent
+        dh = list(torch.nn.functional.pad(tangents, padding))
+        scores, *moved = (torch.cat([h, *dh]) @ weight.T).split(n_spots)
+        along = [ds.addmm(h, dw.T) for ds, dw in zip(moved, block.weight_tangents, strict=True)]
+        g, second = head_blocks.slope_along(look.problem, scores, along, batch, block.genes, seed)
+        value = block.in_trunk * g
+        changes = [c * g + block.in_trunk * b for c, b in zip(block.in_trunk_tangents, second, strict=True)]
+        to_hidden = (torch.cat([value, *changes]) @ weight[:, :n_hidden]).view(1 + n_tangents, n_spots, n_hidden)
+        for i, dw in enumerate(block.weight_tangents):
+            to_hidden[1 + i].addmm_(value, dw[:, :n_hidden])
+    pulled += to_hidden[0]
+    pulled_tangents += to_hidden[1:]
+    if not moves:
+        return
+    value = block.in_head * g
+    gradient = value.T @ h
+    moved_gradients = torch.empty(n_tangents, *gradient.shape, dtype=g.dtype, device=g.device)
+    for i in range(n_tangents):
+        change = block.in_head * second[i]
+        if block.in_head_tangents is not None:
+            change = change + block.in_head_tangents[i] * g
+        if dh[i] is None:
+            torch.mm(change.expand_as(g).T, h, out=moved_gradients[i])
+        else:
+            torch.mm(torch.cat([change, value]).T, torch.cat([h, dh[i]]), out=moved_gradients[i])
+    head_blocks.update_with_tangents_(look, block, gradient, moved_gradients, done)
+
+
+def _kept(problem: Problem, weights: Tensor, tangents: Tensor, prune: float) -> Tensor | None:
+    """Positions in the panel of the auxiliary genes that count, None for all of them."""
+    reach = tangents.abs() / tangents.abs().amax(1, keepdim=True).clamp_min(torch.finfo(tangents.dtype).tiny)
+    counts = (weights > prune) | (reach > 10 * prune).any(0)
+    return None if bool(counts.all()) else problem.n_primary + counts.nonzero().flatten()
+
+
+def _blocks(look: Lookahead, at: Dependence, in_trunk_tangents: Tensor, kept: Tensor | None) -> list[Block]:
+    found = head_blocks.blocks(look, at.in_trunk.detach(), at.in_head.detach(), kept)
+    for block in found:
+        block.in_trunk_tangents = in_trunk_tangents[:, block.genes]
+        if look.problem.gate == "loss":
+            block.in_head_tangents = block.in_trunk_tangents
+    return found

@@ -1,0 +1,137 @@
+"""The linear heads in closed form, block by block of genes, so that nothing of size [gene, hidden] is held twice.
+
+A gene's loss depends on its own column of scores, so that its gradient is one column too, and a derivative along any
+direction of the scores acts within the column. With h the hidden features, s = h W' the scores, g = dL/ds, and c the
+coefficients in the trunk's and in the heads' gradient:
+
+    for the hidden features: u = (c_trunk g) W             for a head: W_g = (c_head g)' h
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from agl.bilevel.inner import Rule, Slots, step_
+from agl.bilevel.inner_derivatives import step_with_tangents_
+from agl.bilevel.lookahead import Lookahead
+from agl.bilevel.problem import Genes, Problem, Spots
+
+BLOCK = 1 << 20  # numbers in a block of heads [gene, hidden]; large enough that calling the loss costs little
+CHUNK = 1 << 16  # numbers in a chunk of an optimiser step; small enough to stay in the processor's cache
+
+
+@dataclass
+class Block:
+    """Some genes' heads: weight with bias, optimiser state, and the tangents of both (None: still zero)."""
+
+    genes: Genes
+    primary: bool
+    in_trunk: Tensor  # [gene]
+    in_head: Tensor  # [gene]
+    weight: Tensor | None = None  # [gene, hidden (+ 1)]; None: not yet taken out of the live model
+    slots: Slots = ()
+    in_trunk_tangents: Tensor = field(default_factory=lambda: torch.empty(0))  # [tangent, gene]
+    in_head_tangents: Tensor | None = None
+    weight_tangents: Tensor | None = None  # [tangent, gene, hidden (+ 1)]
+    slot_tangents: Slots = ()
+
+    def table(self, look: Lookahead) -> Tensor:
+        """The block's weight, read from the live model while it has not moved."""
+        return look.head_table(self.genes) if self.weight is None else self.weight
+
+    def own(self, look: Lookahead) -> Tensor:
+        """The block's weight and state as its own copies, which may be changed in place."""
+        if self.weight is None:
+            self.weight, self.slots = look.head_table(self.genes), look.head_slots(self.genes)
+        return self.weight
+
+
+def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, kept: Tensor | None = None) -> list[Block]:
+    """All primary genes and the kept auxiliary genes (positions in the panel) in blocks; none straddles the two."""
+    problem = look.problem
+    width = look.params["head.weight"].shape[1] + 1
+    size = max(32, BLOCK // width)
+    found: list[Genes] = list(_slices(0, problem.n_primary, size))
+    if kept is None:
+        found += _slices(problem.n_primary, problem.n_genes, size)
+    else:
+        found += kept.split(size) if len(kept) else ()
+    return [
+        Block(genes, isinstance(genes, slice) and genes.stop <= problem.n_primary, in_trunk[genes], in_head[genes])
+        for genes in found
+    ]
+
+
+def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    return (slice(at, min(at + size, stop)) for at in range(start, stop, size))
+
+
+def slope(problem: Problem, scores: Tensor, batch: Spots, genes: Genes, seed: int) -> Tensor:
+    """g = dL/ds `[spot, gene]`, every gene's loss by its own scores."""
+    scores = scores.detach().requires_grad_()
+    loss = problem.losses(scores, batch, genes, seed=seed).sum()
+    return torch.autograd.grad(loss, scores, allow_unused=True, materialize_grads=True)[0]
+
+
+def slope_along(
+    problem: Problem, scores: Tensor, directions: Sequence[Tensor], batch: Spots, genes: Genes, seed: int
+) -> tuple[Tensor, list[Tensor]]:
+    """g, and the second derivative of every gene's loss along each direction `[spot, gene]` of the scores."""
+    scores = scores.detach().requires_grad_()
+    loss = problem.losses(scores, batch, genes, seed=seed).sum()
+    first = torch.autograd.grad(loss, scores, create_graph=True, allow_unused=True, materialize_grads=True)[0]
+    if not first.requires_grad:  # a loss that is piecewise linear
+        return first, [torch.zeros_like(direction) for direction in directions]
+    last = len(directions) - 1
+    second = [
+        torch.autograd.grad(first, scores, direction, retain_graph=i < last, allow_unused=True, materialize_grads=True)[
+            0
+        ]
+        for i, direction in enumerate(directions)
+    ]
+    return first.detach(), second
+
+
+def update_(look: Lookahead, block: Block, gradient: Tensor, done: int) -> None:
+    """Take the inner step after `done` steps on a block's heads, in place."""
+    weight = block.own(look)
+    for rule, count, columns in columns_of(look):
+        for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
+            here = (rows, columns)
+            step_(rule, weight[here], gradient[here], tuple(s[here] for s in block.slots), count + done + 1)
+
+
+def update_with_tangents_(look: Lookahead, block: Block, gradient: Tensor, tangents: Tensor, done: int) -> None:
+    """The same with the tangents `[tangent, gene, hidden (+ 1)]`; gradient and tangents serve as scratch space."""
+    weight = block.own(look)
+    if block.weight_tangents is None:
+        block.weight_tangents = torch.zeros_like(tangents)
+        block.slot_tangents = tuple(torch.zeros_like(tangents) for _ in block.slots)
+    for rule, count, columns in columns_of(look):
+        for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
+            here, there = (rows, columns), (slice(None), rows, columns)
+            step_with_tangents_(
+                rule,
+                weight[here],
+                gradient[here],
+                tuple(s[here] for s in block.slots),
+                count + done + 1,
+                block.weight_tangents[there],
+                tangents[there],
+                tuple(s[there] for s in block.slot_tangents),
+            )
+
+
+def columns_of(look: Lookahead) -> list[tuple[Rule, int, slice]]:
+    """Rule, step count and columns of weight and bias: one stretch where the two agree, else two."""
+    weight = (look.rules["head.weight"], look.counts["head.weight"])
+    if "head.bias" not in look.rules:
+        return [(*weight, slice(None))]
+    bias = (look.rules["head.bias"], look.counts["head.bias"])
+    if weight == bias:
+        return [(*weight, slice(None))]
+    return [(*weight, slice(0, -1)), (*bias, slice(-1, None))]

@@ -1,0 +1,160 @@
+"""Where a look-ahead starts: the live model's parameters and its optimiser's state, read and never written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agl.bilevel.inner import Rule, Slots, rules_for, state_of
+from agl.bilevel.problem import NOTHING_SHARED, Problem, Spots, trunk_part
+from agl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """The start of a look-ahead. All tensors may share memory with the live model.
+
+    Args:
+        params: every parameter of the model by name.
+        rules: the update rule of each parameter that is trained.
+        slots: its optimiser state.
+        counts: how many steps its optimiser has taken.
+        buffers: the trunk's buffers.
+        seed: fixes dropout and random losses; step t draws from seed + t.
+    """
+
+    problem: Problem
+    params: dict[str, Tensor]
+    rules: dict[str, Rule]
+    slots: dict[str, Slots]
+    counts: dict[str, int]
+    buffers: dict[str, Tensor]
+    seed: int
+    dtype: torch.dtype
+
+    @property
+    def trunk(self) -> dict[str, Tensor]:
+        """The trunk's parameters that are trained, named as within the trunk."""
+        return {name: value for name, value in trunk_part(self.params).items() if f"trunk.{name}" in self.rules}
+
+    @property
+    def fixed(self) -> dict[str, Tensor]:
+        """The trunk's other parameters."""
+        return {name: value for name, value in trunk_part(self.params).items() if f"trunk.{name}" not in self.rules}
+
+    def hidden(self, trunk: dict[str, Tensor], batch: Spots, step: int) -> Tensor:
+        """Hidden features in the inner problem's step."""
+        return self.problem.hidden({**trunk, **self.fixed}, batch.inputs, self.buffers, seed=self.seed + step)
+
+    def outer_gradient(
+        self, trunk: dict[str, Tensor], head: Tensor, batch: Spots
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The outer loss and its gradient for the trunk and for the primary genes' head `[primary, hidden (+ 1)]`."""
+        leaves = {name: value.detach().requires_grad_() for name, value in trunk.items()}
+        head = head.detach().requires_grad_()
+        hidden = self.problem.hidden({**leaves, **self.fixed}, batch.inputs, self.buffers, outer=True, seed=self.seed)
+        primary = slice(0, self.problem.n_primary)
+        loss = self.problem.losses(with_ones(hidden, head) @ head.T, batch, primary, seed=self.seed).mean()
+        gradients = torch.autograd.grad(loss, [*leaves.values(), head], materialize_grads=True, allow_unused=True)
+        return loss.detach(), dict(zip(leaves, gradients[:-1], strict=True)), gradients[-1]
+
+    def outer_loss(self, batch: Spots) -> Tensor:
+        """The outer loss before any inner step."""
+        with torch.no_grad():
+            return self.problem.outer(self.params, self.cast(batch), seed=self.seed)
+
+    def head_table(self, genes: slice | Tensor) -> Tensor:
+        """Weight and bias of some genes' heads side by side, `[gene, hidden (+ 1)]`, copied."""
+        return self._side_by_side(lambda name: self.params[name], genes)
+
+    def head_slots(self, genes: slice | Tensor) -> Slots:
+        """The optimiser state of some genes' heads, likewise."""
+        n_slots = self.rules["head.weight"].n_slots
+        return tuple(self._side_by_side(lambda name, i=i: self.slots[name][i], genes) for i in range(n_slots))
+
+    def cast(self, batch: Spots) -> Any:
+        """The batch with floating inputs and library sizes in the look-ahead's precision."""
+        return _CastSpots(batch, self.dtype)
+
+    def _side_by_side(self, of: Any, genes: slice | Tensor) -> Tensor:
+        weight = of("head.weight")[genes]
+        if "head.bias" not in self.params:
+            return weight.clone()
+        return torch.cat([weight, of("head.bias")[genes, None]], 1)
+
+
+class _CastSpots:
+    """A view of a batch in another precision; counts stay as they are."""
+
+    def __init__(self, batch: Spots, dtype: torch.dtype) -> None:
+        self.inputs = batch.inputs.to(dtype) if batch.inputs.is_floating_point() else batch.inputs
+        self.counts = batch.counts
+        library = batch.library_size
+        self.library_size = library.to(dtype) if library is not None and library.is_floating_point() else library
+        self.slides = batch.slides
+
+
+def start(
+    problem: Problem,
+    inner_batches: Sequence[Spots],
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    warm: bool = True,
+    inner_optimizer: str | None = None,
+    inner_lr: float | None = None,
+    seed: int = 0,
+    precision: torch.dtype | None = None,
+) -> Lookahead:
+    """Read where the model and its optimiser stand.
+
+    Args:
+        optimizer: the live training optimiser; None with `inner_optimizer` and `inner_lr`.
+        warm: start from the live optimiser's moments; otherwise from zeros, which with Adam leaves next to no signal.
+        inner_optimizer: another formula (sgd, adam, adamw, adam_higher); None is the training optimiser's own.
+        precision: compute in another floating-point type; None is the model's own.
+
+    Raises:
+        UserError: nothing trainable is shared, no inner batch, no head to train.
+    """
+    if not inner_batches:
+        raise UserError("Expected at least one inner batch, received none; take one inner step or more.")
+    named = dict(problem.model.named_parameters())
+    found = rules_for(named.values(), optimizer, inner_optimizer, inner_lr)
+    rules = {name: rule for name, rule in zip(named, found, strict=True) if rule is not None}
+    if not any(name.startswith("trunk.") for name in rules):
+        raise UserError(NOTHING_SHARED)
+    if any(name.startswith("head.") and name not in rules for name in named):
+        raise UserError(
+            "Expected an optimiser that trains the heads, received one without them; "
+            "pass every parameter of the model to it and leave requires_grad on."
+        )
+    dtype = precision or problem.model.head.weight.dtype
+    if precision is None and dtype in (torch.float16, torch.bfloat16):
+        dtype = torch.float32
+
+    def read(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    states = {name: state_of(rule, named[name], optimizer, warm) for name, rule in rules.items()}
+    return Lookahead(
+        problem=problem,
+        params={name: read(parameter) for name, parameter in named.items()},
+        rules=rules,
+        slots={name: tuple(read(slot) for slot in slots) for name, (slots, _) in states.items()},
+        counts={name: count for name, (_, count) in states.items()},
+        buffers={name: read(buffer) for name, buffer in problem.model.trunk.named_buffers()},
+        seed=seed,
+        dtype=dtype,
+    )
+
+
+def with_ones(hidden: Tensor, head: Tensor) -> Tensor:
+    """Hidden features with the column of ones that multiplies the bias, where the head has one."""
+    if head.shape[-1] == hidden.shape[-1]:
+        return hidden
+    return torch.nn.functional.pad(hidden, (0, 1), value=1.0)

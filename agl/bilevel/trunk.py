@@ -1,0 +1,107 @@
+"""The trunk's gradient and its derivative along given directions, forward over reverse.
+
+The trunk knows nothing of the genes: it hands its hidden features (and their tangents) to a function, which answers
+with the gradient for the hidden features (and its tangents), and it turns that into gradients for its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.autograd.forward_ad as fwAD
+from torch import Tensor
+
+from agl.bilevel.lookahead import Lookahead
+from agl.bilevel.problem import Spots
+
+Named = dict[str, Tensor]
+# hidden [spot, hidden], its tangents [tangent, spot, hidden] or None -> the same two for the gradient
+Heads = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
+def gradient(look: Lookahead, trunk: Named, batch: Spots, step: int, heads: Callable[[Tensor], Tensor]) -> Named:
+    """The trunk's gradient where `heads` gives the gradient for the hidden features."""
+    leaves = _leaves(trunk)
+    hidden = look.hidden(leaves, batch, step)
+    return _pull(hidden, leaves, heads(hidden.detach()))
+
+
+def gradient_from_rest(
+    look: Lookahead, trunk: Named, batch: Spots, step: int, heads: Heads
+) -> tuple[Named, list[Named]]:
+    """The trunk's gradient and its tangents where its parameters have none: only the heads' weights move."""
+    leaves = _leaves(trunk)
+    hidden = look.hidden(leaves, batch, step)
+    pulled, pulled_tangents = heads(hidden.detach(), None)
+    moved = [_pull(hidden, leaves, tangent, keep=True) for tangent in pulled_tangents]
+    return _pull(hidden, leaves, pulled), moved
+
+
+def gradient_along(
+    look: Lookahead, trunk: Named, directions: Sequence[Named], batch: Spots, step: int, heads: Heads
+) -> tuple[Named, list[Named]]:
+    """The trunk's gradient and its tangents along each direction of its parameters.
+
+    One direction costs one pass of twice the size of a plain one. Several share the heads' work; each takes a pass of
+    its own to move the hidden features and one to move the gradient, so that memory does not grow with their number.
+    """
+    if len(directions) == 1:
+
+        def one(hidden: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+            pulled, pulled_tangents = heads(hidden, tangent[None])
+            return pulled, pulled_tangents[0]
+
+        values, tangents = _dual_pass(look, trunk, directions[0], batch, step, one)
+        return values, [tangents]
+    moved = [hidden_along(look, trunk, direction, batch, step) for direction in directions]
+    pulled, pulled_tangents = heads(moved[0][0], torch.stack([tangent for _, tangent in moved]))
+    passes = [
+        _dual_pass(look, trunk, direction, batch, step, lambda *_, tangent=tangent: (pulled, tangent))
+        for direction, tangent in zip(directions, pulled_tangents, strict=True)
+    ]
+    return passes[0][0], [tangents for _, tangents in passes]
+
+
+def hidden_along(look: Lookahead, trunk: Named, direction: Named, batch: Spots, step: int) -> tuple[Tensor, Tensor]:
+    """Hidden features and their tangent along a direction of the trunk's parameters."""
+    with torch.no_grad(), fwAD.dual_level():
+        duals = {name: fwAD.make_dual(value.detach(), direction[name]) for name, value in trunk.items()}
+        hidden, tangent = fwAD.unpack_dual(look.hidden(duals, batch, step))
+        return hidden, torch.zeros_like(hidden) if tangent is None else tangent
+
+
+def _dual_pass(
+    look: Lookahead,
+    trunk: Named,
+    direction: Named,
+    batch: Spots,
+    step: int,
+    heads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> tuple[Named, Named]:
+    leaves = _leaves(trunk)
+    with fwAD.dual_level():
+        duals = {name: fwAD.make_dual(leaf, direction[name]) for name, leaf in leaves.items()}
+        hidden = look.hidden(duals, batch, step)
+        value, tangent = fwAD.unpack_dual(hidden)
+        tangent = torch.zeros_like(value) if tangent is None else tangent
+        pulled, pulled_tangent = heads(value.detach(), tangent.detach())
+        gradients = _pull(hidden, leaves, fwAD.make_dual(pulled.contiguous(), pulled_tangent.contiguous()))
+        pairs = {name: fwAD.unpack_dual(gradient) for name, gradient in gradients.items()}
+    values = {name: pair.primal.detach() for name, pair in pairs.items()}
+    tangents = {
+        name: torch.zeros_like(pair.primal) if pair.tangent is None else pair.tangent.detach()
+        for name, pair in pairs.items()
+    }
+    return values, tangents
+
+
+def _leaves(trunk: Named) -> Named:
+    return {name: value.detach().requires_grad_() for name, value in trunk.items()}
+
+
+def _pull(hidden: Tensor, leaves: Named, pulled: Tensor, *, keep: bool = False) -> Named:
+    gradients = torch.autograd.grad(
+        hidden, list(leaves.values()), pulled, retain_graph=keep, allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(leaves, gradients, strict=True))

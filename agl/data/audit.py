@@ -98,7 +98,7 @@ def refuse_leaks(found: Audit, allow: Collection[str] = ()) -> None:
     where = f"both training and test of fold {found.name!r} ({found.protocol})"
     if found.duplicates and "duplicate" not in allow:
         raise UserError(
-            f"Expected each spot once, found {found.duplicates} test spots with the barcode or place of another spot in "
+            f"Expected each spot once, found {found.duplicates} test spots with the barcode or place of another in "
             f"{where}. Remove the duplicates."
         )
     if found.slides and not slide_allowed:

@@ -89,7 +89,8 @@ def _whole(spots: pd.DataFrame, unit: str, fraction: float, rng: np.random.Gener
     slides_left = owner.value_counts().to_dict()
     spare = unit == "slide" and max(slides_left.values()) > 1  # then every patient keeps a slide
     target, taken, held = fraction * len(spots), 0, []
-    names = rng.permutation(np.array(sizes.index, dtype=object)).tolist()
+    units = list(sizes.index)
+    names = [units[i] for i in rng.permutation(len(units))]
     allowed = [name for name in names if not spare or slides_left[owner[name]] > 1]
     if not any(sizes[name] < 2 * target for name in allowed):
         held = [min(allowed, key=lambda name: sizes[name])]

@@ -1,0 +1,182 @@
+"""HEST-bench's probe and its score, number for number.
+
+Jaume et al., "HEST-1k", NeurIPS 2024; the details that the paper leaves open were taken from the benchmark's behaviour.
+What differs from `Ridge`: targets are log(1 + raw counts), without library size and not centred, there is no intercept,
+and the penalty is a formula that is nearly no penalty at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+import strank
+from agl.errors import UserError
+from agl.models.tables import check_finite, check_rows, check_width, dense
+
+
+class HestRidge:
+    """`hest-pca256`: standardise, 256 principal components, rounded to float32, ridge without intercept in float64.
+
+    W = argmin |log(1 + counts) - Z W|^2 + alpha |W|^2 by LSQR, alpha = 100 / (components * genes).
+
+    Args:
+        components: number of principal components; `largest` takes as many as the data have, up to 256, which is
+            then no longer HEST-bench's number (`details["components"]` says so).
+        random_state: HEST-bench's seed, 1. The run's seed plays no part.
+
+    >>> rng = np.random.default_rng(0)
+    >>> x, counts = rng.normal(size=(40, 5)), rng.poisson(3.0, size=(40, 2))
+    >>> fitted = HestRidge(components="largest").fit(x, counts, counts.sum(1), np.zeros(40))
+    >>> fitted.predict(x).shape, fitted.details["alpha"]
+    ((40, 2), 10.0)
+    """
+
+    def __init__(self, *, components: int | str = 256, random_state: int = 1) -> None:
+        whole = isinstance(components, int) and not isinstance(components, bool) and components > 0
+        if not whole and components != "largest":
+            raise UserError(f"Expected a number of components or 'largest', received {components!r}.")
+        self.components, self.random_state = components, random_state
+
+    def fit(
+        self, features: np.ndarray, counts: Any, library_size: np.ndarray, slides: np.ndarray, *, seed: int = 0
+    ) -> HestFitted:
+        """Fit all spots given. `library_size`, `slides` and `seed` play no part in this protocol.
+
+        Args:
+            features: `[spot, feature]` in the dtype they are stored in: the scaler works in it.
+            counts: raw `[spot, gene]`.
+
+        Raises:
+            UserError: fewer training spots or features than components, features that are not finite.
+        """
+        import sklearn
+        from sklearn.decomposition import PCA
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        check_rows(features, counts=counts)
+        check_finite(features)
+        pca = PCA(n_components=self._count(*features.shape), random_state=self.random_state)
+        pipe = make_pipeline(StandardScaler(), pca)
+        inputs = _through_float32(pipe.fit_transform(features))
+        ridge, alpha = _lsqr(inputs, np.log1p(dense(counts)), self.random_state)
+        details = {
+            "alpha": alpha,
+            "components": int(pca.n_components_),
+            "pca_solver": str(pca._fit_svd_solver),
+            "sklearn": sklearn.__version__,
+        }
+        return HestFitted(pipe, ridge, features.shape[1], details)
+
+    def _count(self, n_spots: int, n_features: int) -> int:
+        most = min(n_spots, n_features)
+        if self.components == "largest":
+            return min(256, most)
+        if most < int(self.components):
+            raise UserError(
+                f"Expected at least {self.components} training spots and {self.components} features for HEST-bench's "
+                f"PCA, received {n_spots} spots with {n_features} features. Set model.components=largest for as many "
+                "as there are (no longer HEST-bench's number), or use the baseline ridge."
+            )
+        return int(self.components)
+
+
+class HestRawRidge:
+    """`hest-raw`: the same ridge on the features as they are stored, neither scaled nor reduced.
+
+    alpha = 100 / (features * genes). float32 features are regressed in float32, as HEST-bench does.
+    """
+
+    def __init__(self, *, random_state: int = 1) -> None:
+        self.random_state = random_state
+
+    def fit(
+        self, features: np.ndarray, counts: Any, library_size: np.ndarray, slides: np.ndarray, *, seed: int = 0
+    ) -> HestFitted:
+        """As `HestRidge.fit`, without components."""
+        import sklearn
+
+        check_rows(features, counts=counts)
+        check_finite(features)
+        ridge, alpha = _lsqr(np.asarray(features), np.log1p(dense(counts)), self.random_state)
+        return HestFitted(None, ridge, features.shape[1], {"alpha": alpha, "sklearn": sklearn.__version__})
+
+
+@dataclass(frozen=True)
+class HestFitted:
+    """A fitted probe: scores are log(1 + counts), up to a constant for each gene."""
+
+    pipe: Any  # scaler and PCA, or None
+    ridge: Any
+    width: int
+    details: dict[str, Any]
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """float64 `[spot, gene]`."""
+        check_width(features, self.width)
+        if len(features) == 0:
+            return np.empty((0, len(self.ridge.coef_)))
+        inputs = np.asarray(features) if self.pipe is None else _through_float32(self.pipe.transform(features))
+        return np.asarray(self.ridge.predict(inputs), dtype=np.float64).reshape(len(features), -1)
+
+
+@dataclass(frozen=True)
+class HestScore:
+    """HEST-bench's numbers for one task.
+
+    Attributes:
+        per_gene: Pearson correlation `[fold, gene]`, over the pooled test spots of the fold.
+        mean, sd: over folds of the plain mean over genes; sd with divisor n. NaN when a gene is undefined, as there.
+        mean_defined: the mean with undefined genes left out.
+        undefined: number of (fold, gene) pairs without a correlation.
+    """
+
+    per_gene: np.ndarray
+    mean: float
+    sd: float
+    mean_defined: float
+    undefined: int
+
+
+def hest_score(folds: Iterable[tuple[np.ndarray, Any]]) -> HestScore:
+    """Score folds of `(scores [spot, gene], raw counts [spot, gene])`, each of all its test slides together.
+
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> score = hest_score([(x, np.expm1(x)), (-x, np.expm1(x))])
+    >>> score.mean, score.sd
+    (0.0, 1.0)
+    """
+    rows = []
+    for scores, counts in folds:
+        truth = torch.from_numpy(np.log1p(dense(counts)))
+        rows.append(strank.pearson(torch.from_numpy(np.asarray(scores, dtype=np.float64)), truth).numpy())
+    if not rows:
+        raise UserError("Expected at least one fold to score, received none.")
+    per_gene = np.stack(rows)
+    by_fold = per_gene.mean(1)
+    defined = [row[~np.isnan(row)].mean() for row in per_gene if not np.isnan(row).all()]
+    return HestScore(
+        per_gene=per_gene,
+        mean=float(by_fold.mean()),
+        sd=float(by_fold.std()),
+        mean_defined=float(np.mean(defined)) if defined else float("nan"),
+        undefined=int(np.isnan(per_gene).sum()),
+    )
+
+
+def _lsqr(inputs: np.ndarray, target: np.ndarray, random_state: int) -> tuple[Any, float]:
+    from sklearn.linear_model import Ridge
+
+    alpha = 100 / (inputs.shape[1] * target.shape[1])
+    ridge = Ridge(solver="lsqr", alpha=alpha, fit_intercept=False, max_iter=1000, random_state=random_state)
+    return ridge.fit(inputs, target), alpha
+
+
+def _through_float32(values: np.ndarray) -> np.ndarray:
+    """float64 holding float32 values: the rounding and the precision that HEST-bench's tensors go through."""
+    return np.asarray(values, dtype=np.float32).astype(np.float64)

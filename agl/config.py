@@ -89,6 +89,8 @@ class Outer(Section):
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(3e-3, gt=0)
     inner_optimizer: Literal["training", "adam", "adamw", "adam_higher", "sgd"] = "training"
+    inner_learning_rate: float | None = Field(None, gt=0)  # None: the training's own
+    same_batch: bool = False  # all inner steps on one batch, as in the paper
     warm: bool = True  # start the inner optimiser from the training optimiser's state
     fraction: float = Field(0.25, gt=0, lt=1)  # of the training spots, held out for the outer loss
     unit: Literal["auto", "patient", "slide", "blocks", "random", "validation"] = "auto"
@@ -132,6 +134,7 @@ class Config(Section):
     fold: int | None = Field(None, ge=0)
     data: Data = Data()
     split: Component = Component(name="leave_one_patient_out")
+    allow_leaks: tuple[Literal["patient", "slide", "duplicate"], ...] = ()  # on both sides of a split, and shown
     validation: Validation = Validation()
     primary: Component = Component(name="dispersion")
     auxiliary: Auxiliary = Auxiliary()

@@ -69,7 +69,16 @@ WHERE: dict[str, dict[str, str]] = {
         "low_variance_coexpressed": "agl.genes.sets:low_variance_coexpressed",
         "file": "agl.genes.sets:file",
     },
-    "selector": {},
+    "selector": {
+        "dkgsb": "agl.genes.selectors:DkGSB",
+        "prior_mixture": "agl.genes.selectors:PriorMixture",
+        "influence_gates": "agl.genes.selectors:InfluenceGates",
+        "gradient_similarity": "agl.genes.selectors:GradientSimilarity",
+        "uncertainty": "agl.genes.selectors:UncertaintyWeights",
+        "amal": "agl.genes.selectors:AMALScalars",
+        "fixed_strength": "agl.genes.selectors:FixedStrength",
+        "famo": "agl.genes.selectors:FAMO",
+    },
     "split": {
         "leave_one_patient_out": "agl.data.splits:leave_one_patient_out",
         "leave_one_slide_out": "agl.data.splits:leave_one_slide_out",
@@ -83,14 +92,28 @@ WHERE: dict[str, dict[str, str]] = {
         "shuffled": "agl.data.batches:shuffled",
         "balanced": "agl.data.batches:balanced",
     },
-    "engine": {},
+    "objective": {
+        "balanced": "agl.bilevel.objective:balanced",
+        "sum": "agl.bilevel.objective:sum",
+        "weighted_mean": "agl.bilevel.objective:weighted_mean",
+    },
+    "engine": {
+        "auto": "agl.bilevel.engines:auto",
+        "forward": "agl.bilevel.engines:forward",
+        "jvp": "agl.bilevel.engines:jvp",
+        "reverse": "agl.bilevel.engines:reverse",
+        "higher": "agl.bilevel.engines:higher",
+        "one_step": "agl.bilevel.engines:one_step",
+        "finite_difference": "agl.bilevel.engines:finite_difference",
+        "none": "agl.bilevel.engines:none",
+    },
     "plugin": {},
 }
 
 
 # What the framework gives and a config cannot: data, sizes, places. A seed may be given by either.
 FRAMEWORK = frozenset(
-    ["scores", "counts", "slides", "library_size", "generator", "n_genes", "n_features", "training", "candidates", "primary", "spots", "root", "seed", "rng", "batch_size", "validation_fraction", "validation_unit"]
+    ["scores", "counts", "slides", "library_size", "generator", "n_genes", "n_features", "training", "candidates", "primary", "spots", "root", "seed", "rng", "batch_size", "validation_fraction", "validation_unit", "problem", "inner_batches", "outer_batch", "optimizer", "warm", "inner_optimizer", "inner_lr"]
 )
 
 

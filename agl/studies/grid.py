@@ -63,7 +63,9 @@ def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
     tree = read_yaml(path)
     for word in words:
         if not is_override(word):
-            raise UserError(f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces.")
+            raise UserError(
+                f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces."
+            )
     for word in words:
         key, _, text = word.partition("=")
         if key.startswith("axes."):
@@ -72,7 +74,9 @@ def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
             tree.setdefault("axes", {})[key.removeprefix("axes.")] = parse_value(text, word)
     axes, skip = tree.pop("axes", None), tree.pop("skip", [])
     if not isinstance(axes, dict) or not axes or not all(isinstance(v, list) and v for v in axes.values()):
-        raise UserError(f"Expected `axes:` with a list of values for each key in {path}, e.g. axes: {{loss: [mse, listwise]}}.")
+        raise UserError(
+            f"Expected `axes:` with a list of values for each key in {path}, e.g. axes: {{loss: [mse, listwise]}}."
+        )
     shared: dict[str, Any] = {}
     merge(shared, tree)
     for word in words:

@@ -91,7 +91,7 @@ def _experiment(run: Run) -> Any:
     """The run's own experiment, on the very data it was trained on."""
     from agl.studies.train import prepare
 
-    experiment = prepare(run.config, allow_leaks=True).experiments[0]
+    experiment = prepare(run.config).experiments[0]
     key = run.provenance["data"]["key"]
     if experiment.dataset.key != key:
         raise UserError(

@@ -24,7 +24,7 @@ class Prepared:
     experiments: list[Experiment]
 
 
-def prepare(config: Config, *, allow_leaks: bool = False) -> Prepared:
+def prepare(config: Config) -> Prepared:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
     from agl.data.audit import audit, refuse_leaks
     from agl.training.experiment import Experiment, complete, load_data, load_splits
@@ -37,7 +37,7 @@ def prepare(config: Config, *, allow_leaks: bool = False) -> Prepared:
         raise UserError(f"Expected fold below {len(splits)}, received fold={completed.fold}. The folds are {names}.")
     folds = range(len(splits)) if completed.fold is None else [completed.fold]
     for fold in folds:
-        refuse_leaks(audit(dataset.spots, splits[fold]), allow=allow_leaks)
+        refuse_leaks(audit(dataset.spots, splits[fold]), allow=completed.allow_leaks)
     return Prepared(
         completed,
         [Experiment(completed.model_copy(update={"fold": fold}), dataset, splits[fold]) for fold in folds],

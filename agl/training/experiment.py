@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from agl import registry
-from agl.config import Component, Config
+from agl.config import Component, Config, Outer
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset, open_dataset
 from agl.data.splits import Split, hold_out
@@ -189,7 +189,7 @@ class Experiment:
 def complete(config: Config) -> Config:
     """The config with every component's defaults written out: equal runs have equal configs.
 
-    A baseline has no loss, no auxiliary genes and no training loop, so those parts take their defaults.
+    What a run does not use takes its default: a baseline's loss, auxiliary genes and training, a gene set's outer problem.
     """
     if registry.has("baseline", config.model.name):
         plain = Config()
@@ -213,9 +213,12 @@ def complete(config: Config) -> Config:
         if component.name != "none":
             tree[key] = _completed(kind, component, config)
     genes = config.auxiliary.genes
-    kind = "selector" if registry.is_a("selector", genes.name) else "gene_set"
-    tree["auxiliary"]["genes"] = _completed(kind, genes, config)
-    tree["auxiliary"]["outer"]["engine"] = _completed("engine", config.auxiliary.outer.engine, config)
+    learned = registry.is_a("selector", genes.name)
+    tree["auxiliary"]["genes"] = _completed("selector" if learned else "gene_set", genes, config)
+    outer = config.auxiliary.outer if learned else Outer()
+    tree["auxiliary"]["outer"] = outer.model_dump(mode="json")
+    if learned:
+        tree["auxiliary"]["outer"]["engine"] = _completed("engine", outer.engine, config)
     tree["training"]["sampler"] = _completed("sampler", config.training.sampler, config)
     tree["plugins"] = [_completed("plugin", plugin, config) for plugin in config.plugins]
     return Config.model_validate(tree)

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agl.bilevel.objective import combine
-from agl.bilevel.problem import gated_scores
+from agl import registry
 from agl.config import Training
 from agl.data.batches import Batch, Sampler, SpotLoader
 from agl.errors import UserError
@@ -70,6 +69,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self._parameter_groups(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
+        self.combine = registry.find("objective", self.task.objective)
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.precision)
         self.autocast = half if self.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast is torch.float16)
@@ -113,11 +113,9 @@ class Trainer:
     def objective(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The loss to descend, and the losses per primary and per auxiliary gene."""
         task = self.task
+        gated = task.gate == "trunk" and len(task.weights) > 0
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            if task.gate == "trunk" and len(task.weights):
-                scores = gated_scores(task.model, batch.inputs, task.n_primary, task.weights)
-            else:
-                scores = task.model(batch.inputs)
+            scores = self._gated(batch.inputs) if gated else task.model(batch.inputs)
         gene_loss = partial(task.loss, slides=batch.slides, library_size=batch.library_size)
         losses = gene_loss(scores.float(), batch.counts, **({"generator": generator} if self._draws else {}))
         if losses.shape != scores.shape[1:]:
@@ -126,12 +124,12 @@ class Trainer:
                 "Reduce over spots only; `agl.testing.check_loss` tests a loss of your own."
             )
         primary, auxiliary = losses[: task.n_primary], losses[task.n_primary :]
-        weights = torch.ones_like(task.weights) if task.gate == "trunk" else task.weights
-        return (
-            combine(task.objective, primary, auxiliary, weights, strength=task.strength),
-            primary,
-            auxiliary,
-        )
+        weights = torch.ones_like(task.weights) if gated else task.weights
+        return self.combine(primary, auxiliary, weights, strength=task.strength), primary, auxiliary
+
+    def _gated(self, inputs: Tensor) -> Tensor:
+        """Scores whose gradient reaches the trunk weighted, and the heads unweighted."""
+        raise NotImplementedError
 
     def _descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,167 @@
+"""Auxiliary-gene learning as a plugin: between epochs, tune which auxiliary genes count.
+
+What a selector is told depends on its `signal`: the hypergradient of the outer loss for its own parameters, the
+influence of every gene's weight on the outer loss, the similarity of every gene's gradient with the primary genes', or
+every gene's training loss. The trainer sees only new weights.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agl import registry
+from agl.bilevel.problem import NOTHING_SHARED, Problem
+from agl.bilevel.similarity import gradient_similarity
+from agl.config import Outer
+from agl.data.batches import Batch
+from agl.errors import UserError
+from agl.seeds import seeded
+from agl.training.plugins import Plugin
+from agl.training.signals import Signals
+
+if TYPE_CHECKING:
+    from agl.bilevel.hypergradient import HyperGradient
+    from agl.training.trainer import Trainer
+
+
+class AuxiliarySelection(Plugin):
+    """Tunes a selector and hands its weights to the training.
+
+    Args:
+        selector: gives the weights `[auxiliary gene]`; see `agl.genes.selectors`.
+        settings: how often, how far, by which engine.
+        outer_spots: spots of the outer problem, apart from the training and the test spots.
+        seed: names the look-aheads' batches.
+    """
+
+    def __init__(self, selector: Any, settings: Outer, outer_spots: np.ndarray, *, seed: int = 0) -> None:
+        self.selector, self.settings, self.outer_spots, self.seed = selector, settings, outer_spots, seed
+        parameters = [parameter for parameter in selector.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate) if parameters else None
+        self.signals = Signals()
+        self.notes: dict[str, float] = {}
+        self.loss_sum: Tensor | None = None
+        self.loss_steps = 0
+
+    def fit_start(self, trainer: Trainer) -> None:
+        """Refuse what cannot work before any time is spent on it."""
+        if self.selector.signal != "losses" and not trainer.task.model.shares:
+            raise UserError(NOTHING_SHARED)
+        self.selector.to(trainer.device)
+        self.problem = Problem(
+            model=trainer.task.model,
+            gene_loss=trainer.task.loss,
+            selector=self.selector,
+            n_primary=trainer.task.n_primary,
+            combine=registry.find("objective", trainer.task.objective),
+            strength=trainer.task.strength,
+            gate=trainer.task.gate,  # type: ignore[arg-type]
+        )
+
+    def epoch_start(self, trainer: Trainer) -> None:
+        """An outer step where one is due; then the weights of this epoch."""
+        settings = self.settings
+        self.notes, self.loss_sum, self.loss_steps = {}, None, 0
+        self.selector.on_epoch(trainer.epoch, trainer.settings.epochs)
+        due = trainer.epoch >= settings.start and (trainer.epoch - settings.start) % settings.every == 0
+        if due and self.selector.signal in ("hypergradient", "influence"):
+            self._outer_step(trainer)
+        elif due and self.selector.signal == "similarity":
+            for turn in range(settings.batches):
+                batch = self._batches(trainer, trainer.task.train, "inner", turn, 1)[0]
+                self.selector.observe(gradient_similarity(self.problem, batch))
+        with torch.no_grad():
+            trainer.task.weights = self.selector().detach().clone()
+
+    def step_end(self, trainer: Trainer, primary: Tensor, auxiliary: Tensor) -> None:
+        """Selectors that listen to the training losses hear each step's."""
+        if self.selector.signal == "losses":
+            self.selector.observe(auxiliary)
+            with torch.no_grad():
+                trainer.task.weights = self.selector().detach().clone()
+
+    def epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        """k, a few parameters, and what the outer steps were like, for the history."""
+        record["k"] = self.selector.k
+        if "auxiliary_loss" in record:
+            auxiliary = trainer.task.strength * record["auxiliary_loss"]
+            whole = abs(record["primary_loss"]) + abs(auxiliary)
+            record["primary_share"] = abs(record["primary_loss"]) / whole if whole else 1.0
+        for name, parameter in self.selector.named_parameters():
+            if parameter.numel() <= 8:
+                values = parameter.detach().flatten().tolist()
+                record |= {f"phi/{name}" + (f"/{i}" if len(values) > 1 else ""): v for i, v in enumerate(values)}
+        record |= self.notes
+
+    def summary(self) -> dict[str, Any]:
+        """How many genes were chosen, and whether the outer signal could be told from noise."""
+        return {"k": self.selector.k, "candidates": int(self.selector().numel()), **self.signals.verdict()}
+
+    def state_dict(self) -> dict[str, Any]:
+        optimizer = self.optimizer.state_dict() if self.optimizer is not None else {}
+        return {"selector": self.selector.state_dict(), "optimizer": optimizer, "signals": self.signals.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.selector.load_state_dict(state["selector"])
+        self.signals.load_state_dict(state["signals"])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def _outer_step(self, trainer: Trainer) -> None:
+        """Several look-aheads, averaged, then one step of the selector."""
+        found = [self._look_ahead(trainer, turn) for turn in range(self.settings.batches)]
+        if all(each.zero for each in found):
+            self.signals.refused = found[0].zero
+        if self.selector.signal == "influence":
+            vectors = [each.weights for each in found if each.weights is not None]
+            for vector in vectors:
+                self.selector.observe(vector)
+        else:
+            vectors = [torch.cat([value.flatten() for value in each.phi.values()]) for each in found]
+            self._descend([each.phi for each in found])
+        self.notes = self.signals.add(torch.stack(vectors)) if vectors else {}
+        self.notes["outer_before"] = float(np.mean([each.outer_before for each in found]))
+        self.notes["outer_after"] = float(np.mean([each.outer_after for each in found]))
+
+    def _descend(self, gradients: list[dict[str, Tensor]]) -> None:
+        assert self.optimizer is not None
+        named = dict(self.selector.named_parameters())
+        for name in gradients[0]:
+            named[name].grad = torch.stack([each[name] for each in gradients]).mean(0).to(named[name])
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.selector.project()
+
+    def _look_ahead(self, trainer: Trainer, turn: int) -> HyperGradient:
+        settings = self.settings
+        inner = self._batches(trainer, trainer.task.train, "inner", turn, 1 if settings.same_batch else settings.steps)
+        outer = self._batches(trainer, self.outer_spots, "outer", turn, 1)[0]
+        engine = settings.engine
+        return registry.build(
+            "engine",
+            engine,
+            self.problem,
+            inner * settings.steps if settings.same_batch else inner,
+            outer,
+            optimizer=trainer.optimizer,
+            warm=settings.warm,
+            inner_optimizer=None if settings.inner_optimizer == "training" else settings.inner_optimizer,
+            inner_lr=settings.inner_learning_rate,
+            seed=int(seeded(self.seed, "lookahead", trainer.epoch, turn).integers(2**31)),
+        )
+
+    def _batches(self, trainer: Trainer, spots: np.ndarray, purpose: str, turn: int, n: int) -> list[Batch]:
+        """n batches of these spots, drawn as the training draws its own."""
+        slides = np.asarray(trainer.task.loader.dataset.slide_codes)[spots]
+        found: list[Batch] = []
+        draw = 0
+        while len(found) < n:
+            rng = seeded(self.seed, purpose, trainer.epoch, turn, draw)
+            rows = trainer.sampler(slides, self.settings.batch_size, rng)
+            found += [trainer.task.loader(spots[each]).to(trainer.device) for each in rows[: n - len(found)]]
+            draw += 1
+        return found

@@ -9,7 +9,7 @@ coefficients in the trunk's and in the heads' gradient:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -77,23 +77,24 @@ def slope(problem: Problem, scores: Tensor, batch: Spots, genes: Genes, seed: in
     return torch.autograd.grad(loss, scores, allow_unused=True, materialize_grads=True)[0]
 
 
-def slope_along(
-    problem: Problem, scores: Tensor, directions: Sequence[Tensor], batch: Spots, genes: Genes, seed: int
-) -> tuple[Tensor, list[Tensor]]:
-    """g, and the second derivative of every gene's loss along each direction `[spot, gene]` of the scores."""
+def slope_and_bend(
+    problem: Problem, scores: Tensor, batch: Spots, genes: Genes, seed: int
+) -> tuple[Tensor, Callable[[Sequence[Tensor]], list[Tensor]]]:
+    """g, and a function that gives its derivative along each of some directions `[spot, gene]` of the scores, once."""
     scores = scores.detach().requires_grad_()
     loss = problem.losses(scores, batch, genes, seed=seed).sum()
     first = torch.autograd.grad(loss, scores, create_graph=True, allow_unused=True, materialize_grads=True)[0]
-    if not first.requires_grad:  # a loss that is piecewise linear
-        return first, [torch.zeros_like(direction) for direction in directions]
-    last = len(directions) - 1
-    second = [
-        torch.autograd.grad(first, scores, direction, retain_graph=i < last, allow_unused=True, materialize_grads=True)[
-            0
+
+    def bend(directions: Sequence[Tensor]) -> list[Tensor]:
+        if not first.requires_grad:  # a loss that is piecewise linear
+            return [torch.zeros_like(direction) for direction in directions]
+        graphs_kept = [True] * (len(directions) - 1) + [False]
+        return [
+            torch.autograd.grad(first, scores, along, retain_graph=keep, allow_unused=True, materialize_grads=True)[0]
+            for along, keep in zip(directions, graphs_kept, strict=True)
         ]
-        for i, direction in enumerate(directions)
-    ]
-    return first.detach(), second
+
+    return first.detach(), bend
 
 
 def update_(look: Lookahead, block: Block, gradient: Tensor, done: int) -> None:

@@ -61,33 +61,16 @@ class Dependence:
         return sum(value.numel() for value in self.phi.values())
 
     def tangents(self) -> tuple[Tensor, Tensor]:
-        """Derivatives of weights `[tangent, aux]` and of in_trunk `[tangent, gene]` for every number of phi, in order."""
+        """Derivatives of weights `[tangent, aux]` and in_trunk `[tangent, gene]` for every number of phi, in order."""
+        # A pull back is linear in what is pulled; pulling that once more pushes forward.
+        pull = torch.zeros_like(self.weights, requires_grad=True)
+        onto_phi = _pull(self.weights, list(self.phi.values()), pull)
+        weight_tangents = torch.stack(
+            [_pull(value, [pull], one.view_as(value))[0] for value in onto_phi for one in _units(value)]
+        )
         pull = torch.zeros_like(self.in_trunk, requires_grad=True)
         onto_weights = _pull(self.in_trunk, [self.weights], pull)[0]
-        pull_weights = torch.zeros_like(self.weights, requires_grad=True)
-        onto_phi = _pull(self.weights, list(self.phi.values()), pull_weights)
-        rows = []
-        for value in onto_phi:
-            for at in range(value.numel()):
-                one = torch.zeros_like(value).flatten()
-                one[at] = 1.0
-                row = torch.autograd.grad(
-                    value,
-                    pull_weights,
-                    one.view_as(value),
-                    retain_graph=True,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )[0]
-                rows.append(row)
-        weight_tangents = torch.stack(rows)
-        coefficient_tangents = [
-            torch.autograd.grad(onto_weights, pull, row, retain_graph=True, allow_unused=True, materialize_grads=True)[
-                0
-            ]
-            for row in rows
-        ]
-        return weight_tangents, torch.stack(coefficient_tangents)
+        return weight_tangents, torch.stack([_pull(onto_weights, [pull], row)[0] for row in weight_tangents])
 
     def pulled_back(self, for_coefficients: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """From d outer / d in_trunk `[gene]` to the derivatives for phi and for the weights `[aux]`."""
@@ -110,3 +93,7 @@ def _pull(output: Tensor, inputs: list[Tensor], gradient: Tensor) -> tuple[Tenso
     return torch.autograd.grad(
         output, inputs, gradient, create_graph=create, retain_graph=True, allow_unused=True, materialize_grads=True
     )
+
+
+def _units(value: Tensor) -> Tensor:
+    return torch.eye(value.numel(), dtype=value.dtype, device=value.device)

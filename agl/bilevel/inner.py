@@ -108,8 +108,9 @@ def rule_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> Rule:
         kind = "adamw" if decoupled else "adam"
         return Rule(kind, float(group["lr"]), float(group["weight_decay"]), betas=betas, eps=float(group["eps"]))
     raise UserError(
-        f"Expected SGD, Adam or AdamW as the training optimiser of a bi-level run, received {type(optimizer).__name__}; "
-        "name another one for the look-ahead with inner_optimizer (sgd, adam, adamw, adam_higher) and inner_lr."
+        f"Expected SGD, Adam or AdamW as the training optimiser of a bi-level run, "
+        f"received {type(optimizer).__name__}; "
+        "train with one of them."
     )
 
 

@@ -67,6 +67,14 @@ class Lookahead:
         with torch.no_grad():
             return self.problem.outer(self.params, self.cast(batch), seed=self.seed)
 
+    def head_weight(self, genes: slice | Tensor) -> Tensor:
+        """The live weight of some genes' heads `[gene, hidden]`, not copied where genes is a slice."""
+        return self.params["head.weight"][genes]
+
+    def head_bias(self, genes: slice | Tensor) -> Tensor | None:
+        """Their bias `[gene]`, if there is one."""
+        return self.params["head.bias"][genes] if "head.bias" in self.params else None
+
     def head_table(self, genes: slice | Tensor) -> Tensor:
         """Weight and bias of some genes' heads side by side, `[gene, hidden (+ 1)]`, copied."""
         return self._side_by_side(lambda name: self.params[name], genes)
@@ -132,7 +140,7 @@ def start(
             "Expected an optimiser that trains the heads, received one without them; "
             "pass every parameter of the model to it and leave requires_grad on."
         )
-    dtype = precision or problem.model.head.weight.dtype
+    dtype = precision or problem.head.weight.dtype
     if precision is None and dtype in (torch.float16, torch.bfloat16):
         dtype = torch.float32
 
@@ -147,7 +155,7 @@ def start(
         rules=rules,
         slots={name: tuple(read(slot) for slot in slots) for name, (slots, _) in states.items()},
         counts={name: count for name, (_, count) in states.items()},
-        buffers={name: read(buffer) for name, buffer in problem.model.trunk.named_buffers()},
+        buffers={name: read(buffer) for name, buffer in problem.trunk.named_buffers()},
         seed=seed,
         dtype=dtype,
     )

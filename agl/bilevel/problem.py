@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,8 @@ class Problem:
             )
         if not 0 < self.n_primary <= head.out_features:
             raise UserError(
-                f"Expected between 1 and {head.out_features} primary genes (the heads of the model), received {self.n_primary}."
+                f"Expected between 1 and {head.out_features} primary genes, as the model has that many heads, "
+                f"received {self.n_primary}."
             )
         for name, value, known in (
             ("gate", self.gate, ("loss", "trunk")),
@@ -89,9 +90,19 @@ class Problem:
                 raise UserError(f"Expected {name} to be one of {', '.join(known)}, received {value!r}.")
 
     @property
+    def trunk(self) -> nn.Module:
+        """What all genes share."""
+        return cast(nn.Module, self.model.trunk)
+
+    @property
+    def head(self) -> nn.Linear:
+        """What every gene has for itself."""
+        return cast(nn.Linear, self.model.head)
+
+    @property
     def n_genes(self) -> int:
         """Genes of the panel."""
-        return self.model.head.out_features
+        return self.head.out_features
 
     @property
     def n_auxiliary(self) -> int:
@@ -146,11 +157,11 @@ class Problem:
         """
         running = self.statistics == "frozen" or (outer and self.statistics == "training")
         copies = {name: buffer.clone() for name, buffer in buffers.items()}
-        with seeded(seed, inputs.device), modes(self.model.trunk, evaluating=outer, running_statistics=running):
-            return functional_call(self.model.trunk, {**trunk, **copies}, (inputs,))
+        with seeded(seed, inputs.device), modes(self.trunk, evaluating=outer, running_statistics=running):
+            return functional_call(self.trunk, {**trunk, **copies}, (inputs,))
 
     def inner(self, params: Parameters, phi: Parameters, batch: Spots, *, seed: int = 0) -> Tensor:
-        """The loss the predictor is trained with; params named as in the model. Its gradient is what training follows."""
+        """The loss the predictor is trained with; params are named as in the model."""
         return self.weighted_loss(params, self.coefficients(self.weights(phi)), batch, seed=seed)
 
     def weighted_loss(
@@ -176,7 +187,7 @@ class Problem:
         return self.losses(scores, batch, primary, seed=seed).mean()
 
     def _buffers(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        return {name: b.to(dtype) if b.is_floating_point() else b for name, b in self.model.trunk.named_buffers()}
+        return {name: b.to(dtype) if b.is_floating_point() else b for name, b in self.trunk.named_buffers()}
 
 
 def trunk_part(params: Parameters) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ def finite_difference(
     Raises:
         UserError: no or too many hyper-parameters, or whatever `agl.bilevel.lookahead.start` refuses.
     """
-    with differentiable(problem.model.head.weight.device):
+    with differentiable(problem.head.weight.device):
         look = start(
             problem,
             inner_batches,
@@ -68,10 +68,8 @@ def finite_difference(
         slopes = {name: torch.zeros_like(value).detach() for name, value in at.phi.items()}
         for name, slope in slopes.items():
             for i in range(slope.numel()):
-                near, far = (
-                    outer_at(_moved(at, name, i, k * by)) - outer_at(_moved(at, name, i, -k * by)) for k in (1, 2)
-                )
-                slope.view(-1)[i] = (8 * near - far) / (12 * by)
+                plus, minus, plus2, minus2 = (outer_at(_moved(at, name, i, k * by)) for k in (1, -1, 2, -2))
+                slope.view(-1)[i] = (8 * (plus - minus) - (plus2 - minus2)) / (12 * by)
         return HyperGradient(slopes, None, float(look.outer_loss(outer_batch)), outer_at(None))
 
 

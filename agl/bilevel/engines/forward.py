@@ -1,4 +1,4 @@
-"""Forward mode: tangents of parameters and optimiser state are carried through the inner steps, one for each number of phi.
+"""Forward mode: tangents of parameters and optimiser state go with the inner steps, one for each number of phi.
 
 Exact, with memory that does not grow with the number of inner steps. An auxiliary gene's head matters through the
 trunk only, so that after the last step it need not move at all.
@@ -49,7 +49,7 @@ def forward(
     Raises:
         UserError: no or too many hyper-parameters, or whatever `start` refuses.
     """
-    with differentiable(problem.model.head.weight.device):
+    with differentiable(problem.head.weight.device):
         look = start(
             problem,
             inner_batches,
@@ -63,8 +63,8 @@ def forward(
         at = Dependence.at(problem, look.dtype)
         if not 0 < at.n_hyperparameters <= MOST_TANGENTS:
             raise UserError(
-                f"Expected 1 to {MOST_TANGENTS} hyper-parameters for the engine 'forward', received {at.n_hyperparameters}; "
-                "use engine=jvp or engine=reverse, which score every gene at once."
+                f"Expected 1 to {MOST_TANGENTS} hyper-parameters for the engine 'forward', "
+                f"received {at.n_hyperparameters}; use engine=jvp or engine=reverse, which score every gene at once."
             )
         weight_tangents, in_trunk_tangents = at.tangents()
         before = float(look.outer_loss(outer_batch))
@@ -153,42 +153,52 @@ def _pass(
 ) -> None:
     """One block in one inner step: adds to the hidden features' gradient and its tangents, and moves the heads."""
     weight = block.table(look)
-    h = with_ones(hidden, weight)
-    n_tangents, (n_spots, n_hidden), seed = len(pulled_tangents), hidden.shape, look.seed + done
-    if tangents is None:
-        g = head_blocks.slope(look.problem, h @ weight.T, batch, block.genes, seed)
-        stacked = torch.cat([block.in_trunk * g, *(c * g for c in block.in_trunk_tangents)])
-        to_hidden = (stacked @ weight[:, :n_hidden]).view(1 + n_tangents, n_spots, n_hidden)
-        second = [torch.zeros((), dtype=g.dtype, device=g.device)] * n_tangents
-        dh = [None] * n_tangents
-    else:
-        assert block.weight_tangents is not None
-        padding = (0, weight.shape[1] - n_hidden)  # the column of ones has no tangent
-        dh = list(torch.nn.functional.pad(tangents, padding))
-        scores, *moved = (torch.cat([h, *dh]) @ weight.T).split(n_spots)
-        along = [ds.addmm(h, dw.T) for ds, dw in zip(moved, block.weight_tangents, strict=True)]
-        g, second = head_blocks.slope_along(look.problem, scores, along, batch, block.genes, seed)
-        value = block.in_trunk * g
-        changes = [c * g + block.in_trunk * b for c, b in zip(block.in_trunk_tangents, second, strict=True)]
-        to_hidden = (torch.cat([value, *changes]) @ weight[:, :n_hidden]).view(1 + n_tangents, n_spots, n_hidden)
+    h, (n_spots, n_hidden), n_tangents = with_ones(hidden, weight), hidden.shape, len(pulled_tangents)
+    dh = None if tangents is None else torch.nn.functional.pad(tangents, (0, weight.shape[1] - n_hidden))
+    g, bent = _slopes(look, block, weight, h, dh, batch, done)
+
+    value = block.in_trunk * g
+    changes = [_change(c, g, block.in_trunk, bent, i) for i, c in enumerate(block.in_trunk_tangents)]
+    to_hidden = (torch.cat([value, *changes]) @ weight[:, :n_hidden]).view(1 + n_tangents, n_spots, n_hidden)
+    if block.weight_tangents is not None:
         for i, dw in enumerate(block.weight_tangents):
             to_hidden[1 + i].addmm_(value, dw[:, :n_hidden])
     pulled += to_hidden[0]
     pulled_tangents += to_hidden[1:]
     if not moves:
         return
+
     value = block.in_head * g
     gradient = value.T @ h
-    moved_gradients = torch.empty(n_tangents, *gradient.shape, dtype=g.dtype, device=g.device)
+    gradient_tangents = gradient.new_empty(n_tangents, *gradient.shape)
     for i in range(n_tangents):
-        change = block.in_head * second[i]
-        if block.in_head_tangents is not None:
-            change = change + block.in_head_tangents[i] * g
-        if dh[i] is None:
-            torch.mm(change.expand_as(g).T, h, out=moved_gradients[i])
+        c = None if block.in_head_tangents is None else block.in_head_tangents[i]
+        change = _change(c, g, block.in_head, bent, i)
+        if dh is None:
+            torch.mm(change.T, h, out=gradient_tangents[i])
         else:
-            torch.mm(torch.cat([change, value]).T, torch.cat([h, dh[i]]), out=moved_gradients[i])
-    head_blocks.update_with_tangents_(look, block, gradient, moved_gradients, done)
+            torch.mm(torch.cat([change, value]).T, torch.cat([h, dh[i]]), out=gradient_tangents[i])
+    head_blocks.update_with_tangents_(look, block, gradient, gradient_tangents, done)
+
+
+def _slopes(
+    look: Lookahead, block: Block, weight: Tensor, h: Tensor, dh: Tensor | None, batch: Spots, done: int
+) -> tuple[Tensor, list[Tensor] | None]:
+    """g, and its change with every tangent of the scores; None while only the coefficients have tangents."""
+    seed = look.seed + done
+    if dh is None:
+        return head_blocks.slope(look.problem, h @ weight.T, batch, block.genes, seed), None
+    scores, *moved = (torch.cat([h, *dh]) @ weight.T).split(len(h))
+    if block.weight_tangents is not None:
+        moved = [ds.addmm(h, dw.T) for ds, dw in zip(moved, block.weight_tangents, strict=True)]
+    g, bend = head_blocks.slope_and_bend(look.problem, scores, batch, block.genes, seed)
+    return g, bend(moved)
+
+
+def _change(c: Tensor | None, g: Tensor, coefficient: Tensor, bent: list[Tensor] | None, i: int) -> Tensor:
+    """The tangent of coefficient * g: (tangent of the coefficient) * g + coefficient * (change of g)."""
+    by_coefficient = torch.zeros_like(g) if c is None else c * g
+    return by_coefficient if bent is None else by_coefficient.addcmul_(coefficient, bent[i])
 
 
 def _kept(problem: Problem, weights: Tensor, tangents: Tensor, prune: float) -> Tensor | None:

@@ -1,0 +1,199 @@
+"""One JVP scores every gene: gradients are taken where training stands, and only the optimiser's answer is followed.
+
+How the outer loss responds to a gradient is known for the trunk and the primary heads (an adjoint pass through the
+optimiser's own arithmetic). The derivative of every gene's loss along that one direction is the gene's score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agl.bilevel import heads as head_blocks
+from agl.bilevel import trunk as trunk_passes
+from agl.bilevel.heads import Block
+from agl.bilevel.hypergradient import Dependence, HyperGradient
+from agl.bilevel.inner import Rule, Slots, step
+from agl.bilevel.inner_derivatives import step_adjoint
+from agl.bilevel.lookahead import Lookahead, start, with_ones
+from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.scoped import differentiable
+
+
+def jvp(
+    problem: Problem,
+    inner_batches: Sequence[Spots],
+    outer_batch: Spots,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    warm: bool = True,
+    inner_optimizer: str | None = None,
+    inner_lr: float | None = None,
+    seed: int = 0,
+    precision: torch.dtype | None = None,
+) -> HyperGradient:
+    """Scores of all genes at about the cost of one plain step for each different inner batch.
+
+    Exact for one inner step. For more of them the gradients stay those at the start, which with a warm Adam keeps the
+    direction of the exact scores; with a fresh Adam it says next to nothing. A batch given several times is read once.
+
+    Args:
+        inner_batches: one batch for each inner step.
+        outer_batch: held-out spots.
+        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+    """
+    with differentiable(problem.head.weight.device):
+        look = start(
+            problem,
+            inner_batches,
+            optimizer,
+            warm=warm,
+            inner_optimizer=inner_optimizer,
+            inner_lr=inner_lr,
+            seed=seed,
+            precision=precision,
+        )
+        at = Dependence.at(problem, look.dtype)
+        before = float(look.outer_loss(outer_batch))
+        response = respond(look, at, inner_batches, outer_batch)
+        for_coefficients = torch.zeros_like(at.in_trunk.detach())
+        for reading in response.readings:
+            for_coefficients += reading.scores(look, response.blocks)
+        for_phi, for_weights = at.pulled_back(for_coefficients)
+        return HyperGradient(for_phi, for_weights, before, response.outer_loss)
+
+
+@dataclass
+class Reading:
+    """What one inner batch says where training stands, and the direction along which to ask its genes."""
+
+    batch: Spots
+    done: int  # the first inner step that uses it
+    hidden: Tensor
+    slopes: list[Tensor]  # g [spot, gene] of every block
+    trunk: dict[str, Tensor]  # gradient
+    head: Tensor  # gradient of the primary genes' head [primary, hidden (+ 1)]
+    trunk_direction: dict[str, Tensor]
+    head_direction: Tensor
+
+    def scores(self, look: Lookahead, blocks: list[Block]) -> Tensor:
+        """The derivative `[gene]` of every gene's loss along the direction."""
+        _, dh = trunk_passes.hidden_along(look, look.trunk, self.trunk_direction, self.batch, self.done)
+        directions = _by_block(self.head_direction, blocks) if look.problem.gate == "loss" else {}
+        scores = torch.zeros(look.problem.n_genes, dtype=look.dtype, device=dh.device)
+        for i, (block, g) in enumerate(zip(blocks, self.slopes, strict=True)):
+            moved = dh @ look.head_weight(block.genes).T
+            if i in directions:
+                moved.addmm_(with_ones(self.hidden, directions[i]), directions[i].T)
+            scores[block.genes] = (g * moved).sum(0)
+        return scores
+
+
+@dataclass
+class Response:
+    """The outer loss after a look-ahead with the gradients held, and what it owes to every batch."""
+
+    blocks: list[Block]
+    readings: list[Reading]
+    outer_loss: float
+
+
+def respond(look: Lookahead, at: Dependence, inner_batches: Sequence[Spots], outer_batch: Spots) -> Response:
+    """Follow the optimiser of the trunk and the primary heads, and ask the outer loss for its slope."""
+    blocks = head_blocks.blocks(look, at.in_trunk.detach(), at.in_head.detach())
+    readings: dict[int, Reading] = {}
+    for done, batch in enumerate(inner_batches):
+        if id(batch) not in readings:
+            readings[id(batch)] = _read(look, blocks, look.cast(batch), done)
+    order = [readings[id(batch)] for batch in inner_batches]
+
+    table, slots = _primary(look)
+    trunk = {
+        name: _held(look, f"trunk.{name}", value, look.slots[f"trunk.{name}"], [r.trunk[name] for r in order])
+        for name, value in look.trunk.items()
+    }
+    columns = head_blocks.columns_of(look)
+    held = [
+        _walk(rule, count, table[:, c], _cut(slots, c), [r.head[:, c] for r in order]) for rule, count, c in columns
+    ]
+    loss, for_trunk, for_head = look.outer_gradient(trunk, torch.cat(held, 1), look.cast(outer_batch))
+
+    for name, value in look.trunk.items():
+        rule, count = look.rules[f"trunk.{name}"], look.counts[f"trunk.{name}"]
+        gradients = [r.trunk[name] for r in order]
+        along = _walk_back(rule, count, value, look.slots[f"trunk.{name}"], gradients, for_trunk[name])
+        for reading, direction in zip(order, along, strict=True):
+            reading.trunk_direction[name] = reading.trunk_direction.get(name, 0) + direction
+    for rule, count, c in columns:
+        gradients = [r.head[:, c] for r in order]
+        along = _walk_back(rule, count, table[:, c], _cut(slots, c), gradients, for_head[:, c])
+        for reading, direction in zip(order, along, strict=True):
+            reading.head_direction[:, c] += direction
+    return Response(blocks, list(readings.values()), float(loss))
+
+
+def _read(look: Lookahead, blocks: list[Block], batch: Spots, done: int) -> Reading:
+    slopes: list[Tensor] = []
+    head: list[Tensor] = []
+    kept: list[Tensor] = []
+
+    def heads(hidden: Tensor) -> Tensor:
+        kept.append(hidden)
+        pulled = torch.zeros_like(hidden)
+        for block in blocks:
+            weight = look.head_weight(block.genes)
+            scores = torch.nn.functional.linear(hidden, weight, look.head_bias(block.genes))
+            g = head_blocks.slope(look.problem, scores, batch, block.genes, look.seed + done)
+            pulled.addmm_(block.in_trunk * g, weight)
+            slopes.append(g)
+            if block.primary:
+                head.append((block.in_head * g).T @ with_ones(hidden, look.head_table(block.genes)))
+        return pulled
+
+    trunk = trunk_passes.gradient(look, look.trunk, batch, done, heads)
+    gradient = torch.cat(head)
+    return Reading(batch, done, kept[0], slopes, trunk, gradient, {}, torch.zeros_like(gradient))
+
+
+def _primary(look: Lookahead) -> tuple[Tensor, Slots]:
+    genes = slice(0, look.problem.n_primary)
+    return look.head_table(genes), look.head_slots(genes)
+
+
+def _held(look: Lookahead, name: str, value: Tensor, slots: Slots, gradients: list[Tensor]) -> Tensor:
+    return _walk(look.rules[name], look.counts[name], value, slots, gradients)
+
+
+def _walk(rule: Rule, count: int, value: Tensor, slots: Slots, gradients: list[Tensor]) -> Tensor:
+    """A parameter after steps with the given gradients."""
+    for done, gradient in enumerate(gradients):
+        value, slots = step(rule, value, gradient, slots, count + done + 1)
+    return value
+
+
+def _walk_back(
+    rule: Rule, count: int, value: Tensor, slots: Slots, gradients: list[Tensor], adjoint: Tensor
+) -> list[Tensor]:
+    """The adjoint of every gradient, from the adjoint of the parameter after the steps."""
+    states = [(value, slots)]
+    for done, gradient in enumerate(gradients[:-1]):
+        states.append(step(rule, *states[-1][:1], gradient, states[-1][1], count + done + 1))
+    slot_adjoints = tuple(torch.zeros_like(slot) for slot in slots)
+    found = []
+    for done in reversed(range(len(gradients))):
+        adjoint, along, slot_adjoints = step_adjoint(
+            rule, states[done][0], gradients[done], states[done][1], count + done + 1, adjoint, slot_adjoints
+        )
+        found.append(along)
+    return found[::-1]
+
+
+def _cut(slots: Slots, columns: slice) -> Slots:
+    return tuple(slot[:, columns] for slot in slots)
+
+
+def _by_block(direction: Tensor, blocks: list[Block]) -> dict[int, Tensor]:
+    return {i: direction[block.genes] for i, block in enumerate(blocks) if block.primary}

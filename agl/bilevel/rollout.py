@@ -1,0 +1,80 @@
+"""Inner steps taken for their values, with a record of where each one started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from agl.bilevel import heads as head_blocks
+from agl.bilevel import trunk as trunk_passes
+from agl.bilevel.heads import Block
+from agl.bilevel.inner import Slots, step
+from agl.bilevel.lookahead import Lookahead, with_ones
+from agl.bilevel.problem import Spots
+
+
+@dataclass
+class Step:
+    """One inner step: the state before it, and the trunk's gradient in it.
+
+    Args:
+        done: how many steps came before.
+        trunk, slots, gradient: the trunk's parameters, optimiser state and gradient.
+        heads: weight and optimiser state of every block; a weight of None is the live model's.
+    """
+
+    done: int
+    batch: Spots
+    trunk: dict[str, Tensor]
+    slots: dict[str, Slots]
+    gradient: dict[str, Tensor] = field(default_factory=dict)
+    heads: list[tuple[Tensor | None, Slots]] = field(default_factory=list)
+
+    def head(self, look: Lookahead, blocks: list[Block], i: int) -> tuple[Tensor, Slots]:
+        """Weight and optimiser state of block i before the step."""
+        weight, slots = self.heads[i]
+        if weight is None:
+            return look.head_table(blocks[i].genes), look.head_slots(blocks[i].genes)
+        return weight, slots
+
+
+def roll_out(look: Lookahead, blocks: list[Block], batches: list[Spots]) -> tuple[list[Step], dict[str, Tensor]]:
+    """Take the inner steps: a record of each, and the trunk after them. The blocks hold the heads after them.
+
+    In the last step auxiliary heads stay where they are: nothing looks at them again.
+    """
+    trunk = look.trunk
+    slots = {name: look.slots[f"trunk.{name}"] for name in trunk}
+    records = []
+    for done, batch in enumerate(batches):
+        record = Step(done, batch, trunk, slots)
+        trunk, slots = _take(record, look, blocks, last=done == len(batches) - 1)
+        records.append(record)
+    return records, trunk
+
+
+def _take(
+    record: Step, look: Lookahead, blocks: list[Block], *, last: bool
+) -> tuple[dict[str, Tensor], dict[str, Slots]]:
+    def heads(hidden: Tensor) -> Tensor:
+        pulled = torch.zeros_like(hidden)
+        for block in blocks:
+            record.heads.append((block.weight, block.slots))
+            weight = block.table(look)
+            h = with_ones(hidden, weight)
+            g = head_blocks.slope(look.problem, h @ weight.T, record.batch, block.genes, look.seed + record.done)
+            pulled.addmm_(block.in_trunk * g, weight[:, : hidden.shape[1]])
+            if block.primary or not last:
+                if block.weight is not None:
+                    block.weight, block.slots = block.weight.clone(), tuple(slot.clone() for slot in block.slots)
+                head_blocks.update_(look, block, (block.in_head * g).T @ h, record.done)
+        return pulled
+
+    record.gradient = trunk_passes.gradient(look, record.trunk, record.batch, record.done, heads)
+    trunk, slots = {}, {}
+    for name, gradient in record.gradient.items():
+        rule, count = look.rules[f"trunk.{name}"], look.counts[f"trunk.{name}"] + record.done + 1
+        trunk[name], slots[name] = step(rule, record.trunk[name], gradient, record.slots[name], count)
+    return trunk, slots

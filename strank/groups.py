@@ -1,0 +1,255 @@
+"""Spots by slide: checked inputs, lists of spots as padded blocks, random lists, partners, what is usable.
+
+Every loss sees its spots through a few *blocks*: slides of about equal length stacked to `[list, spot, gene]`, so that
+no loop runs over slides. Neighbouring spots of sorted slides are a view; all others are gathered.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+PADDING = -1e30  # a logit that softmax turns into exactly 0, yet 0 * PADDING is 0 (not NaN as for -inf)
+_STEP_COST = 1 << 15  # elements that may be wasted on padding before another block is cheaper
+
+
+class Block(NamedTuple):
+    """Some lists of spots, padded to one length; `size = n_lists * length` rows."""
+
+    rows: slice | Tensor  # of the batch, list after list; a padded row repeats one of its own list
+    n_lists: int
+    length: int
+    lengths: Tensor  # [list, 1, 1] true lengths, as float
+    real: Tensor | None  # bool [list, spot, 1]; None where nothing is padded
+
+    def take(self, table: Tensor) -> Tensor:
+        """`[spot, gene]` or `[spot]` of the batch -> `[list, spot, gene]` or `[list, spot]`, a view where possible."""
+        part = table[self.rows] if isinstance(self.rows, slice) else table.index_select(0, self.rows)
+        return part.reshape(self.n_lists, self.length, *table.shape[1:])
+
+    def add_to(self, table: Tensor, values: Tensor) -> None:
+        """Add `[list, spot, gene]` to the rows of a `[spot, gene]` table; values of padding must be 0."""
+        if isinstance(self.rows, slice):
+            table[self.rows] += values.flatten(0, 1)
+        else:
+            table.index_add_(0, self.rows, values.flatten(0, 1))
+
+
+def check_inputs(
+    scores: Tensor, counts: Tensor, slides: Tensor | None = None, library_size: Tensor | None = None
+) -> None:
+    """Shapes and types as every loss expects them; ValueError or TypeError otherwise."""
+    for name, value in (("scores", scores), ("counts", counts), ("slides", slides), ("library_size", library_size)):
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"Expected {name} as a torch tensor, received {type(value).__name__}; use torch.as_tensor.")
+    if not scores.is_floating_point():
+        raise TypeError(f"Expected floating-point scores, received {scores.dtype}; pass the model's output.")
+    if scores.ndim != 2 or scores.shape != counts.shape:
+        raise ValueError(
+            "Expected scores and counts of one shape [spot, gene], "
+            f"received {tuple(scores.shape)} and {tuple(counts.shape)}; select the same spots and genes for both."
+        )
+    for name, value in (("slides", slides), ("library_size", library_size)):
+        if value is not None and value.shape != scores.shape[:1]:
+            raise ValueError(
+                f"Expected {name} of shape [spot] = ({len(scores)},), "
+                f"received {tuple(value.shape)}; give one value per spot."
+            )
+    if slides is not None and (slides.is_floating_point() or slides.is_complex()):
+        raise TypeError(f"Expected integer slide codes, received {slides.dtype}; use slides.long().")
+
+
+def blocks(
+    slides: Tensor | None,
+    n_spots: int,
+    n_genes: int,
+    *,
+    keep: Tensor | None = None,
+    device: torch.device | None = None,
+) -> list[Block]:
+    """The lists of spots of a batch: one list per slide code, spots outside `keep` (bool `[spot]`) left out.
+
+    Codes need not be sorted, contiguous or small. Lists of similar length share a block; a new block is opened when
+    padding would cost more than a block does.
+
+    >>> [(b.n_lists, b.length) for b in blocks(torch.tensor([7, 2, 7, 7]), 4, 100_000)]
+    [(1, 3), (1, 1)]
+    """
+    if keep is not None and bool(keep.all()):
+        keep = None
+    if not n_spots:
+        return []
+    if slides is None and keep is None:
+        lengths = torch.full((1, 1, 1), float(n_spots), device=device)
+        return [Block(slice(0, n_spots), 1, n_spots, lengths, None)]
+    if slides is None:
+        assert keep is not None
+        slides = torch.zeros(n_spots, dtype=torch.long, device=keep.device)
+    rows = None if keep is None else keep.nonzero().squeeze(1)
+    codes = slides if rows is None else slides.index_select(0, rows)
+    if not len(codes):
+        return []
+    if bool((codes[1:] >= codes[:-1]).all()):
+        order = rows  # None: the batch is sorted and complete, so lists are slices of it
+    else:
+        codes, by_slide = codes.sort(stable=True)
+        order = by_slide if rows is None else rows[by_slide]
+    lengths = codes.unique_consecutive(return_counts=True)[1]
+    return _classes(lengths, order, n_genes)
+
+
+def _classes(lengths: Tensor, order: Tensor | None, n_genes: int) -> list[Block]:
+    """Lists that follow each other in `order` -> blocks of lists of about equal length, longest first."""
+    starts = lengths.cumsum(0) - lengths
+    by_length = lengths.argsort(descending=True, stable=True)
+    found: list[Block] = []
+    first, waste = 0, 0
+    sizes: list[int] = lengths[by_length].tolist()
+    for at, size in enumerate(sizes):
+        waste += (sizes[first] - size) * n_genes
+        if waste > _STEP_COST:
+            found.append(_block(by_length[first:at], lengths, starts, order, sizes[first]))
+            first, waste = at, 0
+    found.append(_block(by_length[first:], lengths, starts, order, sizes[first]))
+    return found
+
+
+def _block(lists: Tensor, lengths: Tensor, starts: Tensor, order: Tensor | None, length: int) -> Block:
+    own, begin = lengths[lists], starts[lists]
+    true_lengths = own[:, None, None].float()
+    padded = bool((own != length).any())
+    if order is None and not padded and bool((begin[1:] == begin[:-1] + length).all()):
+        start = int(begin[0])
+        return Block(slice(start, start + len(lists) * length), len(lists), length, true_lengths, None)
+    steps = torch.arange(length, device=lengths.device)
+    real = steps < own[:, None]
+    positions = (begin[:, None] + torch.where(real, steps, 0)).flatten()
+    rows = positions if order is None else order[positions]
+    return Block(rows, len(lists), length, true_lengths, real[:, :, None] if padded else None)
+
+
+def shuffled_within(slides: Tensor | None, n_spots: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """A random order of the spots that keeps slides together, and the dense slide codes in that order."""
+    device = slides.device if slides is not None else None
+    where = generator.device if generator is not None else device
+    order = torch.randperm(n_spots, generator=generator, device=where).to(device or "cpu")
+    if slides is None:
+        return order, torch.zeros_like(order)
+    codes, by_slide = slides.unique(return_inverse=True)[1][order].sort(stable=True)
+    return order[by_slide], codes
+
+
+def random_lists(slides: Tensor | None, n_spots: int, size: int, generator: torch.Generator | None) -> Tensor:
+    """Codes `[spot]` of random lists of at most `size` spots of one slide, as even as can be; each spot is in one list.
+
+    >>> codes = random_lists(None, 10, 4, torch.Generator().manual_seed(0))
+    >>> sorted(codes.bincount().tolist())
+    [3, 3, 4]
+    """
+    if size < 2:
+        raise ValueError(f"Expected list_size of at least 2, received {size}; None takes all spots of a slide.")
+    order, codes = shuffled_within(slides, n_spots, generator)
+    lengths = codes.bincount()
+    place = torch.arange(n_spots, device=codes.device) - (lengths.cumsum(0) - lengths)[codes]
+    pieces = -(-lengths // size)
+    first_list = pieces.cumsum(0) - pieces
+    piece = place * pieces[codes] // lengths[codes]
+    return torch.empty_like(codes).index_copy_(0, order, first_list[codes] + piece)
+
+
+class Partners(NamedTuple):
+    """For every spot another spot of its slide; a spot without one is its own partner."""
+
+    of: Tensor  # [spot]
+    inverse: Tensor  # [spot]: whose partner a spot is, so that gradients are gathered, not scattered
+    lonely: Tensor  # bool [spot]
+
+
+def draw_partners(
+    slides: Tensor | None,
+    n_spots: int,
+    n_partners: int,
+    generator: torch.Generator | None,
+    *,
+    keep: Tensor | None = None,
+) -> list[Partners]:
+    """`n_partners` different partners for every spot (as far as its slide has as many), never itself.
+
+    The spots of a slide are put in a random circle; the k-th partner sits k places further on. Spots outside `keep`
+    take no part.
+    """
+    if n_partners < 1:
+        raise ValueError(f"Expected n_partners of at least 1, received {n_partners}; give a positive number.")
+    groups = slides
+    if keep is not None and not bool(keep.all()):
+        nowhere = torch.zeros(n_spots, dtype=torch.long, device=keep.device)
+        dense = nowhere if slides is None else slides.unique(return_inverse=True)[1]
+        groups = torch.where(keep, dense, n_spots + torch.arange(n_spots, device=keep.device))
+    order, codes = shuffled_within(groups, n_spots, generator)
+    counts = codes.bincount()
+    lengths = counts[codes]
+    start = (counts.cumsum(0) - counts)[codes]
+    place = torch.arange(n_spots, device=codes.device) - start
+    lonely = torch.empty_like(order, dtype=torch.bool).index_copy_(0, order, lengths == 1)
+    drawn = []
+    for k in range(n_partners):
+        shift = torch.where(lengths > 1, 1 + k % (lengths - 1).clamp(min=1), 0)
+        other = order[start + (place + shift) % lengths]
+        of = torch.empty_like(order).index_copy_(0, order, other)
+        drawn.append(Partners(of, torch.empty_like(order).index_copy_(0, other, order), lonely))
+    return drawn
+
+
+class Coverage(NamedTuple):
+    """What of a batch the losses can use; see `coverage`."""
+
+    n_slides: int
+    lonely_slides: int
+    empty_spots: int
+    lists: Tensor
+    contrasts: Tensor
+
+    @property
+    def undefined(self) -> Tensor:
+        """bool `[gene]`: pairwise and listwise likelihoods say nothing about these genes; their loss is exactly 0."""
+        return self.lists == 0
+
+    @property
+    def constant(self) -> Tensor:
+        """bool `[gene]`: no slide where the counts differ; Pearson and margin ranking are exactly 0."""
+        return self.contrasts == 0
+
+
+def coverage(counts: Tensor, *, slides: Tensor | None = None, library_size: Tensor | None = None) -> Coverage:
+    """Count what contributes nothing to a loss: one-spot slides, empty spots, genes without counts or contrast.
+
+    Args:
+        counts: `[spot, gene]`.
+        slides: codes `[spot]`, None for one slide.
+        library_size: `[spot]`, totals over all genes.
+
+    Returns:
+        `n_slides`; `lonely_slides` (one spot only: nothing to rank); `empty_spots` (library size 0); per gene the
+        number of slides with two spots or more and a count (`lists`), and of those with unequal counts (`contrasts`).
+
+    >>> found = coverage(torch.tensor([[1, 0], [2, 0], [5, 5]]), slides=torch.tensor([0, 0, 1]))
+    >>> found.lonely_slides, found.lists.tolist(), found.undefined.tolist()
+    (1, [1, 0], [False, True])
+    """
+    check_inputs(torch.empty(counts.shape, device="meta"), counts, slides, library_size)
+    keep = None if library_size is None else library_size != 0
+    n_spots, n_genes = counts.shape
+    codes = torch.zeros(n_spots, dtype=torch.long) if slides is None else slides.unique(return_inverse=True)[1]
+    sizes = codes.bincount()
+    lists = torch.zeros(n_genes, dtype=torch.long, device=counts.device)
+    contrasts = torch.zeros_like(lists)
+    for block in blocks(slides, n_spots, n_genes, keep=keep):
+        part = block.take(counts)  # padding repeats a real row, so extremes are those of the list
+        high, low = part.amax(1), part.amin(1)
+        long_enough = block.lengths[:, 0] > 1
+        lists += ((high > 0) & long_enough).sum(0)
+        contrasts += ((high > low) & long_enough).sum(0)
+    empty = 0 if keep is None else int((~keep).sum())
+    return Coverage(len(sizes), int((sizes == 1).sum()), empty, lists, contrasts)

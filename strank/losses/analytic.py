@@ -1,0 +1,110 @@
+"""Losses whose gradient is known: value and gradient in one pass over cache-sized blocks, nothing else stored.
+
+A *kernel* knows one loss of one batch. `run` is the fast way, without autograd. `value` is the same loss in plain
+differentiable operations; it serves whenever somebody differentiates twice or forward, as hypergradients do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd.forward_ad import unpack_dual
+
+from strank.losses.inputs import wide
+
+BLOCK = 1 << 19  # elements of a block: a few of them stay in the cache
+
+
+class Outcome(NamedTuple):
+    """Per-gene values; the gradient is `gradient * scale`, `scale` a `[gene]` row."""
+
+    value: Tensor
+    scale: Tensor
+    gradient: Tensor | None
+    parameter_gradient: Tensor | None = None
+
+
+class Kernel(ABC):
+    """One loss of one batch, as a function of the scores and perhaps of one parameter per gene."""
+
+    counts: Tensor
+
+    @abstractmethod
+    def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
+        """Value `[gene]`, and the gradient if asked for; called without autograd."""
+
+    @abstractmethod
+    def value(self, scores: Tensor, parameter: Tensor | None) -> Tensor:
+        """Value `[gene]` in differentiable operations."""
+
+
+def columns(n_rows: int, n_genes: int) -> Iterator[slice]:
+    """Slices of genes such that a block of `n_rows` rows stays in the cache."""
+    width = max(64, BLOCK // max(1, n_rows))
+    for start in range(0, n_genes, width):
+        yield slice(start, min(start + width, n_genes))
+
+
+def evaluate(kernel: Kernel, scores: Tensor, parameter: Tensor | None = None) -> Tensor:
+    """The loss `[gene]` of a kernel, differentiable to any order, in reverse and forward mode."""
+    if any(_is_transformed(tensor) for tensor in (scores, parameter, kernel.counts)):
+        return kernel.value(scores, parameter)
+    wanted = torch.is_grad_enabled() and (scores.requires_grad or (parameter is not None and parameter.requires_grad))
+    if not wanted:
+        return kernel.run(scores, parameter, gradient=False).value
+    result: Tensor = _Analytic.apply(kernel, scores, parameter)
+    return result
+
+
+class _Analytic(torch.autograd.Function):
+    """Keeps the gradient of the forward pass, hands it out once, and steps aside when it must be differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Kernel, scores: Tensor, parameter: Tensor | None) -> Tensor:
+        # A gradient kept in half precision would underflow before it is scaled: there it waits for the backward pass.
+        early = scores.dtype == wide(scores.dtype)
+        found = kernel.run(scores, parameter, gradient=early)
+        ctx.kernel, ctx.ready = kernel, found if early else None
+        ctx.save_for_backward(scores, parameter)
+        return found.value
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        scores, parameter = ctx.saved_tensors
+        if torch.is_grad_enabled() or _is_transformed(outer):
+            return None, *_differentiable(ctx.kernel, scores, parameter, outer)
+        found, ctx.ready = ctx.ready, None
+        if found is None:  # a second backward through one forward pass, or half precision
+            found = ctx.kernel.run(scores, parameter, gradient=True)
+        try:
+            found.gradient.mul_(found.scale * outer)
+        except RuntimeError:  # is_grads_batched: `outer` is a hidden batch, which has no room in one gradient
+            return None, *_differentiable(ctx.kernel, scores, parameter, outer)
+        of_parameter = None if parameter is None else found.parameter_gradient * outer
+        return None, found.gradient.to(scores.dtype), of_parameter
+
+
+def _differentiable(
+    kernel: Kernel, scores: Tensor, parameter: Tensor | None, outer: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    with torch.enable_grad():
+        inputs = [t if t.requires_grad else t.requires_grad_() for t in (scores, parameter) if t is not None]
+        found = torch.autograd.grad(kernel.value(scores, parameter), inputs, outer, create_graph=True)
+    return found[0], None if parameter is None else found[1]
+
+
+def _is_transformed(tensor: Tensor | None) -> bool:
+    """Whether a tensor lives inside a torch.func transform or carries a forward-mode tangent."""
+    if tensor is None:
+        return False
+    if is_functorch_wrapped_tensor(tensor):
+        return True
+    try:
+        return unpack_dual(tensor).tangent is not None
+    except RuntimeError:  # no dual level has been entered
+        return False

@@ -1,0 +1,117 @@
+"""1 - Pearson's r between scores and log counts, within slides or pooled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from strank.groups import Block, check_inputs
+from strank.losses.analytic import evaluate
+from strank.losses.by_list import ListKernel
+from strank.losses.inputs import check_number, list_weight, log_target, target_factor, wide
+
+
+class _Pearson(ListKernel):
+    """1 - r of every list; the weight counts the lists where r is defined."""
+
+    def __init__(
+        self, counts: Tensor, groups: Tensor | None, keep: Tensor | None, factor: Tensor | None, count_power: float
+    ) -> None:
+        super().__init__(counts, groups, keep)
+        self.factor = factor
+        self.count_power = count_power
+
+    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+        x, x_level = _centred(scores, block)
+        y, y_level = _centred(self.target(counts, block), block)
+        xx, yy, xy = (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)
+        defined = ~(_constant(xx, x_level, block) | _constant(yy, y_level, block))
+        r = xy * torch.where(defined, xx, 1.0).rsqrt() * torch.where(defined, yy, 1.0).rsqrt()
+        value = torch.where(defined, 1 - r, 0.0) * self.list_weight(counts, block)
+        return value.sum(0), defined.sum(0).to(value.dtype)
+
+    def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor) -> tuple[Tensor, Tensor]:
+        x, x_level = _centred(scores, block, out)
+        y, y_level = _centred(self.target(counts, block), block)
+        xx, yy, xy = (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)
+        defined = ~(_constant(xx, x_level, block) | _constant(yy, y_level, block))
+        x_scale, y_scale = (torch.where(defined, square, 1.0).rsqrt() for square in (xx, yy))
+        r = xy * x_scale * y_scale
+        weight = torch.where(defined, self.list_weight(counts, block), 0.0)
+        # d(1 - r)/dx = (r x / |x| - y / |y|) / |x|
+        x.mul_((weight * r * x_scale * x_scale).unsqueeze(1)).sub_(y.mul_((weight * x_scale * y_scale).unsqueeze(1)))
+        return ((1 - r) * weight).sum(0), defined.sum(0).to(r.dtype)
+
+    def target(self, counts: Tensor, block: Block) -> Tensor:
+        return log_target(counts, None if self.factor is None else block.take(self.factor).to(counts.dtype))
+
+    def list_weight(self, counts: Tensor, block: Block) -> Tensor:
+        if self.count_power == 1:
+            return torch.ones((), dtype=counts.dtype, device=counts.device)
+        real = counts if block.real is None else counts * block.real
+        return list_weight(real.sum(1) / block.lengths[:, 0], self.count_power)
+
+    def scale(self, weight: Tensor) -> Tensor:
+        return 1 / weight.clamp(min=1)
+
+
+def _centred(values: Tensor, block: Block, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Values minus their list's mean (0 for padding), and that mean."""
+    real = values if block.real is None else values * block.real
+    mean = real.sum(1, keepdim=True) / block.lengths
+    centred = values - mean if out is None else torch.sub(values, mean, out=out)
+    if block.real is not None:
+        centred = centred * block.real if out is None else centred.mul_(block.real)
+    return centred, mean[:, 0]
+
+
+def _constant(squares: Tensor, mean: Tensor, block: Block) -> Tensor:
+    """Whether a sum of squares is nothing but the rounding error of the mean; NaN is not constant, it must show."""
+    noise = 4 * torch.finfo(squares.dtype).eps * mean
+    return squares <= block.lengths[:, 0] * noise * noise
+
+
+def pearson_loss(
+    scores: Tensor,
+    counts: Tensor,
+    *,
+    slides: Tensor | None = None,
+    library_size: Tensor | None = None,
+    pooled: bool = False,
+    count_power: float = 1.0,
+) -> Tensor:
+    r"""1 - Pearson correlation of scores and log counts, mean over the slides where it is defined.
+
+    .. math:: L_g = \frac1{|D_g|} \sum_{k \in D_g} m_{gk}^{\gamma-1} (1 - r_{gk}), \qquad
+              y = \log(1 + c) \text{ or } \log(1 + 10^4 c / l)
+
+    r is taken between scores and y over the spots of slide k, m is the gene's mean count there, gamma `count_power`.
+    D_g are the slides with two spots or more where neither y nor the scores are constant; a gene without any gives
+    exactly 0 and gradient 0 (see `strank.coverage`). Raw counts are always log-transformed: their own correlation
+    follows the few deepest spots.
+
+    Args:
+        scores: `[spot, gene]`, floating point; half precision is accumulated in float32.
+        counts: raw counts `[spot, gene]`, any numeric dtype.
+        slides: integer codes `[spot]`, in any order; None for one slide.
+        library_size: `[spot]`, totals over all genes; normalises the counts. Spots with 0 take no part.
+        pooled: True ignores the slides, as the STRank and AGL papers do; slide-wide shifts then count as signal.
+        count_power: 1 leaves slides alone; below 1 weakens slides with many counts of the gene.
+
+    Returns:
+        `[gene]`, between 0 and 2 for `count_power=1`.
+
+    Raises:
+        ValueError, TypeError: shapes or types do not fit.
+
+    Source: AGL, eq. 5 (pooled over the mini-batch); per slide is the control that STRank's table lacks.
+
+    >>> scores, counts = torch.tensor([[0.0], [1.0], [5.0], [4.0]]), torch.tensor([[0], [9], [0], [9]])
+    >>> pearson_loss(scores, counts, slides=torch.tensor([0, 0, 1, 1]))  # r = 1 and r = -1
+    tensor([1.])
+    """
+    check_inputs(scores, counts, slides, library_size)
+    check_number("count_power", count_power, at_least=0)
+    factor = target_factor(library_size, wide(scores.dtype))
+    keep = None if library_size is None else library_size != 0
+    return evaluate(_Pearson(counts, None if pooled else slides, keep, factor, count_power), scores)

@@ -1,0 +1,73 @@
+"""What the losses make of raw counts and library sizes before any likelihood."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+TARGET_SUM = 1e4  # scanpy's and the papers' total after normalisation
+
+
+class Library(NamedTuple):
+    """Library sizes as the likelihoods use them; spots without any count take no part."""
+
+    log: Tensor | None  # [spot], 0 where the library is empty
+    keep: Tensor | None  # bool [spot]
+
+
+def read_library(library_size: Tensor | None, dtype: torch.dtype, *, relative: bool = False) -> Library:
+    """Log library size, or log of library size / its mean over the spots that have one (`relative`)."""
+    if library_size is None:
+        return Library(None, None)
+    size = library_size.detach().to(dtype)
+    keep = size != 0
+    mean = size.sum() / keep.sum().clamp(min=1) if relative else 1.0
+    return Library((torch.where(keep, size, mean) / mean).log(), keep)
+
+
+def log_target(counts: Tensor, per_spot: Tensor | None) -> Tensor:
+    """log1p of counts, or of counts times a factor per spot; the last dimension is gene."""
+    return torch.log1p(counts if per_spot is None else counts * per_spot.unsqueeze(-1))
+
+
+def target_factor(library_size: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """`TARGET_SUM` / library size `[spot]`, 0 for an empty spot."""
+    if library_size is None:
+        return None
+    size = library_size.detach().to(dtype)
+    return torch.where(size == 0, 0.0, TARGET_SUM / size)
+
+
+def list_weight(mean_count: Tensor, count_power: float) -> Tensor:
+    """A list's mean count per spot to the power `count_power` - 1; 0 for a list without counts."""
+    if count_power == 1:
+        return torch.ones_like(mean_count)
+    some = mean_count > 0
+    return torch.where(some, torch.where(some, mean_count, 1.0) ** (count_power - 1), 0.0)
+
+
+def check_number(name: str, value: float, *, at_least: float) -> None:
+    """A plain finite number in range, or an error that says so."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"Expected a number for {name}, received {value!r}.")
+    if not at_least <= value < float("inf"):
+        raise ValueError(f"Expected {name} of at least {at_least:g}, received {value!r}.")
+
+
+def per_gene(name: str, value: Tensor | float, scores: Tensor) -> Tensor:
+    """A positive parameter as a `[gene]` tensor in the dtype of accumulation."""
+    tensor = value if isinstance(value, Tensor) else torch.tensor(float(value), device=scores.device)
+    if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) not in (1, scores.shape[1])):
+        raise ValueError(
+            f"Expected {name} as a number or of shape [gene] = ({scores.shape[1]},), received {tuple(tensor.shape)}."
+        )
+    if not isinstance(value, Tensor) and not value > 0:
+        raise ValueError(f"Expected {name} above 0, received {value!r}.")
+    return tensor.to(wide(scores.dtype)).expand(scores.shape[1])
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype to accumulate in: float32 at least."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -19,9 +19,10 @@ from agl.data.content_key import content_key
 from agl.data.fingerprint import sha256_of_json
 from agl.data.importing import Progress, Request, import_sections
 from agl.data.locate import BUILTIN, NONE, locate_features
+from agl.data.names import nearest
 from agl.data.patches import PatchReader
 from agl.data.sections import Files, choose, scan_folder, with_patients
-from agl.errors import UserError, did_you_mean
+from agl.errors import UserError
 
 _ROWS_AT_ONCE = 16_384
 
@@ -76,8 +77,7 @@ class Dataset:
         for name in names:
             if name not in self._position:
                 raise UserError(
-                    f"expected genes that all slides measure, received '{name}'."
-                    f"{did_you_mean(name, self.genes) if len(self.genes) < 50_000 else ''}"[:400]
+                    f"expected genes that all slides measure, received '{name}'.{nearest(name, self.genes)}"
                 )
         return np.array([self._position[name] for name in names], dtype=np.int64)
 

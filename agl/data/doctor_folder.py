@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from agl.data.check_report import CheckReport
@@ -24,6 +26,9 @@ def examine_together(report: CheckReport, kind: str, found: Findings, seen: Seen
         _genes(report, found, seen)
     if len(report.patients) == 1:
         found.note("warning", None, "one patient: no patient can be held out, so scores will be optimistic")
+    if kind == BUILTIN:
+        for shape in sorted(set(seen.patch_shapes.values())):
+            found.attempt(None, partial(_extractor_accepts, shape))
     report.will_use = _will_use(report, kind, seen)
 
 
@@ -44,6 +49,13 @@ def examine_beside(folder: Folder, found: Findings, seen: Seen) -> None:
         missing = [n for n in genes if clean_name(n) not in shared]
         if missing and shared:
             found.note("warning", None, f"{panel.name}: {len(missing)} genes not in all sections, e.g. {missing[0]}")
+
+
+def _extractor_accepts(shape: tuple[int, int, int]) -> None:
+    """One empty patch of this size through the built-in extractor."""
+    from agl.data.features import extract
+
+    extract(np.zeros((1, *shape), dtype=np.uint8))
 
 
 class _Reader:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +49,8 @@ class Request:
 def import_sections(request: Request, folder: Path) -> dict[str, Any]:
     """Write the dataset's files into `folder`; returns what the manifest should say about it."""
     genes, n_stored = _first_pass(request)
-    width, dtype = _feature_type(request)
-    patch_shape = check_one_patch_size(request.sections)
+    patch_shape = _patch_shape(request)
+    width, dtype = _feature_type(request, patch_shape)
     index_type = np.int64 if n_stored > np.iinfo(np.int32).max else np.int32
     slides: dict[str, Any] = {}
     with ExitStack() as files:
@@ -120,10 +120,31 @@ def _interned(raw: RawNames) -> RawNames:
     return RawNames(tuple(map(sys.intern, raw.names)), *shared)
 
 
-def _feature_type(request: Request) -> tuple[int, np.dtype]:
+def _patch_shape(request: Request) -> tuple[int, int, int] | None:
+    """Height, width and channels of all patches; None without patches."""
+    shapes: dict[str, tuple[int, int, int]] = {}
+    for section in request.sections:
+        if section.patches is not None:
+            shapes[section.slide] = open_patches(section.patches).shape
+        elif request.features == BUILTIN:
+            raise UserError(
+                f"expected patches/{section.slide}.h5 to compute features from, found none; "
+                "add it or give features=<folder of feature files>"
+            )
+    if len(set(shapes.values())) > 1:
+        (a, first), (b, other) = next((p, q) for p in shapes.items() for q in shapes.items() if p[1] != q[1])
+        raise UserError(
+            f"expected patches of one size, slide '{a}' has {first[0]} px and slide '{b}' {other[0]} px; "
+            "cut them again at one size"
+        )
+    return next(iter(shapes.values()), None)
+
+
+def _feature_type(request: Request, patch_shape: tuple[int, int, int] | None) -> tuple[int, np.dtype]:
     """Width and number type of the features of all slides, (0, float32) without features."""
     if request.features == BUILTIN:
-        return len(_extract(np.zeros((1, 32, 32, 3), np.uint8))[0]), np.dtype(np.float32)
+        assert patch_shape is not None
+        return len(_extract(np.zeros((1, *patch_shape), np.uint8))[0]), np.dtype(np.float32)
     width, dtype, first = 0, np.dtype(np.float16), ""
     for slide, path in request.feature_files.items():
         file = open_features(path)
@@ -139,11 +160,6 @@ def _feature_type(request: Request) -> tuple[int, np.dtype]:
 
 def _tables(request: Request, section: Section) -> Tables:
     path = request.feature_files.get(section.slide)
-    if request.features == BUILTIN and section.patches is None:
-        raise UserError(
-            f"expected patches/{section.slide}.h5 to compute features from, found none; "
-            "add the patches or give features=<folder of feature files>"
-        )
     return Tables(open_features(path) if path else None, open_patches(section.patches) if section.patches else None)
 
 
@@ -232,19 +248,3 @@ def _write_index(path: Path, section: Section, header: Header, spots: np.ndarray
         }
     )
     table.to_csv(path, mode="a" if append else "w", header=not append, index=False, encoding="utf-8")
-
-
-def check_one_patch_size(sections: Sequence[Section]) -> tuple[int, int, int] | None:
-    """Height, width and channels of all patches; None without patches. Different sizes are an error."""
-    first: tuple[str, tuple[int, int, int]] | None = None
-    for section in sections:
-        if section.patches is None:
-            continue
-        shape = open_patches(section.patches).shape
-        if first is not None and shape != first[1]:
-            raise UserError(
-                f"expected patches of one size, slide '{first[0]}' has {first[1][0]} px and slide "
-                f"'{section.slide}' {shape[0]} px; cut them again at one size"
-            )
-        first = first or (section.slide, shape)
-    return first[1] if first else None

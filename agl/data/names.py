@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from agl.errors import UserError
+from agl.errors import UserError, did_you_mean
 
 _ENSEMBL = re.compile(r"^ENS[A-Z]{0,5}G\d{11}$", re.IGNORECASE)
 _VERSIONED = re.compile(r"^(ENS[A-Z]{0,5}G\d{11})\.\d+(?:_PAR_Y)?$", re.IGNORECASE)
@@ -80,6 +80,16 @@ def is_ensembl(name: str) -> bool:
     (True, True, False)
     """
     return bool(_ENSEMBL.match(name))
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """`did_you_mean` for thousands of names: without a near one it lists none of them.
+
+    >>> nearest("ERBB3", ["ERBB2", *map(str, range(99))]), nearest("zzz", list(map(str, range(99))))
+    (" Did you mean 'ERBB2'?", '')
+    """
+    hint = did_you_mean(name, known)
+    return "" if hint.startswith(" Known") and len(known) > 20 else hint
 
 
 def harmonise(slides: Mapping[str, RawNames], *, smallest_overlap: float = 0.1) -> Harmonised:

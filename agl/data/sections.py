@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from agl.data.hdf5 import open_h5, strings
-from agl.errors import UserError, did_you_mean
+from agl.data.names import nearest
+from agl.errors import UserError
 
 LAYOUTS = {"adata": "HEST-bench task", "st": "HEST-1k", ".": "folder of h5ad files"}
 _ID_COLUMNS = ("section", "slide", "sample_id", "id", "sample")
@@ -78,7 +79,7 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
         )
     if not root.is_dir():
         near = [p.name for p in root.parent.iterdir() if p.is_dir()] if root.parent.is_dir() else []
-        hint = did_you_mean(root.name, near)
+        hint = nearest(root.name, near)
         raise UserError(f"expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}")
     for name, layout in LAYOUTS.items():
         found = sorted(p for p in (root / name).glob("*.h5ad") if not p.name.startswith("."))
@@ -98,9 +99,7 @@ def choose(folder: Folder, slides: Sequence[str] | None) -> tuple[Files, ...]:
     by_name = {f.slide: f for f in folder.files}
     for slide in slides:
         if slide not in by_name:
-            raise UserError(
-                f"expected slides that are in {folder.root}, received '{slide}'.{did_you_mean(slide, by_name)}"
-            )
+            raise UserError(f"expected slides that are in {folder.root}, received '{slide}'.{nearest(slide, by_name)}")
     return tuple(by_name[slide] for slide in sorted(set(slides)))
 
 
@@ -125,7 +124,7 @@ def read_sections_csv(folder: Folder) -> dict[str, str]:
         if slide not in folder.slides:
             raise UserError(
                 f"expected a file for every section in {folder.sections_csv}, there is none for '{slide}'; "
-                f"remove the line or add the file.{did_you_mean(slide, folder.slides)}"
+                f"remove the line or add the file.{nearest(slide, folder.slides)}"
             )
     return _patients(table, column) if "patient" in table else {}
 

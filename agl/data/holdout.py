@@ -46,6 +46,7 @@ def hold_out(
         raise UserError(f"Expected the unit to hold out, received {unit!r}.{did_you_mean(unit, UNITS)}")
     train = np.asarray(train, dtype=np.int64)
     part = spots.iloc[train]
+    part = part.assign(slide=part["slide"].astype(str), patient=kin(part))
     order = canonical_order(part)
     train, part = train[order], part.iloc[order]
     chosen = choose_unit(part, fraction) if unit == "auto" else unit
@@ -67,6 +68,16 @@ def choose_unit(spots: pd.DataFrame, fraction: float) -> str:
     sizes = spots.groupby(["patient", "slide"], sort=True).size()
     spare = len(spots) - int(sizes.groupby(level="patient").max().sum())
     return "slide" if len(sizes) >= ENOUGH_UNITS and spare >= fraction * len(spots) else "blocks"
+
+
+def kin(spots: pd.DataFrame) -> pd.Series:
+    """Each spot's patient as a word; its slide where the patient is not known."""
+    return spots["patient"].astype(str).where(has_patient(spots), spots["slide"].astype(str))
+
+
+def has_patient(spots: pd.DataFrame) -> pd.Series:
+    """Whether each spot's patient is known: neither missing nor blank."""
+    return spots["patient"].notna() & (spots["patient"].astype(str).str.strip() != "")
 
 
 def canonical_order(spots: pd.DataFrame) -> np.ndarray:
@@ -109,7 +120,7 @@ def _within(spots: pd.DataFrame, unit: str, fraction: float, rng: np.random.Gene
     """Part of every slide: the spots nearest to one drawn at random, or spots drawn at random."""
     held = np.zeros(len(spots), dtype=bool)
     xy = spots[["x", "y"]].to_numpy(float)
-    for rows in spots.groupby("slide", sort=True).indices.values():
+    for rows in map(np.asarray, spots.groupby("slide", sort=True).indices.values()):
         size = min(max(1, round(fraction * len(rows))), len(rows) - 1)
         if unit == "random":
             held[rng.choice(rows, size, replace=False)] = True

@@ -15,7 +15,7 @@ import pandas as pd
 
 from agl.data.geometry import blocks, distance_to, pitch
 from agl.data.hest_folds import read_hest_folds
-from agl.data.holdout import canonical_order, hold_out
+from agl.data.holdout import canonical_order, has_patient, hold_out, kin
 from agl.errors import UserError, did_you_mean
 from agl.seeds import seeded
 
@@ -209,14 +209,14 @@ def _carve(
     spots: pd.DataFrame, folds: Iterable[Fold], protocol: str, fraction: float, unit: str, seed: int
 ) -> list[Split]:
     """Hold validation spots out of each fold's training part, and see whether the test part has kin there."""
-    kin = spots["patient"].astype(str).where(_has_patient(spots), spots["slide"].astype(str)).to_numpy()
+    relative = kin(spots).to_numpy()
     splits = []
     for name, train, test in folds:
         rng = seeded(seed, "validation", protocol, name)
         if not train.any():
             raise UserError(f"Expected training spots in fold {name!r} of {protocol}, found none.")
         kept, held = hold_out(spots, np.flatnonzero(train), fraction, unit, rng)
-        shared = bool(set(kin[train]) & set(kin[test]))
+        shared = bool(set(relative[train]) & set(relative[test]))
         splits.append(Split(name, kept, held, np.flatnonzero(test), protocol, optimistic=shared))
     return splits
 
@@ -231,7 +231,7 @@ def _rows_by_slide(spots: pd.DataFrame, only: str | None) -> list[np.ndarray]:
 
 def _patients(spots: pd.DataFrame) -> np.ndarray:
     """str `[spot]`. Every spot must have a patient, and every slide one patient."""
-    missing = sorted(set(spots.loc[~_has_patient(spots), "slide"].astype(str)))
+    missing = sorted(set(spots.loc[~has_patient(spots), "slide"].astype(str)))
     if missing:
         raise UserError(
             f"Expected a patient for every slide, found none for {', '.join(missing[:5])}. Give patients with the "
@@ -241,10 +241,6 @@ def _patients(spots: pd.DataFrame) -> np.ndarray:
     if (owners > 1).any():
         raise UserError(f"Expected one patient a slide, found {owners.max()} in slide {owners.idxmax()!r}.")
     return spots["patient"].astype(str).to_numpy()
-
-
-def _has_patient(spots: pd.DataFrame) -> pd.Series:
-    return spots["patient"].notna() & (spots["patient"].astype(str).str.strip() != "")
 
 
 def _several(values: np.ndarray, what: str) -> list[str]:

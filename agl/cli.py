@@ -101,9 +101,10 @@ def list_(
 
     if kind is None:
         kinds = {name: registry.names(name) for name in registry.WHERE}
-        _print_json(kinds) if as_json else [
-            typer.echo(f"{name:<10} {', '.join(found)}") for name, found in kinds.items()
-        ]
+        if as_json:
+            _print_json(kinds)
+        else:
+            typer.echo("".join(f"{name:<10} {', '.join(found)}\n" for name, found in kinds.items()), nl=False)
         return
     entries = catalogue(kind)
     if as_json:
@@ -176,8 +177,8 @@ def simulate(
     words: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", show_default=False)] = None,
 ) -> None:
     """Sections with patches, features, counts and the truth behind them, in HEST-bench's layout."""
+    from agl.data.embedded import simulation_options
     from agl.data.simulate import simulate as write_sections
-    from agl.data.simulate import simulation_options
 
     typer.echo(f"wrote {write_sections(out, **simulation_options(words or []))}")
 
@@ -214,7 +215,8 @@ def main() -> None:
         }
         if error.errno not in reasons:
             raise
-        _fail(f"Could not write {error.filename or 'a file'}: {reasons[error.errno]}. Make room or choose another output=; the same command resumes.", error, debug)  # fmt: skip
+        sentence = f"Could not write {error.filename or 'a file'}: {reasons[error.errno]}. "
+        _fail(sentence + "Make room or choose another output=; the same command resumes.", error, debug)
 
 
 def _fail(sentence: str, error: Exception, debug: bool) -> None:

@@ -112,9 +112,11 @@ WHERE: dict[str, dict[str, str]] = {
 
 
 # What the framework gives and a config cannot: data, sizes, places. A seed may be given by either.
-FRAMEWORK = frozenset(
-    ["scores", "counts", "slides", "library_size", "generator", "n_genes", "n_features", "training", "candidates", "primary", "spots", "root", "seed", "rng", "batch_size", "validation_fraction", "validation_unit", "problem", "inner_batches", "outer_batch", "optimizer", "warm", "inner_optimizer", "inner_lr"]
-)
+FRAMEWORK = {
+    "scores", "counts", "slides", "library_size", "generator", "n_genes", "n_features", "training", "candidates",
+    "primary", "spots", "root", "seed", "rng", "batch_size", "validation_fraction", "validation_unit", "problem",
+    "inner_batches", "outer_batch", "optimizer", "warm", "inner_optimizer", "inner_lr",
+}  # fmt: skip
 
 
 def names(kind: str) -> list[str]:

@@ -27,7 +27,7 @@ def data_folder(config: Config) -> str:
     """The folder the sections lie in; simulated ones are written the first time."""
     if config.data.root is not None:
         return config.data.root
-    from agl.data.simulate import simulated_folder
+    from agl.data.embedded import simulated_folder
 
     return str(simulated_folder(config.data.simulate, cache_dir=config.data.cache))
 
@@ -107,7 +107,8 @@ class Experiment:
         """A fitted baseline: features [spot, feature] -> scores [spot, primary gene]."""
         if self.dataset.features is None:
             raise UserError(
-                f"The baseline {self.config.model.name!r} needs features. Set data.features=builtin or a folder of features."
+                f"The baseline {self.config.model.name!r} needs features. "
+                "Set data.features=builtin or a folder of features."
             )
         spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
         baseline = registry.build("baseline", self.config.model)
@@ -124,7 +125,8 @@ class Experiment:
         config, panel = self.config, self.panel
         torch.set_num_threads(config.training.threads)
         device = pick_device(config.training.device)
-        train, plugins = self.split.train, []
+        train = self.split.train
+        plugins: list[Plugin] = []
         model = self._model()
         if panel.selector is not None:
             train, outer = self._outer_spots()
@@ -189,7 +191,8 @@ class Experiment:
 def complete(config: Config) -> Config:
     """The config with every component's defaults written out: equal runs have equal configs.
 
-    What a run does not use takes its default: a baseline's loss, auxiliary genes and training, a gene set's outer problem.
+    What a run does not use takes its default: a baseline's loss, auxiliary genes and training, a gene set's outer
+    problem.
     """
     if registry.has("baseline", config.model.name):
         plain = Config()

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from agl import registry
+from agl.bilevel.gates import gate_of, gated_scores
+from agl.bilevel.objective import coefficients
 from agl.config import Training
 from agl.data.batches import Batch, Sampler, SpotLoader
 from agl.errors import UserError
@@ -120,8 +122,9 @@ class Trainer:
         losses = gene_loss(scores.float(), batch.counts, **({"generator": generator} if self._draws else {}))
         if losses.shape != scores.shape[1:]:
             raise UserError(
-                f"Expected the loss to give one value per gene, shape ({scores.shape[1]},), received {tuple(losses.shape)}. "
-                "Reduce over spots only; `agl.testing.check_loss` tests a loss of your own."
+                f"Expected the loss to give one value per gene, shape ({scores.shape[1]},), "
+                f"received {tuple(losses.shape)}. Reduce over spots only; "
+                "`agl.testing.check_loss` tests a loss of your own."
             )
         primary, auxiliary = losses[: task.n_primary], losses[task.n_primary :]
         weights = torch.ones_like(task.weights) if gated else task.weights
@@ -129,7 +132,10 @@ class Trainer:
 
     def _gated(self, inputs: Tensor) -> Tensor:
         """Scores whose gradient reaches the trunk weighted, and the heads unweighted."""
-        raise NotImplementedError
+        task, head = self.task, self.task.model.head
+        both = [task.weights, torch.ones_like(task.weights)]
+        in_trunk, in_head = (coefficients(self.combine, w, task.n_primary, strength=task.strength) for w in both)
+        return gated_scores(task.model.trunk(inputs), head.weight, head.bias, gate_of(in_trunk, in_head))
 
     def _descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -138,7 +138,7 @@ def hest_csv(
     folds = []
     for number, train, test in read_hest_folds(folder, root):
         for name in train + test:
-            _known(name, slide, f"slide of fold {number} in {folder}")
+            _known(name, slide, f"slide for fold {number}")
         folds.append((f"fold={number}", np.isin(slide, train), np.isin(slide, test)))
     return _carve(spots, folds, "hest_csv", validation_fraction, validation_unit, seed)
 

@@ -18,8 +18,9 @@ _GIT_LFS = b"version https://git-lfs"
 def open_h5(path: Path, what: str = "an HDF5 file") -> Iterator[Any]:
     """Open `path` for reading; a missing, truncated or foreign file is a `UserError` that names it.
 
-    A damaged chunk shows only while it is read, so errors raised inside the block are translated too.
-    Errors of the operating system (a full disk where the caller writes) carry an errno and pass through.
+    Damage inside a file shows only while it is read, as nearly any kind of exception, so whatever goes wrong inside
+    the block is reported as the file's fault. Keep the block to reading. Errors of the operating system (a full
+    disk) carry an errno and pass through.
     """
     import h5py
 
@@ -31,8 +32,10 @@ def open_h5(path: Path, what: str = "an HDF5 file") -> Iterator[Any]:
     with file:
         try:
             yield file
-        except (OSError, RuntimeError) as error:
-            if getattr(error, "errno", None) is not None or not _from_hdf5(error):
+        except UserError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise UserError(
                 f"expected {what} that can be read to its end, received a damaged one at {path} "
@@ -72,10 +75,5 @@ def _why_not_opened(path: Path, what: str, error: Exception) -> str:
     return f"expected {what}, {path} is truncated or damaged ({_short(error)}); copy or download it again"
 
 
-def _from_hdf5(error: Exception) -> bool:
-    message = str(error)
-    return message.startswith(("Can't", "Unable", "Unspecified", "Cannot")) or "HDF5" in message
-
-
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:120]

@@ -22,6 +22,7 @@ class SlideCorrelation:
     degrees: int  # spots less fitted covariates
     correlation: np.ndarray  # [gene, primary], 0 where a gene does not vary
     varies: np.ndarray  # bool [gene]
+    unevenness: np.ndarray  # [gene]: by how much Var(r) grows because shallow spots are noisier for both genes
     extra: np.ndarray  # [gene, column]: unit-length residual of a gene times the residual maps
     maps: np.ndarray  # [spot, column]: the residual maps
 
@@ -116,21 +117,29 @@ def _correlate(
     maps = _residual(extra(rows), basis) if extra is not None else np.empty((n, 0))
 
     # One pass over the nonzero counts: every gene times [covariates, primary genes, maps].
-    right = np.concatenate([basis, target, maps], axis=1)
+    noise = _noise_by_depth(target, training.library_size[rows])
+    right = np.concatenate([basis, noise[:, None] * basis, target, maps], axis=1)
     products = np.zeros((training.n_genes, right.shape[1]))
-    squares = np.zeros(training.n_genes)
+    squares, noisy_squares = np.zeros(training.n_genes), np.zeros(training.n_genes)
     for block in training.blocks(np.arange(n)):
         values = training.log_normalised(rows[block])
         products += values.T @ right[block]
         squares += np.bincount(values.indices, values.data**2, training.n_genes)
+        weighted = values.data**2 * np.repeat(noise[block], np.diff(values.indptr))
+        noisy_squares += np.bincount(values.indices, weighted, training.n_genes)
 
-    explained, with_target, with_maps = np.split(products, [n_covariates, n_covariates + target.shape[1]], axis=1)
+    cuts = np.cumsum([n_covariates, n_covariates, target.shape[1]])
+    explained, noisy, with_target, with_maps = np.split(products, cuts, axis=1)
     left = squares - np.square(explained).sum(axis=1)
     varies = left > NEGLIGIBLE * squares
     length = np.sqrt(np.where(varies, left, 1.0))[:, None]
     correlation = np.where(varies[:, None], np.clip(with_target / length, -1, 1), 0.0)
+    # sum_i noise_i (x_i - fit_i)^2 relative to sum_i (x_i - fit_i)^2, the fit being basis @ explained
+    fitted = np.einsum("gk,kl,gl->g", explained, basis.T @ (noise[:, None] * basis), explained)
+    noisy_left = noisy_squares - 2 * np.einsum("gk,gk->g", noisy, explained) + fitted
+    unevenness = np.where(varies, np.maximum(noisy_left, 0.0) / np.where(varies, left, 1.0), 1.0)
     projected = np.where(varies[:, None], with_maps / length, 0.0)
-    return SlideCorrelation(n, n - n_covariates, correlation, varies, projected, maps)
+    return SlideCorrelation(n, n - n_covariates, correlation, varies, unevenness, projected, maps)
 
 
 def _covariates(library: np.ndarray, depth: bool) -> np.ndarray:
@@ -147,6 +156,18 @@ def _covariates(library: np.ndarray, depth: bool) -> np.ndarray:
             if left @ left > NEGLIGIBLE * n:
                 columns.append(left / np.linalg.norm(left))
     return np.stack(columns, axis=1)
+
+
+def _noise_by_depth(target: np.ndarray, library: np.ndarray, bins: int = 20) -> np.ndarray:
+    """Mean square of the primary genes' residuals among spots of like library size `[spot]`, 1 on average."""
+    n = len(library)
+    power = np.square(target).sum(axis=1)
+    if power.sum() == 0:
+        return np.ones(n)
+    noise = np.empty(n)
+    for alike in np.array_split(np.argsort(library, kind="stable"), min(bins, max(n // 10, 1))):
+        noise[alike] = power[alike].mean()
+    return noise / noise.mean()
 
 
 def _residual(values: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -54,8 +54,8 @@ def positions(names: Iterable[str], genes: tuple[str, ...], *, source: str, igno
         hint = did_you_mean(missing[0], genes)
         hint = hint if hint.startswith(" Did") else ""
         raise UserError(
-            f"Expected genes of this data in {source}, received {len(missing)} that are not among its {len(genes)} genes: "
-            f"{_some(missing)}.{hint} Remove them or correct the names."
+            f"Expected genes of this data in {source}, received {len(missing)} that are not among its "
+            f"{len(genes)} genes: {_some(missing)}.{hint} Remove them or correct the names."
         )
     return np.asarray([where[name] for name in wanted if name in where], dtype=np.int64)
 
@@ -87,9 +87,8 @@ def read_column(path: str | Path, column: str | None) -> pd.Series:
     values = table[column].astype(float)
     values.index = values.index.astype(str)
     if not values.index.is_unique:
-        raise UserError(
-            f"Expected each gene once in {file}, found {_some(sorted(set(values.index[values.index.duplicated()])))} twice."
-        )
+        twice = sorted(set(values.index[values.index.duplicated()]))
+        raise UserError(f"Expected each gene once in {file}, found {_some(twice)} twice; remove the repetition.")
     return values
 
 

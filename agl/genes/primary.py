@@ -25,33 +25,29 @@ def dispersion(
 
     As HEST-bench: rare genes are left out first, and `scanpy.pp.highly_variable_genes(flavor="seurat")` sees the rest.
     """
-    genes, kept = _detected(training, min_detection)
-    return _best(
-        genes,
-        variability.normalised_dispersion(kept, normalise=normalise, per_slide=per_slide),
-        k,
-        min_detection,
-    )
+    often = _detected(training, min_detection)
+    score = variability.normalised_dispersion(training, normalise=normalise, per_slide=per_slide, among=often)
+    return _best(score, often, k, min_detection)
 
 
 def variance(
     training: TrainingSpots, *, k: int = 50, min_detection: float = 0.10, normalise: str = "log"
 ) -> np.ndarray:
     """The largest variances, by default of log(1 + counts per 10,000)."""
-    genes, kept = _detected(training, min_detection)
-    return _best(genes, priors.variance(kept, normalise=normalise), k, min_detection)
+    often = _detected(training, min_detection)
+    return _best(priors.variance(training, normalise=normalise), often, k, min_detection)
 
 
 def mean(training: TrainingSpots, *, k: int = 50, min_detection: float = 0.10, normalise: str = "none") -> np.ndarray:
     """The largest mean counts, as ST-Net and BrST-Net choose their targets."""
-    genes, kept = _detected(training, min_detection)
-    return _best(genes, priors.mean(kept, normalise=normalise), k, min_detection)
+    often = _detected(training, min_detection)
+    return _best(priors.mean(training, normalise=normalise), often, k, min_detection)
 
 
 def moran(training: TrainingSpots, *, k: int = 50, min_detection: float = 0.10, neighbours: int = 6) -> np.ndarray:
     """The most spatially structured genes by Moran's I."""
-    genes, kept = _detected(training, min_detection)
-    return _best(genes, _moran.morans_i(kept, neighbours=neighbours), k, min_detection)
+    often = _detected(training, min_detection)
+    return _best(_moran.morans_i(training, neighbours=neighbours), often, k, min_detection)
 
 
 def file(training: TrainingSpots, *, path: str, root: str | None = None) -> np.ndarray:
@@ -63,27 +59,22 @@ def file(training: TrainingSpots, *, path: str, root: str | None = None) -> np.n
     return lists.positions(lists.read_names(path, root), training.genes, source=str(path))
 
 
-def _detected(training: TrainingSpots, min_detection: float) -> tuple[np.ndarray, TrainingSpots]:
-    """Positions of the genes detected in enough spots, and the training spots with these genes only."""
+def _detected(training: TrainingSpots, min_detection: float) -> np.ndarray:
+    """Genes detected in enough spots, bool `[gene]`."""
     if not 0 <= min_detection <= 1:
         raise UserError(f"Expected min_detection as a share of spots from 0 to 1, received {min_detection}.")
-    genes = np.flatnonzero((training.detection >= min_detection) & (training.detection > 0))
-    if not len(genes):
-        raise UserError(
-            f"Expected genes detected in at least {min_detection:.0%} of the training spots, found none; lower min_detection."
-        )
-    return genes, training.keep(genes)
+    return (training.detection >= min_detection) & (training.detection > 0)
 
 
-def _best(genes: np.ndarray, score: np.ndarray, k: int, min_detection: float) -> np.ndarray:
-    """The k highest scores, best first; equal scores in the order of the genes."""
+def _best(score: np.ndarray, often: np.ndarray, k: int, min_detection: float) -> np.ndarray:
+    """The k highest scores among the genes detected often, best first; equal scores in the order of the genes."""
     if k < 1:
         raise UserError(f"Expected at least 1 primary gene, received k={k}.")
-    defined = int((~np.isnan(score)).sum())
-    if defined < k:
+    usable = often & ~np.isnan(score)
+    if usable.sum() < k:
         raise UserError(
-            f"Expected {k} primary genes, but only {defined} genes vary and are detected in at least {min_detection:.0%} "
-            "of the training spots; lower k or min_detection."
+            f"Expected {k} primary genes, but only {usable.sum()} genes vary and are detected in at least "
+            f"{min_detection:.0%} of the training spots; lower k or min_detection."
         )
-    order = np.argsort(-np.where(np.isnan(score), -np.inf, score), kind="stable")
-    return genes[order[:k]].astype(np.int64)
+    order = np.argsort(-np.where(usable, score, -np.inf), kind="stable")
+    return order[:k].astype(np.int64)

@@ -128,7 +128,8 @@ def prior(name: str, training: TrainingSpots, *, primary: np.ndarray | None = No
     values = np.asarray(function(training, primary=primary, **options), dtype=np.float64)
     if values.shape != (training.n_genes,):
         raise UserError(
-            f"Expected the prior {name!r} to give one number per gene, shape ({training.n_genes},), received {values.shape}."
+            f"Expected the prior {name!r} to give one number per gene, shape ({training.n_genes},), "
+            f"received shape {values.shape}."
         )
     return np.where(np.isfinite(values), values, np.nan)
 

@@ -143,8 +143,9 @@ def _waves(training: TrainingSpots, rng: np.random.Generator) -> Extra:
 def _null_variance(slide: SlideCorrelation, primary: np.ndarray) -> np.ndarray:
     """Var(r) `[gene, primary]` in one slide if gene and primary gene were unrelated maps of their own smoothness."""
     white = np.full((len(slide.varies), 1), 1.0)
+    uneven = np.where(slide.varies, slide.unevenness, 0.0)[:, None]
     if slide.maps.shape[1] == 0:
-        return np.where(slide.varies[:, None], white / slide.degrees, 0.0) * np.ones((1, len(primary)))
+        return uneven * np.full((1, len(primary)), 1 / slide.degrees)
     n_lengths = len(LENGTHS)
     # Quadratic forms of every gene in every kernel; the first kernel is white noise.
     forms = np.square(slide.extra).reshape(-1, n_lengths, 2 * WAVES).mean(axis=2)
@@ -156,7 +157,7 @@ def _null_variance(slide: SlideCorrelation, primary: np.ndarray) -> np.ndarray:
         fitted = nnls(gram / np.outer(scale, scale), form / scale)[0] / scale
         size = fitted @ gram[0]  # trace of the fitted covariance; a unit-length map has 1
         weights[:, j] = fitted / size if size > 0 else 0.0
-    return forms @ weights
+    return uneven * (forms @ weights)
 
 
 def _kernel_products(maps: np.ndarray, degrees: int) -> np.ndarray:

@@ -46,7 +46,7 @@ def seurat_dispersion(mean: np.ndarray, variance: np.ndarray, *, bins: int = 20)
 
     Source: Satija et al. 2015; conventions of scanpy 1.11 (NaN, single genes, bins of `pandas.cut`).
 
-    >>> seurat_dispersion(np.array([1.0, 1.0, 9.0, 0.0]), np.array([1.0, 4.0, 9.0, 0.0]), bins=2).round(3)
+    >>> seurat_dispersion(np.array([1.0, 1.0, 9.0, 0.0]), np.array([1.0, 4.0, 18.0, 0.0]), bins=2).round(3)
     array([-0.707,  0.707,  1.   ,    nan])
     """
     safe = np.where(mean == 0, 1e-12, mean)
@@ -63,25 +63,33 @@ def seurat_dispersion(mean: np.ndarray, variance: np.ndarray, *, bins: int = 20)
 
 
 def normalised_dispersion(
-    training: TrainingSpots, *, normalise: Normalise = "none", per_slide: bool = False, bins: int = 20
+    training: TrainingSpots,
+    *,
+    normalise: Normalise = "none",
+    per_slide: bool = False,
+    bins: int = 20,
+    among: np.ndarray | None = None,
 ) -> np.ndarray:
     """Seurat's dispersion of all genes `[gene]`, pooled or averaged over slides.
+
+    `among` (bool `[gene]`) restricts the comparison to some genes; the others are NaN.
 
     `per_slide` follows scanpy's `batch_key`: in each slide the genes expressed there are ranked among themselves, the
     others count as 0, and the slides have equal weight. It keeps a shift between slides from looking like variability.
     """
     if normalise not in ("none", "cp10k"):
-        raise UserError(
-            f"Expected normalise='none' or 'cp10k', received {normalise!r}.{did_you_mean(str(normalise), ['none', 'cp10k'])}"
-        )
-    if not per_slide:
-        return seurat_dispersion(*moments(training, scale=normalise), bins=bins)
-    values = np.zeros((len(training.slide_rows), training.n_genes))
-    for row, spots in zip(values, training.slide_rows, strict=True):
+        hint = did_you_mean(str(normalise), ["none", "cp10k"])
+        raise UserError(f"Expected normalise='none' or 'cp10k', received {normalise!r}.{hint}")
+    chosen = np.ones(training.n_genes, dtype=bool) if among is None else among
+    values = np.full((len(training.slide_rows) if per_slide else 1, training.n_genes), np.nan)
+    for row, spots in zip(values, training.slide_rows if per_slide else [None], strict=True):
         mean, variance = moments(training, spots, scale=normalise)
-        seen = mean > 0
+        seen = chosen & (mean > 0) if per_slide else chosen
+        row[chosen & ~seen] = 0.0
         if seen.any():
             row[seen] = seurat_dispersion(mean[seen], variance[seen], bins=bins)
+    if not per_slide:
+        return values[0]
     defined = ~np.isnan(values)
     total = np.where(defined, values, 0.0).sum(axis=0)
     return np.divide(total, defined.sum(axis=0), out=np.full(training.n_genes, np.nan), where=defined.any(axis=0))

@@ -73,8 +73,8 @@ def prior_of(candidates: Candidates, name: str) -> np.ndarray:
     values = candidates.prior(name)
     if np.isnan(values).all():
         raise UserError(
-            f"Expected the prior {name!r} to be defined for some of the {len(candidates)} candidate genes, received NaN "
-            "for all; choose another prior or more training spots."
+            f"Expected the prior {name!r} to be defined for some of the {len(candidates)} candidate genes, "
+            "received NaN for all; choose another prior or more training spots."
         )
     return values
 

@@ -47,12 +47,10 @@ def test_a_clean_split_passes(spots: pd.DataFrame) -> None:
 def test_a_patient_on_both_sides_is_refused_unless_allowed(spots: pd.DataFrame) -> None:
     found = audit(spots, split(spots, spots.slide != "b2", spots.slide == "b2"))
     assert (found.patients, found.slides, found.duplicates) == (("B",), (), 0)
-    with pytest.raises(
-        UserError, match=r"found B in both training and test of fold 'fold=0' \(k_fold\).* Split by patient"
-    ):
+    with pytest.raises(UserError, match=r"found B in both .* of fold 'fold=0' \(k_fold\).* Split by patient"):
         refuse_leaks(found)
     refuse_leaks(found, allow=["patient"])
-    with pytest.raises(UserError, match="received 'patients'. Did you mean 'patient'"):
+    with pytest.raises(UserError, match=r"received 'patients'\. Did you mean 'patient'"):
         refuse_leaks(found, allow=["patients"])
 
 
@@ -87,14 +85,13 @@ def test_leave_one_slide_out_may_not_cut_a_slide(spots: pd.DataFrame) -> None:
 @pytest.mark.parametrize(("buffer", "pitches"), [(0.0, 1.0), (1.0, np.sqrt(2)), (1.5, 2.0)])
 def test_nearest_distance_is_in_pitches(spots: pd.DataFrame, buffer: float, pitches: float) -> None:
     one = spots[spots.slide == "a"].reset_index(drop=True)
-    wide = one.assign(x=one.x * 1.0)
-    found = [audit(wide, fold).nearest for fold in splits.spatial_blocks(wide, k=2, buffer=buffer)]
+    found = [audit(one, fold).nearest for fold in splits.spatial_blocks(one, k=2, buffer=buffer)]
     assert min(found) == pytest.approx(pitches)
 
 
 def test_duplicates_by_barcode_and_by_place(spots: pd.DataFrame) -> None:
-    train = (spots.index % 25 < 20).to_numpy() if hasattr(spots.index % 25 < 20, "to_numpy") else spots.index % 25 < 20
-    fold = split(spots, np.asarray(train), ~np.asarray(train), "spatial_blocks")
+    early = np.arange(len(spots)) % 25 < 20
+    fold = split(spots, early, ~early, "spatial_blocks")
     assert audit(spots, fold).duplicates == 0
     twins = spots.copy()
     twins.loc[24, "barcode"] = twins.loc[0, "barcode"]  # test spot 24 and training spot 0 of slide a

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -18,7 +19,8 @@ import numpy as np
 from agl.data.features_builtin import FEATURE_NAMES, check_patches, extract
 from agl.errors import UserError
 
-Progress = Callable[[str, int, int], None]
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # Raised when the numbers of the built-in extractor change, so that older files are made anew.
 BUILTIN_VERSION = "builtin-1"
@@ -33,13 +35,13 @@ def extract_folder(
     device: str = "cpu",
     batch_size: int = 32,
     progress: Progress | None = None,
-) -> list[Path]:
-    """Write `<out>/<id>.h5` for every `<root>/patches/<id>.h5`; return the paths, in the order of the sections.
+) -> Path:
+    """Write `<out>/<id>.h5` for every `<root>/patches/<id>.h5`, and return `out`.
 
-    `out` is `<root>/embeddings/<encoder>` unless given. `encoder` is "builtin" or a name of
-    `agl.data.encoders.KNOWN_ENCODERS`, with `weights` a local file or folder for the latter. Sections whose file is
-    there already, made by the same encoder from the same patch file, are skipped. `progress(id, done, total)` is
-    called after every batch, with spots as the unit.
+    `out` is `<root>/embeddings/<encoder>` unless given. `encoder` is "builtin", a name of
+    `agl.data.encoders.KNOWN_ENCODERS` (with `weights` a local file or folder), or the path of a folder that
+    transformers' `save_pretrained` wrote. Sections whose file is there already, made by the same encoder from the
+    same patch file, are skipped. `progress` gets one task per section, counted in spots.
 
     Raises UserError when there are no patches, a file is damaged, or a finished feature file that this function
     did not write holds other spots: it is never overwritten.
@@ -48,7 +50,7 @@ def extract_folder(
     >>> from agl.data.simulate import simulate
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     root = simulate(f"{folder}/task", n_patients=2, slides_per_patient=1, spots_per_slide=9, seed=0)
-    ...     [path.name for path in extract_folder(root)]
+    ...     sorted(path.name for path in extract_folder(root).iterdir())
     ['P1S1.h5', 'P2S1.h5']
     """
     root = Path(root)
@@ -56,25 +58,31 @@ def extract_folder(
     if not sources:
         raise UserError(f"expected patches in {root / 'patches'}/<id>.h5, found none; give the task folder")
     compute, fingerprint = _encoder(encoder, weights, device, batch_size)
-    folder = Path(out) if out is not None else root / "embeddings" / encoder
+    folder = Path(out) if out is not None else root / "embeddings" / Path(encoder).name
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
     for source in sources:
         target = folder / source.name
         try:
             with h5py.File(source, "r") as patches:
-                if not _is_finished(target, source, patches, fingerprint):
-                    _write(target, source, patches, fingerprint, compute, batch_size, progress)
-                elif progress is not None:
-                    n = len(patches["img"])
-                    progress(source.stem, n, n)
+                told = _teller(progress, source.stem, len(patches["img"]))
+                if _is_finished(target, source, patches, fingerprint):
+                    told(len(patches["img"]))
+                else:
+                    _write(target, source, patches, fingerprint, compute, batch_size, told)
         except (OSError, KeyError) as error:
             raise UserError(
                 f"expected {source} to be a readable HDF5 file with img, barcode and coords, but: {error}; "
                 "copy or cut the patches again"
             ) from error
-        written.append(target)
-    return written
+    return folder
+
+
+def _teller(progress: Progress | None, name: str, total: int) -> Callable[[int], None]:
+    """A function that shows how many spots of a section are done."""
+    if progress is None:
+        return lambda done: None
+    task = progress.add_task(name, total=total)
+    return lambda done: progress.update(task, completed=done)
 
 
 def _encoder(
@@ -122,7 +130,7 @@ def _write(
     fingerprint: str,
     compute: Callable[[np.ndarray], np.ndarray],
     batch_size: int,
-    progress: Progress | None,
+    told: Callable[[int], None],
 ) -> None:
     images, n_spots = patches["img"], len(patches["img"])
     # Read many patches at once: the number in memory stays bounded and HDF5 reads stay long.
@@ -140,8 +148,7 @@ def _write(
                     shape = (n_spots, features.shape[1])
                     embeddings = file.create_dataset("embeddings", shape, dtype=features.dtype)
                 embeddings[start : start + len(batch)] = features
-                if progress is not None:
-                    progress(source.stem, min(start + step, n_spots), n_spots)
+                told(start + len(batch))
             if embeddings is None:
                 raise UserError(f"expected at least one patch in {source}, found none; remove the file")
             file.create_dataset("barcodes", data=patches["barcode"][:].reshape(-1, 1))

@@ -59,11 +59,11 @@ def plant_genes(settings: Settings, n_genes: int, n_primary: int, rng: np.random
     target, other = settings.target_programmes, settings.other_programmes
     n_programmes = target + other + settings.hidden_programmes
     groups = {
-        "primary": range(target),
-        "useful": range(target),
-        "independent": range(target, target + other),
-        "noise": range(0),
-        "harmful": range(target + other, n_programmes),
+        "primary": np.arange(target),
+        "useful": np.arange(target),
+        "independent": np.arange(target, target + other),
+        "noise": np.arange(0),
+        "harmful": np.arange(target + other, n_programmes),
     }
     numbers = _numbers(settings, n_genes - n_primary) | {"primary": n_primary}
     classes = rng.permutation(np.repeat(np.array(CLASSES), [numbers[name] for name in CLASSES]))
@@ -74,7 +74,7 @@ def plant_genes(settings: Settings, n_genes: int, n_primary: int, rng: np.random
         weights = _weights(len(genes), len(groups[name]), rng)
         if name == "harmful":
             # What a trunk can see of them (other programmes) holds in some slides and is reversed in the rest.
-            seen = range(target, target + other)
+            seen = groups["independent"]
             loadings[np.ix_(genes, seen)] = 0.5 * kind.signal * _weights(len(genes), other, rng)
         loadings[np.ix_(genes, groups[name])] = kind.signal * weights
         columns["mean_count"][genes] = kind.mean_count * np.exp(rng.normal(0.0, 0.6, len(genes)))

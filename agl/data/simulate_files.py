@@ -71,14 +71,14 @@ def write_section(root: Path, section: Section, genes: Genes, side: int) -> None
             file.create_dataset("coords", data=coords)
     path = root / "truth" / f"{section.name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        path,
-        barcodes=np.array(section.barcodes),
-        genes=np.array(genes.names),
-        log_rates=section.log_rates.astype(np.float32),
-        programmes=section.activity.astype(np.float32),
-        **{name: values.astype(np.float32) for name, values in section.draws.items()},
-    )
+    truth: dict[str, Any] = {
+        "barcodes": np.array(section.barcodes),
+        "genes": np.array(genes.names),
+        "log_rates": section.log_rates.astype(np.float32),
+        "programmes": section.activity.astype(np.float32),
+    }
+    truth |= {name: values.astype(np.float32) for name, values in section.draws.items()}
+    np.savez(path, **truth)
 
 
 def _new_h5(path: Path) -> h5py.File:

@@ -129,30 +129,39 @@ class ResNet(nn.Module):
             )
         return (images - self.mean) / self.std
 
-    def load_weights(self, path: str | Path) -> ResNet:
-        """Load published weights of the same architecture from `.pt`, `.pth` or `.safetensors`; return self.
 
-        Understood: a plain state dict, or one under `state_dict` / `model`, with or without a `module.`
-        prefix. `fc.*` is dropped; everything else must match by name and shape. Only tensors are read.
+def resnet18(*, generator: torch.Generator | None = None) -> ResNet:
+    """A ResNet-18 trunk: 11.2 million parameters, 512 outputs."""
+    return ResNet("resnet18", generator=generator)
 
-        Raises UserError when the file cannot be read or any name or shape differs; the model is unchanged.
-        """
-        weights = read_weights(path)
-        weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-        own = self.state_dict()
-        missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
-        unknown = [name for name in weights if name not in own]
-        shapes = [name for name in own if name in weights and own[name].shape != weights[name].shape]
-        problems = {"lacks": missing, "has unknown": unknown, "has other shapes for": shapes}
-        for problem, names in problems.items():
-            if names:
-                shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-                raise UserError(
-                    f"expected {path} to hold the weights of a {self.architecture} with torchvision's names, "
-                    f"but it {problem} {len(names)} tensors ({shown}); check the architecture, or rename its keys"
-                )
-        self.load_state_dict(weights, strict=False)
-        return self
+
+def resnet50(*, generator: torch.Generator | None = None) -> ResNet:
+    """A ResNet-50 trunk: 23.5 million parameters, 2048 outputs."""
+    return ResNet("resnet50", generator=generator)
+
+
+def load_weights(trunk: ResNet, path: str | Path) -> None:
+    """Load published weights of the same architecture from `.pt`, `.pth` or `.safetensors` into `trunk`.
+
+    Understood: a plain state dict, or one under `state_dict` / `model`, with or without a `module.` prefix. `fc.*`
+    is dropped; everything else must match by name and shape. Only tensors are read, never code.
+
+    Raises UserError when the file cannot be read or any name or shape differs; the trunk is then unchanged.
+    """
+    weights = {name: value for name, value in read_weights(path).items() if not name.startswith("fc.")}
+    own = trunk.state_dict()
+    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in weights if name not in own]
+    shapes = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    problems = {"lacks": missing, "has unknown": unknown, "has other shapes for": shapes}
+    for problem, names in problems.items():
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise UserError(
+                f"expected {path} to hold the weights of a {trunk.architecture} with torchvision's names, "
+                f"but it {problem} {len(names)} tensors ({shown}); check the architecture, or rename its keys"
+            )
+    trunk.load_state_dict(weights, strict=False)
 
 
 def _stage(

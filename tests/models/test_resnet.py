@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from agl.errors import UserError
-from agl.models.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet
+from agl.models.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, load_weights, resnet18, resnet50
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -58,7 +58,7 @@ def test_parameter_names_order_and_shapes_are_torchvisions(
 
 
 def test_a_few_names_written_out() -> None:
-    names = list(ResNet("resnet18", generator=generator()).state_dict())
+    names = list(resnet18(generator=generator()).state_dict())
     assert names[:8] == [
         "conv1.weight",
         "bn1.weight",
@@ -72,7 +72,7 @@ def test_a_few_names_written_out() -> None:
     assert names[-1] == "layer4.1.bn2.num_batches_tracked"
     assert "layer2.0.downsample.0.weight" in names
     assert "layer1.0.downsample.0.weight" not in names
-    assert "layer1.0.downsample.0.weight" in ResNet("resnet50", generator=generator()).state_dict()
+    assert "layer1.0.downsample.0.weight" in resnet50(generator=generator()).state_dict()
 
 
 def reference(images: torch.Tensor, w: dict[str, torch.Tensor], n_convolutions: int) -> torch.Tensor:
@@ -121,9 +121,9 @@ def test_forward_is_the_functional_reference(architecture: str, n_convolutions: 
 
 def test_weights_are_he_normal_over_fan_out_and_follow_the_generator() -> None:
     state = torch.random.get_rng_state()  # the global generator must stay untouched
-    first = ResNet("resnet18", generator=generator(1))
+    first = resnet18(generator=generator(1))
     assert torch.equal(torch.random.get_rng_state(), state)
-    again, other = ResNet("resnet18", generator=generator(1)), ResNet("resnet18", generator=generator(2))
+    again, other = resnet18(generator=generator(1)), resnet18(generator=generator(2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(first.conv1.weight, other.conv1.weight)
     kernel = first.get_parameter("layer4.1.conv2.weight")  # 2.4 million draws: their spread is known to 0.1 %
@@ -134,7 +134,7 @@ def test_weights_are_he_normal_over_fan_out_and_follow_the_generator() -> None:
 
 @pytest.mark.parametrize("suffix", ["pt", "pth", "safetensors"])
 def test_published_weights_load_without_their_classifier(tmp_path: Path, suffix: str) -> None:
-    source = ResNet("resnet18", generator=generator(3))
+    source = resnet18(generator=generator(3))
     weights = dict(source.state_dict()) | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     path = tmp_path / f"weights.{suffix}"
     if suffix == "safetensors":
@@ -146,12 +146,13 @@ def test_published_weights_load_without_their_classifier(tmp_path: Path, suffix:
     else:
         # Older files have no num_batches_tracked.
         torch.save({k: v for k, v in weights.items() if "num_batches" not in k}, path)
-    loaded = ResNet("resnet18", generator=generator(4)).load_weights(path)
+    loaded = resnet18(generator=generator(4))
+    load_weights(loaded, path)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), source.parameters(), strict=True))
 
 
 def test_wrong_weights_are_refused_and_change_nothing(tmp_path: Path) -> None:
-    trunk = ResNet("resnet18", generator=generator(5))
+    trunk = resnet18(generator=generator(5))
     before = [value.clone() for value in trunk.state_dict().values()]
     good = dict(trunk.state_dict())
 
@@ -161,27 +162,27 @@ def test_wrong_weights_are_refused_and_change_nothing(tmp_path: Path) -> None:
         return path
 
     with pytest.raises(UserError, match=r"lacks 1 tensors \(conv1.weight\)"):
-        trunk.load_weights(save({k: v + 1 for k, v in good.items() if k != "conv1.weight"}))
+        load_weights(trunk, save({k: v + 1 for k, v in good.items() if k != "conv1.weight"}))
     with pytest.raises(UserError, match=r"has unknown 1 tensors \(head.weight\)"):
-        trunk.load_weights(save({k: v + 1 for k, v in good.items()} | {"head.weight": torch.zeros(1)}))
+        load_weights(trunk, save({k: v + 1 for k, v in good.items()} | {"head.weight": torch.zeros(1)}))
     with pytest.raises(UserError, match="has other shapes for 1 tensors"):
-        trunk.load_weights(save(good | {"conv1.weight": torch.zeros(64, 3, 3, 3)}))
+        load_weights(trunk, save(good | {"conv1.weight": torch.zeros(64, 3, 3, 3)}))
     with pytest.raises(UserError, match=r"resnet18.*check the architecture"):
-        trunk.load_weights(save(ResNet("resnet50", generator=generator()).state_dict()))
+        load_weights(trunk, save(resnet50(generator=generator()).state_dict()))
     with pytest.raises(UserError, match="save model"):
-        trunk.load_weights(save([1, 2]))
+        load_weights(trunk, save([1, 2]))
     with pytest.raises(UserError, match="tensors only"):
-        trunk.load_weights(save(trunk))  # a pickled module: would run code
+        load_weights(trunk, save(trunk))  # a pickled module: would run code
     with pytest.raises(UserError, match="does not exist"):
-        trunk.load_weights(tmp_path / "nowhere.pt")
+        load_weights(trunk, tmp_path / "nowhere.pt")
     (tmp_path / "torn.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(UserError, match="reading it failed"):
-        trunk.load_weights(tmp_path / "torn.safetensors")
+        load_weights(trunk, tmp_path / "torn.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(before, trunk.state_dict().values(), strict=True))
 
 
 def test_wrong_inputs_are_refused() -> None:
-    trunk = ResNet("resnet18", generator=generator())
+    trunk = resnet18(generator=generator())
     channels_first = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     for images in (channels_first, torch.zeros(2, 32, 32, 3), torch.zeros(3, 32, 32)):
         with pytest.raises(UserError, match="permute or convert"):
@@ -191,6 +192,6 @@ def test_wrong_inputs_are_refused() -> None:
 
 
 def test_gradients_reach_every_parameter() -> None:
-    trunk = ResNet("resnet18", generator=generator())
+    trunk = resnet18(generator=generator())
     trunk(torch.rand(2, 3, 64, 64, generator=generator())).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trunk.parameters())

@@ -22,9 +22,7 @@ LAST_PLACES = 4  # range of a constant column, in units of float rounding at its
 Kernel = Callable[[Tensor, Tensor, Segments], Tensor]  # two float64 [gene, spot] -> [gene, slide]
 
 
-def pearson(
-    scores: Tensor, counts: Tensor, *, slides: Tensor | None = None, per_slide: bool = False
-) -> Tensor:
+def pearson(scores: Tensor, counts: Tensor, *, slides: Tensor | None = None, per_slide: bool = False) -> Tensor:
     """Pearson's correlation of scores and counts, per gene.
 
     r = sum_i (s_i - mean s)(c_i - mean c) / sqrt(sum_i (s_i - mean s)^2 sum_i (c_i - mean c)^2)
@@ -52,9 +50,7 @@ def pearson(
     return _per_gene(_pearson, scores, counts, slides, per_slide, must_vary=True)
 
 
-def spearman(
-    scores: Tensor, counts: Tensor, *, slides: Tensor | None = None, per_slide: bool = False
-) -> Tensor:
+def spearman(scores: Tensor, counts: Tensor, *, slides: Tensor | None = None, per_slide: bool = False) -> Tensor:
     """Spearman's correlation: Pearson's of the tie-aware ranks, exact at any number of ties.
 
     Arguments, shapes and errors as in `pearson`.
@@ -67,9 +63,7 @@ def spearman(
     return _per_gene(_spearman, scores, counts, slides, per_slide, must_vary=True)
 
 
-def kendall(
-    scores: Tensor, counts: Tensor, *, slides: Tensor | None = None, per_slide: bool = False
-) -> Tensor:
+def kendall(scores: Tensor, counts: Tensor, *, slides: Tensor | None = None, per_slide: bool = False) -> Tensor:
     """Kendall's tau-b, in O(n log^2 n) time and O(n) memory. Arguments as in `pearson`.
 
     tau_b = (C - D) / sqrt((P - P_s)(P - P_c)); C, D concordant and discordant pairs, P all pairs, P_s and P_c
@@ -133,9 +127,7 @@ def _per_gene(
 ) -> Tensor:
     """Run a kernel over genes in chunks, blank what is undefined, average over slides unless told not to."""
     segments = _check(scores, counts, slides)
-    values = torch.full(
-        (scores.shape[1], len(segments)), torch.nan, dtype=torch.float64, device=scores.device
-    )
+    values = torch.full((scores.shape[1], len(segments)), torch.nan, dtype=torch.float64, device=scores.device)
     if len(scores):
         for genes in gene_chunks(*scores.shape):
             s, c = segments.gene_major(scores[:, genes]), segments.gene_major(counts[:, genes])
@@ -156,9 +148,7 @@ def _pearson(scores: Tensor, counts: Tensor, segments: Segments) -> Tensor:
 
 def _spearman(scores: Tensor, counts: Tensor, segments: Segments) -> Tensor:
     middle = segments.spread((segments.lengths[None, :] + 1) / 2)
-    return _cosine(
-        ranks_by_gene(scores, segments) - middle, ranks_by_gene(counts, segments) - middle, segments
-    )
+    return _cosine(ranks_by_gene(scores, segments) - middle, ranks_by_gene(counts, segments) - middle, segments)
 
 
 def _cosine(a: Tensor, b: Tensor, segments: Segments) -> Tensor:

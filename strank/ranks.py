@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from strank.segments import Segments
+from strank.segments import Segments, in_numpy
 
 CHUNK = 1 << 19  # entries of a [gene, spot] table worked on at once: 4 MiB in float64, near the processor
 EXACT_INTEGER = 1 << 53  # float64 holds every integer up to here
@@ -125,9 +125,9 @@ def _ordered_bits(values: Tensor) -> Tensor:
 
 def sort_integers(keys: Tensor) -> Tensor:
     """Sort int64 along the last dimension, possibly in place."""
-    if keys.device.type != "cpu":
+    if not in_numpy(keys):
         return keys.sort(dim=-1).values
-    keys.numpy().sort(axis=-1)  # several times as fast as torch's, which carries indices along
+    keys.numpy().sort(axis=-1)  # torch's sort carries indices along
     return keys
 
 
@@ -161,6 +161,8 @@ def gene_chunks(n_spots: int, n_genes: int) -> Iterator[slice]:
 
 def check_table(values: Tensor, name: str) -> None:
     """Refuse what is not a `[spot, gene]` table of real numbers that float64 can hold."""
+    if not isinstance(values, Tensor):
+        raise TypeError(f"Expected {name} as a torch tensor, received {type(values).__name__}; use torch.as_tensor.")
     if values.is_complex():
         raise TypeError(f"Expected real {name}, received {values.dtype}.")
     if values.ndim != 2:
@@ -170,6 +172,4 @@ def check_table(values: Tensor, name: str) -> None:
     if values.dtype in (torch.int64, torch.uint64) and values.numel():
         whole = values.to(torch.int64)
         if int(whole.max()) > EXACT_INTEGER or int(whole.min()) < -EXACT_INTEGER:
-            raise ValueError(
-                f"Expected {name} within ±2^53, received larger integers: float64 cannot tell them apart."
-            )
+            raise ValueError(f"Expected {name} within ±2^53, received larger integers: float64 cannot tell them apart.")

@@ -70,7 +70,7 @@ class Segments:
         """`[gene, spot] -> [gene, slide]`."""
         if len(self) == 1:
             return values.sum(1, keepdim=True)
-        if values.device.type == "cpu":
+        if in_numpy(values):
             return torch.from_numpy(np.add.reduceat(values.numpy(), self.starts.numpy(), axis=1))
         return values.new_zeros(len(values), len(self)).scatter_add_(1, self.ids.expand_as(values), values)
 
@@ -87,7 +87,7 @@ class Segments:
             return values.new_full((len(values), len(self)), torch.nan)
         if len(self) == 1:
             return values.amin(1, keepdim=True) if which == "amin" else values.amax(1, keepdim=True)
-        if values.device.type == "cpu":
+        if in_numpy(values):
             extreme = np.minimum if which == "amin" else np.maximum
             return torch.from_numpy(extreme.reduceat(values.numpy(), self.starts.numpy(), axis=1))
         out = values.new_empty(len(values), len(self))
@@ -96,3 +96,8 @@ class Segments:
     def spread(self, values: Tensor) -> Tensor:
         """`[gene, slide] -> [gene, spot]`, or something that broadcasts to it."""
         return values if len(self) == 1 else values[:, self.ids]
+
+
+def in_numpy(values: Tensor) -> bool:
+    """Whether NumPy can work on these values where they are: its sorts and run sums are several times as fast."""
+    return values.device.type == "cpu"

@@ -73,9 +73,7 @@ class _PerGene(Metric):
         """
         scores, counts, slides = _joined(self.scores), _joined(self.counts), _joined(self.slides)
         if scores is None or counts is None:
-            raise ValueError(
-                "Expected at least one batch before compute(), received none: call update() first."
-            )
+            raise ValueError("Expected at least one batch before compute(), received none: call update() first.")
         value: Tensor = type(self).function(scores, counts, slides=slides, per_slide=self.per_slide)
         return value
 

@@ -177,6 +177,30 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(metric(scores, counts, slides=slides), expected, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("name", CORRELATIONS)
+def test_the_way_an_accelerator_takes_gives_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, counts = sample(300, 4)
+    scores[7, 2] = math.nan
+    slides = torch.from_numpy(RNG.integers(0, 9, 300))
+    metric = CORRELATIONS[name][0]
+    expected = metric(scores, counts, slides=slides, per_slide=True), metric(scores, counts)
+    for module in ("strank.segments", "strank.ranks"):
+        monkeypatch.setattr(f"{module}.in_numpy", lambda values: False)
+    found = metric(scores, counts, slides=slides, per_slide=True), metric(scores, counts)
+    torch.testing.assert_close(found, expected, atol=1e-14, rtol=0, equal_nan=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", CORRELATIONS)
+def test_on_a_gpu(name: str) -> None:
+    scores, counts = sample(300, 4)
+    slides = torch.from_numpy(RNG.integers(0, 9, 300))
+    metric = CORRELATIONS[name][0]
+    found = metric(scores.cuda(), counts.cuda(), slides=slides.cuda(), per_slide=True)
+    torch.testing.assert_close(found.cpu(), metric(scores, counts, slides=slides, per_slide=True), atol=1e-12, rtol=0)
+
+
 def test_gradients_are_not_tracked() -> None:
     scores, counts = sample(20, 1)
     assert not strank.pearson(scores.requires_grad_(), counts).requires_grad
@@ -210,6 +234,8 @@ def test_contract_finds_faults(broken: metrics.Kernel) -> None:
 
 
 def test_bad_input() -> None:
+    with pytest.raises(TypeError, match="scores as a torch tensor, received ndarray"):
+        strank.pearson(np.ones((3, 1)), torch.ones(3, 1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"received \[3, 1\] and \[3, 2\]"):
         strank.pearson(torch.ones(3, 1), torch.ones(3, 2))
     with pytest.raises(ValueError, match=r"scores of shape \[spot, gene\], received \[3\]"):

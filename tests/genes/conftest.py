@@ -38,7 +38,7 @@ def plant(
     spread of log library size, which is reported as if many other genes had been measured.
     """
     rng = np.random.default_rng(seed)
-    n_useful, n_unrelated, n_noise = kinds
+    n_useful, n_unrelated, _n_noise = kinds
     n_genes = n_primary + sum(kinds)
     side = int(np.ceil(np.sqrt(n_spots / n_slides)))
     place = np.arange(n_spots) // n_slides

@@ -119,12 +119,12 @@ def test_a_gene_is_not_compared_with_itself(spots):
 
 
 def test_errors_are_sentences(spots):
-    with pytest.raises(UserError, match="needs? primary|primary genes.*received none"):
+    with pytest.raises(UserError, match=r"needs? primary|primary genes.*received none"):
         priors.coexpression(spots)
     with pytest.raises(UserError, match="received none"):
         priors.coexpression(spots, primary=np.array([], dtype=int))
-    with pytest.raises(UserError, match="top of at least 1.*received 0"):
+    with pytest.raises(UserError, match=r"top of at least 1.*received 0"):
         priors.coexpression(spots, primary=np.array([1]), top=0)
     alone = TrainingSpots(spots.counts[:5], spots.library_size[:5], np.arange(5), spots.coords[:5], spots.genes)
-    with pytest.raises(UserError, match="slide with at least 6 training spots.*largest has 1"):
+    with pytest.raises(UserError, match=r"slide with at least 6 training spots.*largest has 1"):
         priors.coexpression(alone, primary=np.array([1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,7 @@ def test_famo_follows_its_update():
     xi = torch.zeros(32)
     selector.observe(losses[0])
     xi = xi - 0.5 * 0.01 * xi
-    for before, after in zip(losses[:-1], losses[1:], strict=True):
+    for before, after in itertools.pairwise(losses):
         xi = xi.detach().requires_grad_()
         (slope,) = torch.autograd.grad(torch.softmax(xi, 0), xi, grad_outputs=before.log() - after.log())
         xi = xi - 0.5 * (slope + 0.01 * xi)

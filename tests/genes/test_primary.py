@@ -48,14 +48,14 @@ def test_rules_rank_by_their_prior(spots):
     ):
         chosen = rule(spots, k=7, min_detection=0.2)
         values = np.where(spots.detection >= 0.2, prior(spots), np.nan)
-        expected = [i for i in np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")][:7]
+        expected = list(np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable"))[:7]
         assert chosen.tolist() == expected
 
 
 def test_the_detection_limit_is_inclusive(spots):
     share = float(np.sort(spots.detection)[-7])
     assert len(primary.mean(spots, k=7, min_detection=share)) == 7
-    with pytest.raises(UserError, match="Expected 8 primary genes, but only 7 genes.*lower k or min_detection"):
+    with pytest.raises(UserError, match=r"Expected 8 primary genes, but only 7 genes.*lower k or min_detection"):
         primary.mean(spots, k=8, min_detection=share)
 
 

@@ -78,9 +78,9 @@ def test_a_wrong_table_is_one_sentence(spots, tmp_path, text, column, message):
 
 
 def test_names_and_options_are_checked(spots):
-    with pytest.raises(UserError, match="Unknown prior 'moren'.*Did you mean 'moran'"):
+    with pytest.raises(UserError, match=r"Unknown prior 'moren'.*Did you mean 'moran'"):
         priors.prior("moren", spots)
-    with pytest.raises(UserError, match="'moran' takes no argument 'neighbors'.*Did you mean 'neighbours'"):
+    with pytest.raises(UserError, match=r"'moran' takes no argument 'neighbors'.*Did you mean 'neighbours'"):
         priors.prior("moran", spots, neighbors=3)
     with pytest.raises(UserError, match="'file' needs the argument 'path'"):
         priors.prior("file", spots)

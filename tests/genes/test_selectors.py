@@ -223,7 +223,7 @@ class Broken(Selector):
 
 @pytest.mark.parametrize("fault", ["shape", "range", "impure", "k", "hidden", "position"])
 def test_the_battery_catches_broken_selectors(fault):
-    with pytest.raises(AssertionError, match="Expected|follow genes"):
+    with pytest.raises(AssertionError, match=r"Expected|follow genes"):
         check_selector(Broken, fault=fault)
 
 

@@ -146,7 +146,7 @@ def test_genes_without_counts_and_errors(spots):
     evidence = coexpression_evidence(spots, np.array([1, 2, 7]))
     assert np.isnan(evidence.p_value[7])
     assert np.isfinite(evidence.p_value[spots.detection > 0.05]).all()
-    with pytest.raises(UserError, match="null='spatial' or 'spots'.*Did you mean 'spatial'"):
+    with pytest.raises(UserError, match=r"null='spatial' or 'spots'.*Did you mean 'spatial'"):
         coexpression_evidence(spots, np.array([1]), null="spacial")
     with pytest.raises(UserError, match="top of at least 1"):
         coexpression_evidence(spots, np.array([1]), top=0)

@@ -74,7 +74,7 @@ def test_wrong_spots_are_refused_with_a_sentence(spots, change, message):
 
 
 def test_no_training_spots_are_refused():
-    with pytest.raises(UserError, match="at least one training spot.*check the split"):
+    with pytest.raises(UserError, match=r"at least one training spot.*check the split"):
         TrainingSpots(sparse.csr_matrix((0, 2)), np.ones(0), np.ones(0), np.ones((0, 2)), ("A", "B"))
 
 

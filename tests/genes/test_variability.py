@@ -89,5 +89,5 @@ def test_variance_of_one_spot_is_undefined(spots):
 
 @pytest.mark.parametrize("call", [priors.dispersion, priors.mean, priors.variance])
 def test_a_wrong_scale_is_refused_with_a_hint(spots, call):
-    with pytest.raises(UserError, match="cp10k.*received 'cpl0k'.*Did you mean 'cp10k'"):
+    with pytest.raises(UserError, match=r"cp10k.*received 'cpl0k'.*Did you mean 'cp10k'"):
         call(spots, normalise="cpl0k")

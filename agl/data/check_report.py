@@ -109,20 +109,16 @@ class CheckReport:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("section", "patient", "spots", "genes", "counts (min / median / max)", "patches", "features"):
-            table.add_column(name, justify="right" if name in ("spots", "genes") else "left")
+        texts, numbers = ("section", "patient"), ("spots", "genes", "counts min", "median", "max")
+        for name in (*texts, *numbers, "patches", "features"):
+            table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
         for s in self.sections[:_ROWS_SHOWN]:
-            depth = "?"
-            if s.counts_median is not None:
-                depth = f"{s.counts_min:,} / {s.counts_median:,.0f} / {s.counts_max:,}"
             table.add_row(
                 _plain(s.slide),
                 _plain(s.patient if s.patient_source != "slide name" else f"{s.patient} (?)"),
-                _number(s.spots),
-                _number(s.genes),
-                depth,
-                _plain(_joined(s.patches, s.spots)),
-                _plain(_joined(s.features, s.spots)),
+                *map(_number, (s.spots, s.genes, s.counts_min, s.counts_median, s.counts_max)),
+                _joined(s.patches, s.spots),
+                _joined(s.features, s.spots),
             )
         if len(self.sections) > _ROWS_SHOWN:
             table.add_row(f"... and {len(self.sections) - _ROWS_SHOWN} more")
@@ -134,11 +130,11 @@ def _joined(found: dict[str, Any] | None, spots: int | None) -> str:
         return "-"
     if "matched_spots" not in found:
         return str(found.get("state", "?"))
-    return f"{found['matched_spots']}/{spots} by {str(found['joined_by']).split()[0]}"
+    return f"{found['matched_spots']}/{spots}"
 
 
-def _number(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:,.0f}"
 
 
 def _plain(value: str | None) -> str:

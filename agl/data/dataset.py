@@ -163,6 +163,14 @@ def open_dataset(
 
     Raises:
         UserError: one sentence for each way the input can be wrong.
+
+    >>> import tempfile
+    >>> from agl.data.simulate import simulate
+    >>> with tempfile.TemporaryDirectory() as d:
+    ...     root = simulate(f"{d}/task", n_patients=2, slides_per_patient=1, spots_per_slide=9, seed=0)
+    ...     dataset = open_dataset(root, features="none", cache_dir=f"{d}/cache")
+    ...     dataset.slide_names, dataset.counts.shape[0], dataset.dense_counts([0, 17], [3, 1]).shape
+    (('P1S1', 'P2S1'), 18, (2, 2))
     """
     if isinstance(min_counts, bool) or not isinstance(min_counts, int | np.integer) or min_counts < 0:
         raise UserError(f"expected min_counts as a whole number from 0, received {min_counts!r}")

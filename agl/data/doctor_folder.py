@@ -100,12 +100,19 @@ def _will_use(report: CheckReport, kind: str, seen: Seen) -> dict[str, str]:
     if kind == BUILTIN and size:
         features = f"built in, computed from patches of {size}"
     elif seen.widths:
-        features = f"{', '.join(sorted(seen.kinds))}, {min(seen.widths.values())} numbers a spot"
+        kinds = ", ".join(sorted(seen.kinds))
+        features = f"{kinds}, {min(seen.widths.values())} numbers a spot{_joined_by(report, 'features')}"
     patients = len(report.patients)
     return {
         "counts": f"raw counts from {', '.join(sources) or 'nowhere'}",
         "genes": f"{report.genes_overlap:,} measured in every section",
         "features": features,
-        "patches": size or "none",
+        "patches": f"{size}{_joined_by(report, 'patches')}" if size else "none",
         "hold out": f"one of {patients} patients at a time" if patients > 1 else "not by patient",
     }
+
+
+def _joined_by(report: CheckReport, what: str) -> str:
+    tables = [getattr(section, what) or {} for section in report.sections]
+    ways = sorted({str(table["joined_by"]).split()[0] for table in tables if "joined_by" in table})
+    return f", joined by {' and '.join(ways)}" if ways else ""

@@ -97,7 +97,7 @@ def examine_section(
         table = found.attempt(slide, lambda: open_features(feature_file))
         result.features = _examine_join(header, table, "features", kind, tolerance, found, seen)
     elif kind == BUILTIN and result.patches is not None:
-        result.features = {"state": "from patches"}
+        result.features = {"state": "computed"}
     return result
 
 

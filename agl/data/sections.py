@@ -82,9 +82,9 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
         hint = nearest(root.name, near)
         raise UserError(f"expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}")
     for name, layout in LAYOUTS.items():
-        found = sorted(p for p in (root / name).glob("*.h5ad") if not p.name.startswith("."))
+        found = [p for p in (root / name).glob("*.h5ad") if not p.name.startswith(".")]
         if found:
-            files = tuple(_files(path, root) for path in found)
+            files = tuple(_files(path, root) for path in sorted(found, key=lambda p: p.stem))  # "S1" before "S1-2"
             table = root / "sections.csv"
             return Folder(root, layout, files, table if table.is_file() else None, _metadata(root, metadata))
     raise UserError(_why_empty(root))

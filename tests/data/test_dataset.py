@@ -184,6 +184,16 @@ def test_builtin_features_are_the_extractor_on_the_joined_patch(task, make_slide
     np.testing.assert_allclose(dataset.features, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_slide_names_that_sort_unlike_their_files(task, make_slide):
+    """'S1-2.h5ad' sorts before 'S1.h5ad', but 'S1' before 'S1-2': patches and features must follow the slides."""
+    root, slides = task([make_slide("S1"), make_slide("S1-2", n_spots=7), make_slide("S1.b", n_spots=5)])
+    dataset = open_dataset(root, features="uni")
+    assert_is(dataset, slides, sorted(slides[0].genes))
+    np.testing.assert_array_equal(dataset.patches.read(range(24)), np.concatenate([s.images for s in slides]))
+    np.testing.assert_array_equal(dataset.features, np.concatenate([s.features for s in slides]))
+    assert dataset.subset(np.arange(12, 19)).slide_names == ("S1-2",)
+
+
 def test_float16_is_kept_and_mixed_types_widen(task, write_embeddings):
     root, slides = task()
     for slide in slides:

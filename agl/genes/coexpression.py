@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from agl.errors import UserError
 from agl.genes.training import TrainingSpots
 
+ENOUGH = 6  # spots of a slide below which nothing is said about correlations
 NEGLIGIBLE = 1e-9  # share of a sum of squares below which what is left counts as rounding
 Extra = Callable[[np.ndarray], np.ndarray]  # rows of a slide -> maps [spot, column] to project genes on
 
@@ -47,25 +48,26 @@ def coexpression(
         raise UserError(
             "Expected primary genes to measure co-expression with, received none; name a primary rule first."
         )
-    slides = slide_correlations(training, primary, depth=depth)
-    r, varies, degrees = average(slides, training.n_genes, len(primary))
+    r, varies, degrees = average(slide_correlations(training, primary, depth=depth))
     squared = r**2
     if corrected and degrees > 1:
         squared -= (1 - squared) / (degrees - 1)
     return np.where(varies, top_mean(without_self(squared, primary), top), np.nan)
 
 
-def average(slides: list[SlideCorrelation], n_genes: int, n_primary: int) -> tuple[np.ndarray, np.ndarray, int]:
+def average(slides: Iterable[SlideCorrelation]) -> tuple[np.ndarray, np.ndarray, int]:
     """Correlations averaged over slides by spots `[gene, primary]`, who varies anywhere `[gene]`, degrees of freedom.
 
     A slide where a gene is constant counts as correlation 0: there is nothing to learn from it there.
     """
-    total = sum(slide.n_spots for slide in slides)
-    r, varies = np.zeros((n_genes, n_primary)), np.zeros(n_genes, dtype=bool)
-    for slide in slides:
-        r += slide.correlation * (slide.n_spots / total)
-        varies |= slide.varies
-    return r, varies, sum(slide.degrees for slide in slides)
+    spots, degrees = 0, 0
+    total, varies = np.float64(0.0), np.bool_(False)
+    for slide in slides:  # one at a time in memory
+        total = total + slide.n_spots * slide.correlation
+        varies = varies | slide.varies
+        spots += slide.n_spots
+        degrees += slide.degrees
+    return np.asarray(total / spots), np.asarray(varies), degrees
 
 
 def without_self(values: np.ndarray, primary: np.ndarray) -> np.ndarray:
@@ -89,29 +91,27 @@ def top_mean(values: np.ndarray, top: int) -> np.ndarray:
 
 def slide_correlations(
     training: TrainingSpots, primary: np.ndarray, *, depth: bool = True, extra: Extra | None = None
-) -> list[SlideCorrelation]:
+) -> Iterator[SlideCorrelation]:
     """Correlations of all genes with the primary genes, slide by slide, on log(1 + counts per 10,000).
 
-    Slides with too few spots for a correlation (3 more than covariates) are left out.
+    Slides with fewer than 6 spots (three covariates, and three more) are left out.
     """
-    found = [_correlate(training, rows, primary, depth, extra) for rows in training.slide_rows]
-    kept = [slide for slide in found if slide is not None]
-    if not kept:
-        sizes = max(len(rows) for rows in training.slide_rows)
+    largest = max(len(rows) for rows in training.slide_rows)
+    if largest < ENOUGH:
         raise UserError(
-            f"Expected a slide with at least 6 training spots to measure co-expression, the largest has {sizes}; "
+            f"Expected a slide with at least {ENOUGH} training spots to measure co-expression, the largest has {largest}; "
             "choose a prior that needs no correlations, such as dispersion."
         )
-    return kept
+    for rows in training.slide_rows:
+        if len(rows) >= ENOUGH:
+            yield _correlate(training, rows, primary, depth, extra)
 
 
 def _correlate(
     training: TrainingSpots, rows: np.ndarray, primary: np.ndarray, depth: bool, extra: Extra | None
-) -> SlideCorrelation | None:
+) -> SlideCorrelation:
     basis = _covariates(training.library_size[rows], depth)
     n, n_covariates = basis.shape
-    if n < n_covariates + 3:
-        return None
     target = np.concatenate([training.log_normalised(b)[:, primary].toarray() for b in training.blocks(rows)])
     target = _unit(_residual(target, basis), np.square(target).sum(axis=0))
     maps = _residual(extra(rows), basis) if extra is not None else np.empty((n, 0))

@@ -49,7 +49,7 @@ def morans_i(training: TrainingSpots, *, neighbours: int = 6) -> np.ndarray:
     for rows in training.slide_rows:
         if len(rows) < 3:
             continue
-        value = _slide(training, rows, neighbour_weights(training.coords[rows], neighbours))
+        value = _slide(training, rows, neighbour_weights(training.places(rows), neighbours))
         defined = ~np.isnan(value)
         total[defined] += len(rows) * value[defined]
         varies |= defined

@@ -9,6 +9,7 @@ fitted by non-negative least squares, and traces are averages over random waves;
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,10 +70,18 @@ def coexpression_evidence(
         raise UserError(f"Expected top of at least 1 primary gene, received {top}.")
     rng = np.random.default_rng(seed)
     waves = _waves(training, rng) if null == "spatial" else None
-    slides = slide_correlations(training, primary, depth=depth, extra=waves)
-    r, varies, _ = average(slides, training.n_genes, len(primary))
-    total = sum(slide.n_spots for slide in slides)
-    variance = sum((slide.n_spots / total) ** 2 * _null_variance(slide, primary) for slide in slides)
+    variances = np.zeros((training.n_genes, len(primary)))
+    spots = 0
+
+    def measured() -> Iterator[SlideCorrelation]:
+        nonlocal spots
+        for slide in slide_correlations(training, primary, depth=depth, extra=waves):
+            variances[:] += slide.n_spots**2 * _null_variance(slide, primary)
+            spots += slide.n_spots
+            yield slide
+
+    r, varies, _ = average(measured())
+    variance = variances / spots**2
     effective = 1 + 1 / np.maximum(variance, 1e-12)
     z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)) * np.sqrt(np.maximum(effective - 3, 0.0))
     statistic = top_mean(without_self(z**2, primary), top)
@@ -128,7 +137,7 @@ def _waves(training: TrainingSpots, rng: np.random.Generator) -> Extra:
     directions = rng.standard_normal((len(LENGTHS), WAVES, 2))
 
     def maps(rows: np.ndarray) -> np.ndarray:
-        coords = training.coords[rows].astype(np.float64)
+        coords = training.places(rows)
         apart = cKDTree(coords).query(coords, k=2)[0][:, 1]
         step = float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
         phase = np.concatenate(
@@ -151,12 +160,13 @@ def _null_variance(slide: SlideCorrelation, primary: np.ndarray) -> np.ndarray:
     forms = np.square(slide.extra).reshape(-1, n_lengths, 2 * WAVES).mean(axis=2)
     forms = np.where(slide.varies[:, None], np.concatenate([white, forms], axis=1), 0.0)
     gram = _kernel_products(slide.maps, slide.degrees)
-    scale = np.sqrt(np.diag(gram))
+    size = np.diag(gram)
+    scale = np.sqrt(np.where(size > 1e-9 * slide.degrees, size, np.inf))  # inf: all spots at one place, no such kernel
     weights = np.zeros((n_lengths + 1, len(primary)))
     for j, form in enumerate(forms[primary]):
         fitted = nnls(gram / np.outer(scale, scale), form / scale)[0] / scale
-        size = fitted @ gram[0]  # trace of the fitted covariance; a unit-length map has 1
-        weights[:, j] = fitted / size if size > 0 else 0.0
+        trace = fitted @ gram[0]  # of the fitted covariance; a unit-length map has 1
+        weights[:, j] = fitted / trace if trace > 0 else 0.0
     return uneven * (forms @ weights)
 
 

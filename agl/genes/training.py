@@ -103,6 +103,16 @@ class TrainingSpots:
             hits += np.bincount(self.counts.indices[piece], self.counts.data[piece] != 0, self.n_genes)
         return hits / self.n_spots
 
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Centres of some spots `[spot, 2]`, or an error where they are not known."""
+        found = self.coords[rows].astype(np.float64)
+        if not np.isfinite(found).all():
+            raise UserError(
+                "Expected a place (x, y) for every training spot, received NaN or infinite ones; mend the coordinates, "
+                "or use what needs none (null=spots, priors other than moran)."
+            )
+        return found
+
     def blocks(self, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Positions of spots in pieces small enough to be copied to floating point."""
         chosen = np.arange(self.n_spots) if rows is None else rows

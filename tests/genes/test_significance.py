@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,6 +142,18 @@ def test_evidence_is_a_function_of_its_seed(planted):
     other = coexpression_evidence(training, primary, seed=4)
     assert (one.p_value != other.p_value).any()
     assert stats.spearmanr(one.p_value, other.p_value, nan_policy="omit").statistic > 0.95
+
+
+def test_spots_at_one_place_or_nowhere(planted):
+    data = planted(0)
+    training, primary = data.candidates.training, data.candidates.primary
+    stacked = replace(training, coords=np.zeros_like(training.coords))
+    one, two = (coexpression_evidence(t, primary, null=n) for t, n in ((stacked, "spatial"), (training, "spots")))
+    np.testing.assert_allclose(one.effective_spots, two.effective_spots, rtol=1e-6)  # nothing is known about smoothness
+    nowhere = replace(training, coords=np.full_like(training.coords, np.nan))
+    with pytest.raises(UserError, match=r"place \(x, y\) for every training spot.*null=spots"):
+        coexpression_evidence(nowhere, primary)
+    np.testing.assert_array_equal(coexpression_evidence(nowhere, primary, null="spots").p_value, two.p_value)
 
 
 def test_genes_without_counts_and_errors(spots):

@@ -29,12 +29,11 @@ class Block(NamedTuple):
         part = table[self.rows] if isinstance(self.rows, slice) else table.index_select(0, self.rows)
         return part.reshape(self.n_lists, self.length, *table.shape[1:])
 
-    def add_to(self, table: Tensor, values: Tensor) -> None:
-        """Add `[list, spot, gene]` to the rows of a `[spot, gene]` table; values of padding must be 0."""
-        if isinstance(self.rows, slice):
-            table[self.rows] += values.flatten(0, 1)
-        else:
-            table.index_add_(0, self.rows, values.flatten(0, 1))
+    def clear_(self, values: Tensor, fill: float) -> Tensor:
+        """Overwrite the padding of a gathered `[list, spot, gene]` in place; touches no other row."""
+        if self.real is not None:
+            values.view(-1, values.shape[2]).index_fill_(0, (~self.real).flatten().nonzero().squeeze(1), fill)
+        return values
 
 
 def check_inputs(
@@ -77,8 +76,6 @@ def blocks(
     >>> [(b.n_lists, b.length) for b in blocks(torch.tensor([7, 2, 7, 7]), 4, 100_000)]
     [(1, 3), (1, 1)]
     """
-    if keep is not None and bool(keep.all()):
-        keep = None
     if not n_spots:
         return []
     if slides is None and keep is None:
@@ -130,78 +127,6 @@ def _block(lists: Tensor, lengths: Tensor, starts: Tensor, order: Tensor | None,
     return Block(rows, len(lists), length, true_lengths, real[:, :, None] if padded else None)
 
 
-def shuffled_within(slides: Tensor | None, n_spots: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """A random order of the spots that keeps slides together, and the dense slide codes in that order."""
-    device = slides.device if slides is not None else None
-    where = generator.device if generator is not None else device
-    order = torch.randperm(n_spots, generator=generator, device=where).to(device or "cpu")
-    if slides is None:
-        return order, torch.zeros_like(order)
-    codes, by_slide = slides.unique(return_inverse=True)[1][order].sort(stable=True)
-    return order[by_slide], codes
-
-
-def random_lists(slides: Tensor | None, n_spots: int, size: int, generator: torch.Generator | None) -> Tensor:
-    """Codes `[spot]` of random lists of at most `size` spots of one slide, as even as can be; each spot is in one list.
-
-    >>> codes = random_lists(None, 10, 4, torch.Generator().manual_seed(0))
-    >>> sorted(codes.bincount().tolist())
-    [3, 3, 4]
-    """
-    if size < 2:
-        raise ValueError(f"Expected list_size of at least 2, received {size}; None takes all spots of a slide.")
-    order, codes = shuffled_within(slides, n_spots, generator)
-    lengths = codes.bincount()
-    place = torch.arange(n_spots, device=codes.device) - (lengths.cumsum(0) - lengths)[codes]
-    pieces = -(-lengths // size)
-    first_list = pieces.cumsum(0) - pieces
-    piece = place * pieces[codes] // lengths[codes]
-    return torch.empty_like(codes).index_copy_(0, order, first_list[codes] + piece)
-
-
-class Partners(NamedTuple):
-    """For every spot another spot of its slide; a spot without one is its own partner."""
-
-    of: Tensor  # [spot]
-    inverse: Tensor  # [spot]: whose partner a spot is, so that gradients are gathered, not scattered
-    lonely: Tensor  # bool [spot]
-
-
-def draw_partners(
-    slides: Tensor | None,
-    n_spots: int,
-    n_partners: int,
-    generator: torch.Generator | None,
-    *,
-    keep: Tensor | None = None,
-) -> list[Partners]:
-    """`n_partners` different partners for every spot (as far as its slide has as many), never itself.
-
-    The spots of a slide are put in a random circle; the k-th partner sits k places further on. Spots outside `keep`
-    take no part.
-    """
-    if n_partners < 1:
-        raise ValueError(f"Expected n_partners of at least 1, received {n_partners}; give a positive number.")
-    groups = slides
-    if keep is not None and not bool(keep.all()):
-        nowhere = torch.zeros(n_spots, dtype=torch.long, device=keep.device)
-        dense = nowhere if slides is None else slides.unique(return_inverse=True)[1]
-        groups = torch.where(keep, dense, n_spots + torch.arange(n_spots, device=keep.device))
-    order, codes = shuffled_within(groups, n_spots, generator)
-    counts = codes.bincount()
-    lengths = counts[codes]
-    start = (counts.cumsum(0) - counts)[codes]
-    place = torch.arange(n_spots, device=codes.device) - start
-    lonely = torch.empty_like(order, dtype=torch.bool).index_copy_(0, order, lengths == 1)
-    drawn = []
-    for k in range(n_partners):
-        shift = torch.where(lengths > 1, 1 + k % (lengths - 1).clamp(min=1), 0)
-        other = order[start + (place + shift) % lengths]
-        of = torch.empty_like(order).index_copy_(0, order, other)
-        drawn.append(Partners(of, torch.empty_like(order).index_copy_(0, other, order), lonely))
-    return drawn
-
-
 class Coverage(NamedTuple):
     """What of a batch the losses can use; see `coverage`."""
 
@@ -240,6 +165,7 @@ def coverage(counts: Tensor, *, slides: Tensor | None = None, library_size: Tens
     """
     check_inputs(torch.empty(counts.shape, device="meta"), counts, slides, library_size)
     keep = None if library_size is None else library_size != 0
+    keep = None if keep is None or bool(keep.all()) else keep
     n_spots, n_genes = counts.shape
     codes = torch.zeros(n_spots, dtype=torch.long) if slides is None else slides.unique(return_inverse=True)[1]
     sizes = codes.bincount()

@@ -18,7 +18,7 @@ class ListKernel(Kernel):
     Args:
         counts: `[spot, gene]`, any numeric dtype; converted block by block.
         groups: codes `[spot]` of the lists, None for one list.
-        keep: bool `[spot]`; the others take no part and get gradient 0.
+        keep: bool `[spot]` if some spots take no part; those get gradient 0.
     """
 
     def __init__(self, counts: Tensor, groups: Tensor | None, keep: Tensor | None = None) -> None:
@@ -44,20 +44,27 @@ class ListKernel(Kernel):
 
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
         n_genes, dtype = scores.shape[1], wide(scores.dtype)
+        lists = self.lists(n_genes)
         value = torch.zeros(n_genes, dtype=dtype, device=scores.device)
         weight = torch.zeros_like(value)
-        table = torch.zeros(scores.shape, dtype=dtype, device=scores.device) if gradient else None
-        for block in self.lists(n_genes):
-            for genes in columns(block.n_lists * block.length, n_genes):
+        make = torch.empty if lists else torch.zeros
+        table = make(scores.shape, dtype=dtype, device=scores.device) if gradient else None
+        place = None if all(isinstance(block.rows, slice) for block in lists) else places(lists, len(scores))
+        for genes in columns(max((block.n_lists * block.length for block in lists), default=1), n_genes):
+            slopes = []
+            for block in lists:
                 part = block.take(scores[:, genes]).to(dtype)
                 counts = block.take(self.counts[:, genes]).to(dtype)
-                in_place = table is not None and isinstance(block.rows, slice)
-                room = block.take(table[:, genes]) if in_place and table is not None else torch.empty_like(part)
+                if table is not None and place is None:
+                    room = block.take(table[:, genes])  # a view: the gradient is made where it stays
+                else:
+                    room = torch.empty_like(part) if isinstance(block.rows, slice) else part
                 found, found_weight = self.fused(part, counts, block, room)
                 value[genes] += found
                 weight[genes] += found_weight
-                if table is not None and not in_place:
-                    block.add_to(table[:, genes], room)
+                slopes.append(room)
+            if table is not None and place is not None:
+                restore(slopes, place, table[:, genes], complete=self.keep is None)
         scale = self.scale(weight)
         return Outcome(value * scale, scale, table)
 
@@ -69,3 +76,24 @@ class ListKernel(Kernel):
             found, found_weight = self.terms(part, counts, block)
             value, weight = value + found, weight + found_weight
         return value * self.scale(weight)
+
+
+def places(lists: list[Block], n_spots: int) -> Tensor:
+    """`[spot]`: where each spot stands when the blocks are laid end to end; behind the end if it is in no list."""
+    first, found, rows = 0, [], []
+    for block in lists:
+        at = torch.arange(first, first + block.n_lists * block.length, device=block.lengths.device)
+        mask = slice(None) if block.real is None else block.real.flatten()
+        found.append(at[mask])
+        rows.append((at - first + block.rows.start if isinstance(block.rows, slice) else block.rows)[mask])
+        first += len(at)
+    at, row = torch.cat(found), torch.cat(rows)
+    return torch.full((n_spots,), first, device=at.device).index_copy_(0, row, at)
+
+
+def restore(slopes: list[Tensor], place: Tensor, out: Tensor, *, complete: bool) -> None:
+    """Blocks `[list, spot, gene]` back into the order of the batch; 0 for a spot in no list (none if `complete`)."""
+    flat = [slope.flatten(0, 1) for slope in slopes]
+    if not complete:
+        flat.append(out.new_zeros(1, out.shape[1]))
+    torch.index_select(flat[0] if len(flat) == 1 else torch.cat(flat), 0, place, out=out)

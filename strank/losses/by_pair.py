@@ -7,9 +7,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from strank.groups import Partners, draw_partners
 from strank.losses.analytic import Kernel, Outcome, columns
 from strank.losses.inputs import list_weight, wide
+from strank.sampling import Partners, draw_partners
 
 
 class PairKernel(Kernel):

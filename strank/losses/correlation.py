@@ -8,7 +8,7 @@ from torch import Tensor
 from strank.groups import Block, check_inputs
 from strank.losses.analytic import evaluate
 from strank.losses.by_list import ListKernel
-from strank.losses.inputs import check_number, list_weight, log_target, target_factor, wide
+from strank.losses.inputs import check_number, list_weight, log_target, target_factor, usable_spots, wide
 
 
 class _Pearson(ListKernel):
@@ -32,7 +32,8 @@ class _Pearson(ListKernel):
 
     def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor) -> tuple[Tensor, Tensor]:
         x, x_level = _centred(scores, block, out)
-        y, y_level = _centred(self.target(counts, block), block)
+        target = self.target(counts, block)
+        y, y_level = _centred(target, block, target)
         xx, yy, xy = (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)
         defined = ~(_constant(xx, x_level, block) | _constant(yy, y_level, block))
         x_scale, y_scale = (torch.where(defined, square, 1.0).rsqrt() for square in (xx, yy))
@@ -56,13 +57,12 @@ class _Pearson(ListKernel):
 
 
 def _centred(values: Tensor, block: Block, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Values minus their list's mean (0 for padding), and that mean."""
-    real = values if block.real is None else values * block.real
-    mean = real.sum(1, keepdim=True) / block.lengths
-    centred = values - mean if out is None else torch.sub(values, mean, out=out)
-    if block.real is not None:
-        centred = centred * block.real if out is None else centred.mul_(block.real)
-    return centred, mean[:, 0]
+    """Values minus their list's mean (0 for padding), and that mean; into `out` if given."""
+    mean = (values if block.real is None else values * block.real).sum(1, keepdim=True) / block.lengths
+    if out is None:
+        centred = values - mean
+        return centred if block.real is None else centred * block.real, mean[:, 0]
+    return block.clear_(torch.sub(values, mean, out=out), 0.0), mean[:, 0]
 
 
 def _constant(squares: Tensor, mean: Tensor, block: Block) -> Tensor:
@@ -113,5 +113,5 @@ def pearson_loss(
     check_inputs(scores, counts, slides, library_size)
     check_number("count_power", count_power, at_least=0)
     factor = target_factor(library_size, wide(scores.dtype))
-    keep = None if library_size is None else library_size != 0
+    keep = usable_spots(library_size)
     return evaluate(_Pearson(counts, None if pooled else slides, keep, factor, count_power), scores)

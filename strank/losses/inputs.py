@@ -14,17 +14,26 @@ class Library(NamedTuple):
     """Library sizes as the likelihoods use them; spots without any count take no part."""
 
     log: Tensor | None  # [spot], 0 where the library is empty
-    keep: Tensor | None  # bool [spot]
+    keep: Tensor | None  # bool [spot]; None where all spots have counts
 
 
 def read_library(library_size: Tensor | None, dtype: torch.dtype, *, relative: bool = False) -> Library:
     """Log library size, or log of library size / its mean over the spots that have one (`relative`)."""
     if library_size is None:
         return Library(None, None)
-    size = library_size.detach().to(dtype)
-    keep = size != 0
-    mean = size.sum() / keep.sum().clamp(min=1) if relative else 1.0
-    return Library((torch.where(keep, size, mean) / mean).log(), keep)
+    size, keep = library_size.detach().to(dtype), usable_spots(library_size)
+    n_usable = len(size) if keep is None else int(keep.sum())
+    if relative:
+        size = size * (n_usable / size.sum().clamp(min=1e-30))
+    return Library((size if keep is None else torch.where(keep, size, 1.0)).log(), keep)
+
+
+def usable_spots(library_size: Tensor | None) -> Tensor | None:
+    """bool `[spot]`: spots whose library is not empty; None if that is all of them."""
+    if library_size is None:
+        return None
+    usable = library_size != 0
+    return None if bool(usable.all()) else usable
 
 
 def log_target(counts: Tensor, per_spot: Tensor | None) -> Tensor:

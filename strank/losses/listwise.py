@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from strank.groups import PADDING, Block, blocks, check_inputs, random_lists
+from strank.groups import PADDING, Block, blocks, check_inputs
 from strank.losses.analytic import evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import Library, check_number, list_weight, per_gene, read_library, wide
 from strank.losses.special import LOG2_E, log_rising
+from strank.sampling import random_lists
 
 
 class _Multinomial(ListKernel):
@@ -27,14 +28,12 @@ class _Multinomial(ListKernel):
         return (lists * list_weight(counts.sum(1) / block.lengths[:, 0], self.count_power)).sum(0), 0.0
 
     def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor) -> tuple[Tensor, float]:
-        shift = list_shift(block, self.offset, scores.dtype)
-        if shift is None:
-            torch.sub(scores, scores.amax(1, keepdim=True), out=out)
-        else:
-            torch.add(scores, shift, out=out)
-            out.sub_(out.amax(1, keepdim=True))
-        if block.real is not None:
-            counts = counts * block.real
+        if self.offset is not None:
+            scores = torch.add(scores, block.take(self.offset).unsqueeze(-1).to(scores.dtype), out=out)
+        if block.real is not None:  # gathered, hence ours to write to
+            block.clear_(scores, PADDING)
+            block.clear_(counts, 0.0)
+        torch.sub(scores, scores.amax(1, keepdim=True), out=out)
         dot = (counts * out).sum(1, keepdim=True)
         out.mul_(LOG2_E).exp2_()  # three times as fast as exp here, and does not crawl on underflow
         mass, depth = out.sum(1, keepdim=True), counts.sum(1, keepdim=True)
@@ -47,18 +46,11 @@ class _Multinomial(ListKernel):
         return value.sum((0, 1)), 0.0
 
 
-def list_shift(block: Block, offset: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """What is added to the scores `[list, spot, 1]`: log library size, and minus infinity (nearly) for padding."""
-    known = None if offset is None else block.take(offset).unsqueeze(-1).to(dtype)
-    if block.real is None:
-        return known
-    return torch.where(block.real, torch.zeros((), dtype=dtype) if known is None else known, PADDING)
-
-
 def shifted(scores: Tensor, block: Block, offset: Tensor | None) -> Tensor:
-    """Scores plus `list_shift`."""
-    shift = list_shift(block, offset, scores.dtype)
-    return scores if shift is None else scores + shift
+    """Scores plus log library size, and minus infinity (nearly) for padding."""
+    if offset is not None:
+        scores = scores + block.take(offset).unsqueeze(-1).to(scores.dtype)
+    return scores if block.real is None else torch.where(block.real, scores, PADDING)
 
 
 def listwise_nll(

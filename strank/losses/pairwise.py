@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from strank.groups import Partners, check_inputs
+from strank.groups import check_inputs
 from strank.losses.analytic import evaluate
 from strank.losses.by_pair import PairKernel, partners_for
-from strank.losses.inputs import Library, check_number, read_library, wide
+from strank.losses.inputs import Library, check_number, read_library, usable_spots, wide
+from strank.sampling import Partners
 
 Ties = Literal["skip", "released"]
 
@@ -97,7 +98,7 @@ def pairwise_nll(
 
     with m the pair's mean count and gamma `count_power`. Every spot is kept as reference i and gets K = `n_partners`
     different partners of its slide, never itself. For large score gaps it is the count-weighted ranking loss.
-    The released code's entropy term is not part of it. A pair without counts and a spot alone in its slide contribute exactly 0.
+    The released entropy term is not part of it. A pair without counts and a spot alone in its slide contribute exactly 0.
 
     Args:
         scores: `[spot, gene]`, floating point; half precision is accumulated in float32.
@@ -173,8 +174,8 @@ def margin_ranking(
     check_number("count_power", count_power, at_least=0)
     if ties not in ("skip", "released"):
         raise ValueError(f"Expected ties='skip' or ties='released', received {ties!r}.")
-    keep = None if library_size is None else library_size != 0
-    size = None if library_size is None else torch.where(library_size != 0, library_size.detach(), 1)
+    keep = usable_spots(library_size)
+    size = library_size if library_size is None or keep is None else torch.where(keep, library_size, 1)
     partners = partners_for(scores, slides, n_partners, generator, keep)
     return evaluate(_Margin(counts, size, partners, count_power, margin=margin, ties=ties), scores)
 

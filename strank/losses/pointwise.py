@@ -8,7 +8,7 @@ from torch import Tensor
 from strank.groups import Block, check_inputs
 from strank.losses.analytic import evaluate
 from strank.losses.by_list import ListKernel
-from strank.losses.inputs import Library, log_target, per_gene, read_library, target_factor, wide
+from strank.losses.inputs import Library, log_target, per_gene, read_library, target_factor, usable_spots, wide
 from strank.losses.negative_binomial import NegativeBinomialKernel
 from strank.losses.special import LOG2_E
 
@@ -104,7 +104,7 @@ def mse(
     """
     check_inputs(scores, counts, slides, library_size)
     factor = target_factor(library_size, wide(scores.dtype))
-    keep = None if library_size is None else library_size != 0
+    keep = usable_spots(library_size)
     return evaluate(_SquaredError(counts, slides if centred else None, keep, factor, centred), scores)
 
 

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from agl.data.cache import cache_root, get_or_build
 from agl.data.content_key import content_key
+from agl.data.counts import move_columns
 from agl.data.fingerprint import sha256_of_json
 from agl.data.importing import Progress, Request, import_sections
 from agl.data.locate import BUILTIN, NONE, locate_features
@@ -24,7 +25,7 @@ from agl.data.patches import PatchReader
 from agl.data.sections import Files, choose, scan_folder, with_patients
 from agl.errors import UserError
 
-_ROWS_AT_ONCE = 16_384
+_ROWS_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,12 @@ class Dataset:
         `panel_counts(g)[rows].toarray()`.
         """
         chosen = np.asarray(genes, dtype=np.int64)
+        position = np.full(len(self.genes), -1, dtype=np.int64)
+        position[chosen] = np.arange(len(chosen))
+        if (position[chosen] != np.arange(len(chosen))).any():
+            raise ValueError("expected every gene of the panel once, received one twice; remove the repeats")
         parts = [
-            self.counts[start : start + _ROWS_AT_ONCE][:, chosen].astype(np.float32)
+            move_columns(self.counts[start : start + _ROWS_AT_ONCE], position, len(chosen)).astype(np.float32)
             for start in range(0, self.counts.shape[0], _ROWS_AT_ONCE)
         ]
         panel = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, len(chosen)), dtype=np.float32)

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from agl.data.counts import count_blocks
+from agl.data.counts import count_blocks, move_columns
 from agl.data.formats import open_features
 from agl.data.growing import GrowingArray
 from agl.data.h5ad import Header, read_header
@@ -73,7 +72,8 @@ def import_sections(request: Request, folder: Path) -> dict[str, Any]:
                 rows = np.flatnonzero(kept[start : start + block.shape[0]] & (size >= request.min_counts))
                 kept[start : start + block.shape[0]] = False
                 kept[start + rows] = True
-                chosen = _choose_genes(block[rows], genes.columns[section.slide], len(genes.genes))
+                chosen = move_columns(block[rows], genes.columns[section.slide], len(genes.genes))
+                chosen.sum_duplicates()
                 indptr.append(chosen.indptr[1:].astype(np.int64) + data.length)
                 indices.append(chosen.indices)
                 data.append(chosen.data)
@@ -173,16 +173,6 @@ def _join(request: Request, header: Header, tables: Tables) -> tuple[np.ndarray,
     needed = "features" if tables.features else "patches"  # patches beside feature files are a bonus
     kept = matches[needed].rows >= 0 if needed in matches else np.ones(len(header.barcodes), dtype=bool)
     return kept.copy(), matches
-
-
-def _choose_genes(block: sparse.csr_matrix, columns: np.ndarray, n_genes: int) -> sparse.csr_matrix:
-    """Move counts to their gene's position, drop lost genes, add up repeated ones."""
-    position = columns[block.indices]
-    keep = (position >= 0) & (block.data != 0)
-    indptr = np.concatenate([[0], np.cumsum(keep)])[block.indptr]
-    chosen = sparse.csr_matrix((block.data[keep], position[keep], indptr), shape=(block.shape[0], n_genes))
-    chosen.sum_duplicates()
-    return chosen
 
 
 def _write_features(

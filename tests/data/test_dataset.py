@@ -134,6 +134,8 @@ def test_dense_panel_and_subset(task):
     panel = dataset.panel_counts(genes)
     assert panel.dtype == np.float32
     np.testing.assert_array_equal(panel.toarray(), full[:, genes])
+    with pytest.raises(ValueError, match="received one twice; remove the repeats"):
+        dataset.panel_counts([0, 1, 0])
     for spots in (np.array([19, 2, 13]), np.arange(12, 21)):
         part = dataset.subset(spots)
         chosen = np.sort(spots)

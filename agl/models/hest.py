@@ -22,7 +22,9 @@ from agl.models.tables import check_finite, check_rows, check_width, dense
 class HestRidge:
     """`hest-pca256`: standardise, 256 principal components, rounded to float32, ridge without intercept in float64.
 
-    W = argmin |log(1 + counts) - Z W|^2 + alpha |W|^2 by LSQR, alpha = 100 / (components * genes).
+    W = argmin |log(1 + counts) - Z W|^2 + alpha |W|^2 by LSQR, alpha = 100 / (components * genes). LSQR stops at a
+    tolerance of 1e-4, so where some components hardly vary (`largest` on few features), the order of the spots moves
+    the mean correlation by some 1e-4: for another tool's digits, give the spots in its order.
 
     Args:
         components: number of principal components; `largest` takes as many as the data have, up to 256, which is

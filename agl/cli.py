@@ -212,6 +212,8 @@ def main() -> None:
             errno.ENOSPC: "the disk is full",
             errno.EACCES: "permission denied",
             errno.EROFS: "the file system is read-only",
+            errno.ENOTDIR: "a part of the path is a file",
+            errno.EEXIST: "a file of that name is in the way",
         }
         if error.errno not in reasons:
             raise

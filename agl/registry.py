@@ -190,6 +190,19 @@ def bind(kind: str, component: Component) -> Callable[..., Any]:
     return functools.partial(target, **component.args)
 
 
+def taking(function: Callable[..., Any], *offered: str) -> Callable[..., Any]:
+    """The function, deaf to those of the offered keyword arguments that its signature does not have."""
+    unwanted = {word for word in offered if word not in parameters(function)}
+    if not unwanted or accepts_anything(function):
+        return function
+
+    @functools.wraps(function)
+    def hearing(*args: Any, **given: Any) -> Any:
+        return function(*args, **{word: value for word, value in given.items() if word not in unwanted})
+
+    return hearing
+
+
 def check_arguments(kind: str, component: Component, target: Callable[..., Any]) -> None:
     """Every argument in the config must be one the signature takes, and one that is the user's to give."""
     options = [word for word in parameters(target) if word not in FRAMEWORK - {"seed"}]

@@ -38,7 +38,7 @@ CONFIG_MISTAKES = [
     (["auxiliary.genes=dkgsb", "model=linear"], "trunk"),
     (["model=hest-pca256"], "256"),
     (["validation.fraction=1.5"], "received 1.5"),
-    (["auxiliary.outer.engine=exact"], "engine"),
+    (["auxiliary.genes=dkgsb", "auxiliary.outer.engine=exact"], "Unknown engine 'exact'"),
 ]
 
 
@@ -96,7 +96,7 @@ def no_spots(section):
     ("change", "part"),
     [
         (non_integer, "layers"),
-        (negative, "negative"),
+        (negative, "holds -3"),
         (duplicate_barcodes, "barcode"),
         (other_genes, "genes"),
         (no_spots, "spots"),

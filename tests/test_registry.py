@@ -31,7 +31,7 @@ def plugin(tmp_path: Path) -> str:
 
 def test_a_function_in_a_file_is_a_component(plugin: str) -> None:
     component = Component.model_validate({"name": plugin, "power": 1.3})
-    loss = registry.bind("loss", component, ("scores", "counts", "slides"))
+    loss = registry.bind("loss", component)
     assert loss(None, None) == 1.3
     assert registry.complete("loss", component).args == {"power": 1.3, "label": "a"}
     assert registry.build("loss", component, 1, 2, slides=3, unused=4) == 1.3
@@ -59,7 +59,7 @@ def test_a_files_content_is_part_of_the_digest(plugin: str, tmp_path: Path) -> N
 def test_mistakes_get_one_sentence(name: str, args: dict, ending: str, plugin: str) -> None:
     component = Component.model_validate({"name": name.replace("{file}:", plugin.rpartition(":")[0] + ":"), **args})
     with pytest.raises(UserError) as caught:
-        registry.bind("loss", component, ("scores", "counts", "slides"))
+        registry.bind("loss", component)
     assert str(caught.value).endswith(ending), str(caught.value)
 
 

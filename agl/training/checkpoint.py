@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,9 @@ def resume(trainer: Trainer, state_file: Path) -> bool:
     if not state_file.is_file():
         return False
     try:
-        state = torch.load(state_file, map_location=trainer.device, weights_only=True)
-        trainer.load_state_dict(state)
-    except (RuntimeError, pickle.UnpicklingError, KeyError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        trainer.load_state_dict(torch.load(state_file, map_location=trainer.device, weights_only=True))
+    except Exception as error:  # a damaged pickle fails in any way it likes
+        reason = first_line(error)
         raise UserError(
             f"{state_file} cannot be resumed from ({reason}). Delete the run's folder to train anew."
         ) from None
@@ -51,4 +49,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(load_file(str(path)))
     except (SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path} does not hold this model's weights: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} does not hold this model's weights: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,12 +173,10 @@ class Experiment:
 
     def _loss(self) -> Any:
         """The loss as (scores, counts, *, slides, library_size) -> [gene]; a class is made first."""
-        import inspect
-
         component = self.config.loss
         if inspect.isclass(registry.find("loss", component.name)):
             return registry.build("loss", component, n_genes=len(self.panel.genes))
-        return registry.bind("loss", component)
+        return registry.taking(registry.bind("loss", component), "slides", "library_size")
 
     def _outer_spots(self) -> tuple[np.ndarray, np.ndarray]:
         """Training spots split once more: those of the inner and those of the outer problem."""

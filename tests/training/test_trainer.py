@@ -158,9 +158,10 @@ def test_undefined_scores_all_along_leave_the_last_weights(dataset) -> None:
 
 
 def test_a_loss_that_is_not_finite_names_the_slide(dataset) -> None:
+    trainer = make_trainer(dataset)
     dataset.features[3] = np.nan
     with pytest.raises(UserError, match=r"The inputs of slide S0 are not finite\..* set training\.clip=1\.$"):
-        make_trainer(dataset).fit()
+        trainer.fit()
 
 
 def test_a_loss_with_parameters_has_them_trained_and_saved(dataset, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def pairwise_nll(
 
     with m the pair's mean count and gamma `count_power`. Every spot is kept as reference i and gets K = `n_partners`
     different partners of its slide, never itself. For large score gaps it is the count-weighted ranking loss.
-    The released entropy term is not part of it. A pair without counts and a spot alone in its slide contribute exactly 0.
+    The released entropy term is not part of it. A pair without counts and a spot alone in its slide contribute 0.
 
     Args:
         scores: `[spot, gene]`, floating point; half precision is accumulated in float32.

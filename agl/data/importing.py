@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from agl.data.counts import count_blocks, move_columns
 from agl.data.formats import open_features
@@ -50,58 +51,81 @@ def import_sections(request: Request, folder: Path) -> dict[str, Any]:
     genes, n_stored = _first_pass(request)
     patch_shape = _patch_shape(request)
     width, dtype = _feature_type(request, patch_shape)
-    index_type = np.int64 if n_stored > np.iinfo(np.int32).max else np.int32
+    index_type = np.dtype(np.int64 if n_stored > np.iinfo(np.int32).max else np.int32)
     slides: dict[str, Any] = {}
     with ExitStack() as files:
-        open_array = lambda name, dtype, shape=(): files.enter_context(  # noqa: E731
-            GrowingArray(folder / f"{name}.npy", np.dtype(dtype), shape)
-        )
-        indptr, indices = open_array("indptr", np.int64), open_array("indices", index_type)
-        data, library = open_array("data", np.int32), open_array("library_size", np.int64)
-        patch_rows = open_array("patch_rows", np.int64)
-        features = open_array("features", dtype, (width,)) if width else None
-        indptr.append(np.zeros(1))
+        out = _Output(folder, files, index_type, width, dtype)
         for done, section in enumerate(request.sections):
             request.progress(section.slide, done, len(request.sections))
-            header = read_header(section.slide, section.counts)
-            tables = _tables(request, section)
-            kept, matches = _join(request, header, tables)
-            totals = []
-            for start, block in count_blocks(header):
-                size = block @ genes.is_gene[section.slide].astype(np.int64)
-                rows = np.flatnonzero(kept[start : start + block.shape[0]] & (size >= request.min_counts))
-                kept[start : start + block.shape[0]] = False
-                kept[start + rows] = True
-                chosen = move_columns(block[rows], genes.columns[section.slide], len(genes.genes))
-                chosen.sum_duplicates()
-                indptr.append(chosen.indptr[1:].astype(np.int64) + data.length)
-                indices.append(chosen.indices)
-                data.append(chosen.data)
-                library.append(size[rows])
-                totals.append(size)
-            if not kept.any():
-                raise UserError(
-                    f"expected spots with at least {request.min_counts} counts in slide '{section.slide}', "
-                    "found none; lower min_counts or leave the slide out"
-                )
-            spots = np.flatnonzero(kept)
-            patch_rows.append(matches["patches"].rows[spots] if "patches" in matches else np.full(len(spots), -1))
-            if features is not None:
-                _write_features(features, request, section, header, tables, matches, spots)
-            _write_index(folder / "index.csv", section, header, spots, append=done > 0)
-            slides[section.slide] = describe(section, header, tables, matches, np.concatenate(totals), spots, genes)
+            slides[section.slide] = _import_slide(request, section, genes, out)
         request.progress("", len(request.sections), len(request.sections))
+    report: dict[str, Any] = {"sections": slides}
+    report["genes"] = {"kept": len(genes.genes), "notes": list(genes.notes)}
+    report["features"] = {"source": request.features, "width": width, "dtype": str(dtype)} if width else None
+    report["patch_shape"] = patch_shape
+    report["warnings"] = warnings_of(report)
+    (folder / "report.json").write_text(json.dumps(report, indent=1), "utf-8")
     (folder / "genes.json").write_text(json.dumps(genes.genes), "utf-8")
     genes.lost.to_csv(folder / "lost_genes.csv", index=False)
-    report: dict[str, Any] = {
-        "sections": slides,
-        "genes": {"kept": len(genes.genes), "notes": list(genes.notes)},
-    }
-    report["warnings"] = warnings_of(report)
-    report["patch_shape"] = patch_shape
-    report["features"] = {"source": request.features, "width": width, "dtype": str(dtype)} if width else None
-    (folder / "report.json").write_text(json.dumps(report, indent=1), "utf-8")
     return {"spots": int(sum(s["spots_kept"] for s in slides.values())), "genes": len(genes.genes)}
+
+
+class _Output:
+    """The arrays of the dataset, growing slide by slide; `files` closes them."""
+
+    def __init__(self, folder: Path, files: ExitStack, index: np.dtype, width: int, dtype: np.dtype) -> None:
+        def array(name: str, dtype: np.dtype, row_shape: tuple[int, ...] = ()) -> GrowingArray:
+            return files.enter_context(GrowingArray(folder / f"{name}.npy", dtype, row_shape))
+
+        long = np.dtype(np.int64)
+        self.folder = folder
+        self.indptr, self.indices = array("indptr", long), array("indices", index)
+        self.data, self.library_size = array("data", np.dtype(np.int32)), array("library_size", long)
+        self.patch_rows = array("patch_rows", long)
+        self.features = array("features", dtype, (width,)) if width else None
+        self.indptr.append(np.zeros(1))
+
+    def add_counts(self, counts: sparse.csr_matrix, library_size: np.ndarray) -> None:
+        self.indptr.append(counts.indptr[1:].astype(np.int64) + self.data.length)
+        self.indices.append(counts.indices)
+        self.data.append(counts.data)
+        self.library_size.append(library_size)
+
+
+def _import_slide(request: Request, section: Section, genes: Harmonised, out: _Output) -> dict[str, Any]:
+    """Append one slide to all arrays and to the index; returns its part of the report."""
+    header = read_header(section.slide, section.counts)
+    tables = _tables(request, section)
+    joined, matches = _join(request, header, tables)
+    spots, totals = _write_counts(header, joined, genes, request.min_counts, out)
+    out.patch_rows.append(matches["patches"].rows[spots] if "patches" in matches else np.full(len(spots), -1))
+    if out.features is not None:
+        _write_features(out.features, section, header, tables, matches, spots)
+    _write_index(out.folder / "index.csv", section, header, spots)
+    return describe(section, header, tables, matches, totals, spots, genes)
+
+
+def _write_counts(
+    header: Header, joined: np.ndarray, genes: Harmonised, min_counts: int, out: _Output
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stream the counts of joined spots; returns (positions of the spots kept, library size of every spot)."""
+    is_gene = genes.is_gene[header.slide].astype(np.int64)
+    spots, totals = [], []
+    for start, block in count_blocks(header):
+        library_size = block @ is_gene
+        rows = np.flatnonzero(joined[start : start + block.shape[0]] & (library_size >= min_counts))
+        counts = move_columns(block[rows], genes.columns[header.slide], len(genes.genes))
+        counts.sum_duplicates()  # repeated genes are added up; sorts too
+        out.add_counts(counts, library_size[rows])
+        spots.append(start + rows)
+        totals.append(library_size)
+    kept = np.concatenate(spots)
+    if not len(kept):
+        raise UserError(
+            f"expected spots with at least {min_counts} counts in slide '{header.slide}', found none; "
+            "lower min_counts or leave the slide out"
+        )
+    return kept, np.concatenate(totals)
 
 
 def _first_pass(request: Request) -> tuple[Harmonised, int]:
@@ -172,12 +196,11 @@ def _join(request: Request, header: Header, tables: Tables) -> tuple[np.ndarray,
             matches[name] = join(header.slide, header.barcodes, header.xy, table.rows, tolerance=request.tolerance)
     needed = "features" if tables.features else "patches"  # patches beside feature files are a bonus
     kept = matches[needed].rows >= 0 if needed in matches else np.ones(len(header.barcodes), dtype=bool)
-    return kept.copy(), matches
+    return kept, matches
 
 
 def _write_features(
     out: GrowingArray,
-    request: Request,
     section: Section,
     header: Header,
     tables: Tables,
@@ -224,7 +247,7 @@ def _extract(images: np.ndarray) -> np.ndarray:
     return np.asarray(extract(images), dtype=np.float32)
 
 
-def _write_index(path: Path, section: Section, header: Header, spots: np.ndarray, *, append: bool) -> None:
+def _write_index(path: Path, section: Section, header: Header, spots: np.ndarray) -> None:
     missing = np.full(len(spots), np.nan)
     table = pd.DataFrame(
         {
@@ -237,4 +260,4 @@ def _write_index(path: Path, section: Section, header: Header, spots: np.ndarray
             "array_col": missing if header.array_col is None else header.array_col[spots],
         }
     )
-    table.to_csv(path, mode="a" if append else "w", header=not append, index=False, encoding="utf-8")
+    table.to_csv(path, mode="a", header=not path.exists(), index=False, encoding="utf-8")

@@ -76,7 +76,7 @@ class Encoder:
         check_patches(images)
         parts = [np.empty((0, self.card.dim), np.float32)]
         for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(self.device)
+            batch = torch.from_numpy(np.array(images[start : start + batch_size], order="C")).to(self.device)
             with torch.inference_mode():
                 features = pool_tokens(self.forward(prepare(batch, self.card)), self.card)
             if features.ndim != 2 or features.shape[1] != self.card.dim:

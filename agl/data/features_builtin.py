@@ -91,7 +91,7 @@ def check_patches(images: np.ndarray) -> None:
 
 def _batches(images: np.ndarray, batch_size: int) -> Iterator[Tensor]:
     for start in range(0, len(images), batch_size):
-        yield torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
+        yield torch.from_numpy(np.array(images[start : start + batch_size], order="C"))
 
 
 @torch.no_grad()
@@ -185,8 +185,11 @@ def _texture(stains: Tensor) -> Tensor:
     spread = (products[:, 0, 0] * products[:, 1, 1]).sqrt()
     correlation = products[:, 0, 1] / spread.clamp(min=1e-6)
 
-    # Structure tensor of hematoxylin: 0 = edges in all directions alike, 1 = all edges parallel.
-    slopes = torch.stack([across[:, 0, :-1].flatten(1), down[:, 0, :, :-1].flatten(1)], dim=1)
+    # Structure tensor of hematoxylin: 0 = edges in all directions alike, 1 = all edges parallel. Both slopes are
+    # averaged to the middle of 2 x 2 pixels, so that turning the patch only swaps them.
+    x = across[:, 0, 1:] + across[:, 0, :-1]
+    y = down[:, 0, :, 1:] + down[:, 0, :, :-1]
+    slopes = torch.stack([x.flatten(1), y.flatten(1)], dim=1)
     tensor = slopes @ slopes.mT / slopes.shape[2]
     xx, yy, xy = tensor[:, 0, 0], tensor[:, 1, 1], tensor[:, 0, 1]
     anisotropy = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / (xx + yy).clamp(min=1e-6)
@@ -209,7 +212,7 @@ def _nuclei(layers: Tensor) -> Tensor:
     area = mask.mean(dim=(1, 2, 3))
     # One local maximum within 7 px (a nucleus is 6-12 um) counts one nucleus; per 1,000 working pixels.
     peaks = (inside & (blurred >= _local_maximum(blurred))).float()
-    count = 1000.0 * peaks.mean(dim=(1, 2, 3))
+    n_nuclei = peaks.sum(dim=(1, 2, 3))
     boundary = (mask[..., 1:] - mask[..., :-1]).abs().mean(dim=(1, 2, 3))
     boundary = boundary + (mask[..., 1:, :] - mask[..., :-1, :]).abs().mean(dim=(1, 2, 3))
     cells = F.adaptive_avg_pool2d(mask, 4).flatten(1)
@@ -222,8 +225,8 @@ def _nuclei(layers: Tensor) -> Tensor:
     columns = [
         tissue.mean(dim=(1, 2, 3)),
         area,
-        count,
-        1000.0 * area / count.clamp(min=1.0),
+        1000.0 * peaks.mean(dim=(1, 2, 3)),
+        mask.sum(dim=(1, 2, 3)) / n_nuclei.clamp(min=1.0),
         boundary,
         mean_where(hematoxylin, mask),
         mean_where(hematoxylin, outside),

@@ -14,7 +14,7 @@ from agl.bilevel.problem import NOTHING_SHARED, Problem, Spots, trunk_part
 from agl.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lookahead:
     """The start of a look-ahead. All tensors may share memory with the live model.
 
@@ -25,6 +25,7 @@ class Lookahead:
         counts: how many steps its optimiser has taken.
         buffers: the trunk's buffers.
         seed: fixes dropout and random losses; step t draws from seed + t.
+        forward_over_reverse: whether every operation of the trunk is known or hoped to allow it.
     """
 
     problem: Problem
@@ -35,6 +36,7 @@ class Lookahead:
     buffers: dict[str, Tensor]
     seed: int
     dtype: torch.dtype
+    forward_over_reverse: bool = True
 
     @property
     def trunk(self) -> dict[str, Tensor]:

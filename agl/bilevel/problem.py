@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from agl.bilevel import objective
+from agl.bilevel.gates import gate_of, gated_scores
 from agl.bilevel.scoped import modes, seeded
 from agl.errors import UserError
 
@@ -161,22 +162,24 @@ class Problem:
             return functional_call(self.trunk, {**trunk, **copies}, (inputs,))
 
     def inner(self, params: Parameters, phi: Parameters, batch: Spots, *, seed: int = 0) -> Tensor:
-        """The loss the predictor is trained with; params are named as in the model."""
+        """The loss the predictor is trained with; params are named as in the model.
+
+        Gated in the trunk its value does not depend on phi, but its gradient for the trunk does; that gradient is for
+        following, not for differentiating again.
+        """
         return self.weighted_loss(params, self.coefficients(self.weights(phi)), batch, seed=seed)
 
     def weighted_loss(
         self, params: Parameters, coefficients: tuple[Tensor, Tensor], batch: Spots, *, seed: int = 0
     ) -> Tensor:
-        """`inner` with the coefficients given. Gated in the trunk it has two terms, of which the second adds 0."""
+        """`inner` with the coefficients given."""
         in_trunk, in_head = coefficients
         weight, bias = params["head.weight"], params.get("head.bias")
         hidden = self.hidden(trunk_part(params), batch.inputs, self._buffers(weight.dtype), seed=seed)
         if self.gate == "loss":
             return in_trunk @ self.losses(nn.functional.linear(hidden, weight, bias), batch, seed=seed)
-        fixed_bias = None if bias is None else bias.detach()
-        to_trunk = self.losses(nn.functional.linear(hidden, weight.detach(), fixed_bias), batch, seed=seed)
-        to_head = self.losses(nn.functional.linear(hidden.detach(), weight, bias), batch, seed=seed)
-        return in_trunk @ to_trunk + in_head @ (to_head - to_head.detach())
+        scores = gated_scores(hidden, weight, bias, gate_of(in_trunk, in_head))
+        return in_head @ self.losses(scores, batch, seed=seed)
 
     def outer(self, params: Parameters, batch: Spots, *, seed: int = 0) -> Tensor:
         """Mean loss of the primary genes on held-out spots, without dropout."""

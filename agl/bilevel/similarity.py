@@ -15,13 +15,13 @@ def gradient_similarity(problem: Problem, batch: Spots) -> Tensor:
     g_j and its head W_j, so the inner product with P = sum_p g_p W_p' / n is g_j . (P W_j), and its norm |g_j| |W_j|;
     no [spot, hidden] table per gene is made. NaN where a gene's gradient is zero.
     """
-    model, n = problem.model, problem.n_primary
+    n = problem.n_primary
     with torch.no_grad():
-        hidden = model.trunk(batch.inputs)
+        hidden = problem.trunk(batch.inputs)
     with torch.enable_grad():
-        scores = model.head(hidden).detach().requires_grad_()
+        scores = problem.head(hidden).detach().requires_grad_()
         slopes = torch.autograd.grad(problem.losses(scores, batch).sum(), scores)[0]
-    weight = model.head.weight.detach()
+    weight = problem.head.weight.detach()
     primary = slopes[:, :n] @ weight[:n] / n
     inner = (slopes[:, n:] * (primary @ weight[n:].T)).sum(0)
     norms = slopes[:, n:].norm(dim=0) * weight[n:].norm(dim=1) * primary.norm()

@@ -1,4 +1,4 @@
-"""The trunk's gradient and its derivative along given directions, forward over reverse.
+"""The trunk's gradient and its derivative along given directions.
 
 The trunk knows nothing of the genes: it hands its hidden features (and their tangents) to a function, which answers
 with the gradient for the hidden features (and its tangents), and it turns that into gradients for its parameters.
@@ -43,8 +43,36 @@ def gradient_along(
 ) -> tuple[Named, list[Named]]:
     """The trunk's gradient and its tangents along each direction of its parameters.
 
-    One direction costs one pass of twice the size of a plain one. Several share the heads' work; each takes a pass of
-    its own to move the hidden features and one to move the gradient, so that memory does not grow with their number.
+    Forward over reverse where every operation of the trunk allows it, else reverse over reverse, at about the same
+    cost for one direction and with the graph of a step's gradient in memory. `heads` is called once.
+    """
+    heads = _once(heads)
+    if look.forward_over_reverse:
+        try:
+            return _forward_over_reverse(look, trunk, directions, batch, step, heads)
+        except NotImplementedError:  # an operation without a forward derivative, such as that of SiLU's gradient
+            look.forward_over_reverse = False
+    return _reverse_over_reverse(look, trunk, directions, batch, step, heads)
+
+
+def hidden_along(look: Lookahead, trunk: Named, direction: Named, batch: Spots, step: int) -> tuple[Tensor, Tensor]:
+    """Hidden features and their tangent along a direction of the trunk's parameters."""
+    try:
+        with torch.no_grad(), fwAD.dual_level():
+            duals = {name: fwAD.make_dual(value.detach(), direction[name]) for name, value in trunk.items()}
+            hidden, tangent = fwAD.unpack_dual(look.hidden(duals, batch, step))
+            return hidden, torch.zeros_like(hidden) if tangent is None else tangent
+    except NotImplementedError:
+        leaves = _leaves(trunk)
+        hidden = look.hidden(leaves, batch, step)
+        return hidden.detach(), _pushed(hidden, leaves, [direction])[0]
+
+
+def _forward_over_reverse(
+    look: Lookahead, trunk: Named, directions: Sequence[Named], batch: Spots, step: int, heads: Heads
+) -> tuple[Named, list[Named]]:
+    """One direction costs one pass of twice the size of a plain one. Several share the heads' work; each takes a pass
+    of its own to move the hidden features and one to move the gradient, so that memory does not grow with their number.
     """
     if len(directions) == 1:
 
@@ -61,14 +89,6 @@ def gradient_along(
         for direction, tangent in zip(directions, pulled_tangents, strict=True)
     ]
     return passes[0][0], [tangents for _, tangents in passes]
-
-
-def hidden_along(look: Lookahead, trunk: Named, direction: Named, batch: Spots, step: int) -> tuple[Tensor, Tensor]:
-    """Hidden features and their tangent along a direction of the trunk's parameters."""
-    with torch.no_grad(), fwAD.dual_level():
-        duals = {name: fwAD.make_dual(value.detach(), direction[name]) for name, value in trunk.items()}
-        hidden, tangent = fwAD.unpack_dual(look.hidden(duals, batch, step))
-        return hidden, torch.zeros_like(hidden) if tangent is None else tangent
 
 
 def _dual_pass(
@@ -96,12 +116,67 @@ def _dual_pass(
     return values, tangents
 
 
+def _reverse_over_reverse(
+    look: Lookahead, trunk: Named, directions: Sequence[Named], batch: Spots, step: int, heads: Heads
+) -> tuple[Named, list[Named]]:
+    leaves = _leaves(trunk)
+    hidden = look.hidden(leaves, batch, step)
+    pulled, pulled_tangents = heads(hidden.detach(), torch.stack(_pushed(hidden, leaves, directions)))
+    gradients = _pull(hidden, leaves, pulled, create=True)
+    # d<gradient, direction> for the parameters, as second derivatives are symmetric, and what the heads' change adds.
+    bent = [name for name, gradient in gradients.items() if gradient.requires_grad]
+    tangents = [
+        torch.autograd.grad(
+            [hidden, *(gradients[name] for name in bent)],
+            list(leaves.values()),
+            [tangent, *(direction[name] for name in bent)],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        for direction, tangent in zip(directions, pulled_tangents, strict=True)
+    ]
+    values = {name: gradient.detach() for name, gradient in gradients.items()}
+    return values, [dict(zip(leaves, each, strict=True)) for each in tangents]
+
+
+def _pushed(hidden: Tensor, leaves: Named, directions: Sequence[Named]) -> list[Tensor]:
+    """Tangents of the hidden features: pulling back is linear in what is pulled, and pulling that once more pushes."""
+    pull = torch.zeros_like(hidden, requires_grad=True)
+    gradients = _pull(hidden, leaves, pull, create=True)
+    moved = [name for name, gradient in gradients.items() if gradient.requires_grad]
+    return [
+        torch.autograd.grad(
+            [gradients[name] for name in moved], pull, [direction[name] for name in moved], retain_graph=True
+        )[0]
+        for direction in directions
+    ]
+
+
+def _once(heads: Heads) -> Heads:
+    """Heads move when they are called: a second call gives the first one's answer."""
+    answers: list[tuple[Tensor, Tensor]] = []
+
+    def answer(hidden: Tensor, tangents: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not answers:
+            answers.append(heads(hidden, tangents))
+        return answers[0]
+
+    return answer
+
+
 def _leaves(trunk: Named) -> Named:
     return {name: value.detach().requires_grad_() for name, value in trunk.items()}
 
 
-def _pull(hidden: Tensor, leaves: Named, pulled: Tensor, *, keep: bool = False) -> Named:
+def _pull(hidden: Tensor, leaves: Named, pulled: Tensor, *, keep: bool = False, create: bool = False) -> Named:
     gradients = torch.autograd.grad(
-        hidden, list(leaves.values()), pulled, retain_graph=keep, allow_unused=True, materialize_grads=True
+        hidden,
+        list(leaves.values()),
+        pulled,
+        retain_graph=keep or create,
+        create_graph=create,
+        allow_unused=True,
+        materialize_grads=True,
     )
     return dict(zip(leaves, gradients, strict=True))

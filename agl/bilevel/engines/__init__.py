@@ -1,0 +1,93 @@
+"""Ways to get the hypergradient d outer(theta+) / d phi, one argument apart.
+
+An engine is a function `(problem, inner_batches, outer_batch, *, optimizer, ...) -> HyperGradient`. It reads the live
+model and its optimiser and leaves them, their buffers, gradients and the random state as they were.
+
+| engine | exact | for | memory |
+|---|---|---|---|
+| forward | yes | a handful of hyper-parameters | flat in the number of inner steps |
+| jvp | for one inner step | every gene | about a plain step's |
+| reverse | yes | every gene | the state of every inner step |
+| higher | yes | every gene | the graph of every inner step |
+| one_step | for one inner step, by differences | every gene | about a plain step's |
+| finite_difference | nearly | a handful; a witness | a plain step's |
+| none | | nothing: zero | |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from agl.bilevel.engines.finite_difference import finite_difference
+from agl.bilevel.engines.forward import forward
+from agl.bilevel.engines.higher_engine import higher
+from agl.bilevel.engines.jvp import jvp
+from agl.bilevel.engines.one_step import one_step
+from agl.bilevel.engines.reverse import reverse
+from agl.bilevel.hypergradient import HyperGradient
+from agl.bilevel.problem import Problem, Spots
+
+HANDFUL = 8
+Engine = Callable[..., HyperGradient]
+
+__all__ = ["ENGINES", "auto", "finite_difference", "forward", "higher", "jvp", "none", "one_step", "reverse"]
+
+
+def auto(
+    problem: Problem,
+    inner_batches: Sequence[Spots],
+    outer_batch: Spots,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    warm: bool = True,
+    inner_optimizer: str | None = None,
+    inner_lr: float | None = None,
+    seed: int = 0,
+    precision: torch.dtype | None = None,
+) -> HyperGradient:
+    """`forward` for up to 8 hyper-parameters, `jvp` for more or for the influence of every gene.
+
+    Args:
+        inner_batches: one batch for each inner step.
+        outer_batch: held-out spots.
+        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+    """
+    count = sum(value.numel() for value in problem.phi().values())
+    wants_genes = getattr(problem.selector, "signal", "hypergradient") == "influence"
+    chosen: Engine = forward if 0 < count <= HANDFUL and not wants_genes else jvp
+    return chosen(
+        problem,
+        inner_batches,
+        outer_batch,
+        optimizer=optimizer,
+        warm=warm,
+        inner_optimizer=inner_optimizer,
+        inner_lr=inner_lr,
+        seed=seed,
+        precision=precision,
+    )
+
+
+def none(problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, **_: Any) -> HyperGradient:
+    """No hypergradient: phi stays as it is. The outer loss is read all the same."""
+    with torch.no_grad():
+        params = {name: parameter.detach() for name, parameter in problem.model.named_parameters()}
+        loss = float(problem.outer(params, outer_batch))
+        weights = torch.zeros(problem.n_auxiliary, device=problem.head.weight.device)
+    zeros = {name: torch.zeros_like(value) for name, value in problem.phi().items()}
+    return HyperGradient(zeros, weights, loss, loss, "the engine is 'none'")
+
+
+ENGINES: dict[str, Engine] = {
+    "auto": auto,
+    "forward": forward,
+    "jvp": jvp,
+    "reverse": reverse,
+    "higher": higher,
+    "one_step": one_step,
+    "finite_difference": finite_difference,
+    "none": none,
+}

@@ -1,0 +1,86 @@
+"""One inner step, its second derivative from two passes without a gradient (DARTS, arXiv 1806.09055, eq. 7 and 8).
+
+d outer / d c_g = (L_g(theta + eps a) - L_g(theta - eps a)) / (2 eps),   a: what the outer loss owes the gradient
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from agl.bilevel.engines.jvp import Reading, respond
+from agl.bilevel.hypergradient import Dependence, HyperGradient
+from agl.bilevel.lookahead import Lookahead, start
+from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.scoped import differentiable
+
+
+def one_step(
+    problem: Problem,
+    inner_batches: Sequence[Spots],
+    outer_batch: Spots,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    warm: bool = True,
+    inner_optimizer: str | None = None,
+    inner_lr: float | None = None,
+    seed: int = 0,
+    precision: torch.dtype | None = None,
+    exact: bool = False,
+    by: float = 0.01,
+) -> HyperGradient:
+    """Scores of all genes from the first inner batch alone.
+
+    Args:
+        inner_batches: only the first is used.
+        outer_batch: held-out spots.
+        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+        exact: the derivative itself, as the engine `jvp` takes it, in place of the difference.
+        by: length of the step to either side, eps |a|; DARTS takes 0.01.
+    """
+    with differentiable(problem.head.weight.device):
+        look = start(
+            problem,
+            inner_batches,
+            optimizer,
+            warm=warm,
+            inner_optimizer=inner_optimizer,
+            inner_lr=inner_lr,
+            seed=seed,
+            precision=precision,
+        )
+        at = Dependence.at(problem, look.dtype)
+        before = float(look.outer_loss(outer_batch))
+        response = respond(look, at, inner_batches[:1], outer_batch)
+        (reading,) = response.readings
+        scores = reading.scores(look, response.blocks) if exact else _difference(look, reading, by)
+        for_phi, for_weights = at.pulled_back(scores)
+        return HyperGradient(for_phi, for_weights, before, response.outer_loss)
+
+
+def _difference(look: Lookahead, reading: Reading, by: float) -> Tensor:
+    directions = [*reading.trunk_direction.values()]
+    if look.problem.gate == "loss":
+        directions.append(reading.head_direction)
+    length = float(torch.stack([direction.square().sum() for direction in directions]).sum().sqrt())
+    if length == 0:
+        return torch.zeros(look.problem.n_genes, dtype=look.dtype, device=reading.hidden.device)
+    with torch.no_grad():
+        plus, minus = (_losses(look, reading, sign * by / length) for sign in (1, -1))
+    return (plus - minus) / (2 * by / length)
+
+
+def _losses(look: Lookahead, reading: Reading, eps: float) -> Tensor:
+    """Every gene's loss `[gene]` with trunk and primary heads moved by eps along the direction."""
+    trunk = {name: value.add(reading.trunk_direction[name], alpha=eps) for name, value in look.trunk.items()}
+    hidden = look.hidden(trunk, reading.batch, reading.done)
+    everything = slice(None)
+    scores = torch.nn.functional.linear(hidden, look.head_weight(everything), look.head_bias(everything))
+    if look.problem.gate == "loss":
+        h = hidden
+        if reading.head_direction.shape[1] > h.shape[1]:
+            h = torch.nn.functional.pad(h, (0, 1), value=1.0)
+        scores[:, : look.problem.n_primary].addmm_(h, reading.head_direction.T, alpha=eps)
+    return look.problem.losses(scores, reading.batch, seed=look.seed + reading.done)

@@ -67,14 +67,18 @@ def check_number(name: str, value: float, *, at_least: float) -> None:
 
 def per_gene(name: str, value: Tensor | float, scores: Tensor) -> Tensor:
     """A positive parameter as a `[gene]` tensor in the dtype of accumulation."""
-    tensor = value if isinstance(value, Tensor) else torch.tensor(float(value), device=scores.device)
+    tensor = (
+        value
+        if isinstance(value, Tensor)
+        else torch.tensor(float(value), dtype=wide(scores.dtype), device=scores.device)
+    )
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) not in (1, scores.shape[1])):
         raise ValueError(
             f"Expected {name} as a number or of shape [gene] = ({scores.shape[1]},), received {tuple(tensor.shape)}."
         )
     if not isinstance(value, Tensor) and not value > 0:
         raise ValueError(f"Expected {name} above 0, received {value!r}.")
-    return tensor.to(wide(scores.dtype)).expand(scores.shape[1])
+    return tensor.to(dtype).expand(scores.shape[1])
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

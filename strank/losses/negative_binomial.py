@@ -76,9 +76,9 @@ def _count_terms(counts: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
     place = whole + torch.arange(n_genes, device=counts.device) * (HIGHEST + 1)
     seen = torch.bincount(place.flatten(), minlength=n_genes * (HIGHEST + 1)).view(n_genes, -1).double()
     above = seen.sum(1, keepdim=True) - seen.cumsum(1)[:, :-1]  # [gene, j]: how many counts exceed j
-    j = torch.arange(HIGHEST, device=counts.device)
+    j = torch.arange(HIGHEST, dtype=torch.float64, device=counts.device)
     shifted = theta.double().unsqueeze(1) + j
-    value = (above * (shifted.log() - (j + 1.0).log())).sum(1)
+    value = (above * (shifted.log() - (j + 1).log())).sum(1)
     slope = (above / shifted).sum(1)
     odd = (whole != counts).nonzero()  # large or fractional: replace what was taken for them
     if len(odd):

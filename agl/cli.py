@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agl.cli_studies import add_to as add_study_commands
 from agl.errors import UserError
 
 app = typer.Typer(
@@ -37,18 +38,7 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
     _print_runs(runs, as_json)
 
 
-@app.command()
-def grid(
-    study: Annotated[Path, typer.Argument(help="A YAML file with `axes:` beside the config's own keys.")],
-    words: Words = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train every cell of a grid: all combinations of the values on its axes."""
-    from agl.studies.grid import train_grid
-
-    with _progress() as progress:
-        runs = train_grid(study, words or [], progress=progress)
-    _print_runs(runs, as_json)
+add_study_commands(app)
 
 
 @app.command()

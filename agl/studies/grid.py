@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agl.config import Config, apply_override, is_override, merge, read_yaml, validate
-from agl.errors import UserError
+from agl.config import Config, apply_override, is_override, merge, parse_value, read_yaml, validate
+from agl.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -40,15 +40,13 @@ class Grid:
 
     def cells(self) -> list[list[str]]:
         """Every cell as dotted overrides, in the order of the axes, the last one fastest."""
-        found: list[list[str]] = []
+        found: dict[tuple[str, ...], None] = {}
         for values in itertools.product(*self.axes.values()):
             point = dict(zip(self.axes, values, strict=True))
             if any(all(point.get(key) == value for key, value in rule.items()) for rule in self.skip):
                 continue
-            words = [word for key, value in point.items() for word in _overrides(key, value)]
-            if words not in found:
-                found.append(words)
-        return found
+            found[tuple(word for key, value in point.items() for word in overrides(key, value))] = None
+        return [list(words) for words in found]
 
     def config(self, cell: Sequence[str]) -> Config:
         """The config of one cell."""
@@ -60,38 +58,39 @@ class Grid:
 
 def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
     """A study file, with overrides on its shared config. `axes.seed=[0]` overrides an axis."""
+    check_words(words)
     tree = read_yaml(path)
-    for word in words:
-        if not is_override(word):
-            raise UserError(
-                f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces."
-            )
-    for word in words:
-        key, _, text = word.partition("=")
-        if key.startswith("axes."):
-            from agl.config import parse_value
-
-            tree.setdefault("axes", {})[key.removeprefix("axes.")] = parse_value(text, word)
-    axes, skip = tree.pop("axes", None), tree.pop("skip", [])
-    if not isinstance(axes, dict) or not axes or not all(isinstance(v, list) and v for v in axes.values()):
-        raise UserError(
-            f"Expected `axes:` with a list of values for each key in {path}, e.g. axes: {{loss: [mse, listwise]}}."
-        )
+    axes, skip = tree.pop("axes", None) or {}, tree.pop("skip", None) or []
     shared: dict[str, Any] = {}
     merge(shared, tree)
     for word in words:
-        if not word.startswith("axes."):
+        key, _, text = word.partition("=")
+        if key.startswith("axes."):
+            axes[key.removeprefix("axes.")] = parse_value(text, word)
+        else:
             apply_override(shared, word)
-    return Grid(shared, axes, skip)
-
-
-def train_grid(path: str | Path, words: Sequence[str] = (), *, progress: Progress) -> list[Run]:
-    """Train every cell of a study file."""
-    return train_cells(read_grid(path, words), progress=progress)
+    if not isinstance(axes, dict) or not axes:
+        raise UserError(
+            f"Expected `axes:` with a list of values for each key in {path}, e.g. axes: {{loss: [mse, listwise]}}."
+        )
+    for key, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"Expected a list of values on the axis {key!r} in {path}, received {values!r}.")
+    if not isinstance(skip, list) or not all(isinstance(rule, dict) and rule for rule in skip):
+        raise UserError(f"Expected `skip:` as a list like [{{loss: mse, seed: 2}}] in {path}, received {skip!r}.")
+    for key in (key for rule in skip for key in rule):
+        if key not in axes:
+            raise UserError(
+                f"Expected the name of an axis in `skip:` of {path}, received {key!r}.{did_you_mean(key, axes)}"
+            )
+    grid = Grid(shared, axes, skip)
+    if not grid.cells():
+        raise UserError(f"`skip:` leaves no cell of the grid in {path}. Remove a rule.")
+    return grid
 
 
 def train_cells(grid: Grid, *, progress: Progress) -> list[Run]:
-    """Train every cell, one after another; cells that are finished are kept."""
+    """Train every cell, one after another, without a study's books; cells that are finished are kept."""
     from agl.studies.train import prepare, train_each
 
     configs = [grid.config(cell) for cell in grid.cells()]  # all are valid before the first is trained
@@ -105,11 +104,26 @@ def train_cells(grid: Grid, *, progress: Progress) -> list[Run]:
     return list(runs.values())
 
 
-def _overrides(key: str, value: Any) -> list[str]:
-    """`loss: {name: pearson, pooled: true}` and `anything: {a.b: 1}` as dotted words."""
-    if not isinstance(value, dict):
+def overrides(key: str, value: Any) -> list[str]:
+    """`loss: {name: pearson, pooled: true}` and `anything: {a.b: 1}` as dotted words.
+
+    >>> overrides("loss", {"name": "listwise", "target": "log1p"})
+    ['loss="listwise"', 'loss.target="log1p"']
+    >>> overrides("protocol", {"split.name": "spatial_blocks", "seed": 1})
+    ['split.name="spatial_blocks"', 'seed=1']
+    """
+    if not isinstance(value, Mapping):
         return [f"{key}={json.dumps(value)}"]
     if "name" in value:
         rest = [f"{key}.{k}={json.dumps(v)}" for k, v in value.items() if k != "name"]
         return [f"{key}={json.dumps(value['name'])}", *rest]
-    return [word for k, v in value.items() for word in _overrides(k, v)]
+    return [word for k, v in value.items() for word in overrides(k, v)]
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Overrides only: the study file itself has been named already."""
+    for word in words:
+        if not is_override(word):
+            raise UserError(
+                f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces."
+            )

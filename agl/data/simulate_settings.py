@@ -1,4 +1,18 @@
-"""Settings of a simulated task, and the four presets. Every number of a simulation is here or in its arguments."""
+"""Settings of a simulated task, and the four presets. Every number of a simulation is here or in its arguments.
+
+What the presets are tuned to (4 patients x 150 spots, 600 genes, latent features; MLP trunk 128-128, AdamW, list loss
+per slide, early stopping on a fifth of the training spots, patients 1 and 2 held out in turn; 5 seeds). Test Pearson
+of the 50 primary genes alone, and the gain +- SE from adding one class with the mean auxiliary loss at strength 1 / 4:
+
+    preset       alone   useful (oracle)            all                       harmful
+    easy         .294    +.009+-.001 / +.018+-.001  +.002+-.002 / +.005+-.002  -.007+-.003 / -.026+-.002
+    standard     .162    +.018+-.002 / +.031+-.003  +.002+-.001 / -.001+-.002  -.008+-.002 / -.030+-.004
+    hard         .057    +.018+-.003 / +.032+-.004  -.001+-.001 / -.005+-.002  -.002+-.001 / -.008+-.003
+    misleading   .150    +.015+-.002 / +.026+-.003  -.001+-.002 / -.006+-.002  -.009+-.002 / -.040+-.003
+
+Useful genes won on every seed of every preset. Independent genes cost .005 to .035, noise genes up to .021. From
+patches through the built-in features, standard: alone .119, useful +.007+-.005 / +.017+-.006 (4 of 5 seeds).
+"""
 
 from __future__ import annotations
 

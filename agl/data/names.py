@@ -114,14 +114,16 @@ def harmonise(slides: Mapping[str, RawNames], *, smallest_overlap: float = 0.1) 
     names = _one_vocabulary(slides, notes)
     names = _one_letter_case(names, notes)
     valid = {s: np.array([bool(n) and not is_control(n) for n in own], dtype=bool) for s, own in names.items()}
-    present = {s: {n for n, ok in zip(own, valid[s], strict=True) if ok} for s, own in names.items()}
-    genes = tuple(sorted(set.intersection(*present.values()))) if present else ()
-    _refuse_small_overlap(genes, present, names, smallest_overlap)
+    in_how_many: Counter[str] = Counter()  # not a set for each slide: a thousand slides would fill the memory
+    for slide, own in names.items():
+        in_how_many.update(_distinct(own, valid[slide]))
+    genes = tuple(sorted(name for name, slides_with in in_how_many.items() if slides_with == len(names)))
+    _refuse_small_overlap(genes, in_how_many, names, valid, smallest_overlap)
     position = {gene: i for i, gene in enumerate(genes)}
-    columns = {s: np.array([position.get(n, -1) for n in own], dtype=np.int64) for s, own in names.items()}
+    columns = {s: np.array([position.get(n, -1) for n in own], dtype=np.int32) for s, own in names.items()}
     for slide, ok in valid.items():
         columns[slide][~ok] = -1
-    lost = _lost_genes(slides, names, present, position)
+    lost = _lost_genes(slides, names, valid, position)
     repeated = (lost["reason"] == REPEATED).groupby(lost["slide"]).sum()
     notes += [f"{s}: {n} repeated gene names, counts added up" for s, n in repeated.items() if n]
     return Harmonised(genes, columns, valid, lost, tuple(notes))
@@ -179,49 +181,59 @@ def _one_letter_case(names: dict[str, list[str]], notes: list[str]) -> dict[str,
     return {slide: [chosen.get(n.casefold(), n) for n in own] for slide, own in names.items()} if chosen else names
 
 
+def _distinct(names: list[str], valid: np.ndarray) -> set[str]:
+    return {name for name, ok in zip(names, valid, strict=True) if ok}
+
+
 def _refuse_small_overlap(
-    genes: tuple[str, ...], present: dict[str, set[str]], names: dict[str, list[str]], smallest: float
+    genes: tuple[str, ...],
+    in_how_many: Counter[str],
+    names: dict[str, list[str]],
+    valid: dict[str, np.ndarray],
+    smallest: float,
 ) -> None:
-    if not present:
+    sizes = {slide: len(_distinct(own, valid[slide])) for slide, own in names.items()}
+    if not sizes:
         return
-    empty = [slide for slide, own in present.items() if not own]
+    empty = [slide for slide, size in sizes.items() if not size]
     if empty:
         raise UserError(f"expected genes in every slide, slide '{empty[0]}' has none; check its var table")
-    fewest = min(len(own) for own in present.values())
+    fewest = min(sizes.values())
     if len(genes) >= max(1, smallest * fewest):
         return
-    in_how_many = Counter(gene for own in present.values() for gene in own)
-    missed_by = {
-        slide: sum(count == len(present) - 1 for gene, count in in_how_many.items() if gene not in own)
-        for slide, own in present.items()
-    }
-    odd = max(missed_by, key=lambda slide: missed_by[slide])
-    ids = [_share_of_ids(list(present[s])) > 0.5 for s in present]
-    if any(ids) and not all(ids):  # then the odd ones are those whose vocabulary is the rarer
-        rarer = sum(ids) * 2 <= len(ids)
-        odd = next(s for s, i in zip(present, ids, strict=True) if i == rarer)
-        other = next(s for s in present if s != odd and (_share_of_ids(list(present[s])) > 0.5) != rarer)
-        first, second = sorted(present[odd])[0], sorted(present[other])[0]
+    present = {slide: _distinct(own, valid[slide]) for slide, own in names.items()}
+    by_id = {slide: _share_of_ids(list(own)) > 0.5 for slide, own in present.items()}
+    if len(set(by_id.values())) == 2:  # then the odd slides are those with the rarer kind of name
+        rarer = 2 * sum(by_id.values()) <= len(by_id)
+        odd = next(slide for slide, ids in by_id.items() if ids == rarer)
+        other = next(slide for slide, ids in by_id.items() if ids != rarer)
         raise UserError(
-            f"expected the same kind of gene name in every slide, slide '{odd}' has names like {first} and "
-            f"slide '{other}' like {second}; add a column 'gene_symbols' to var of the slides that use "
-            "Ensembl ids"
+            f"expected the same kind of gene name in every slide, slide '{odd}' has names like "
+            f"{min(present[odd])} and slide '{other}' like {min(present[other])}; "
+            "add a column 'gene_symbols' to var of the slides that use Ensembl ids"
         )
+    one_short = {gene for gene, slides_with in in_how_many.items() if slides_with == len(names) - 1}
+    odd = max(present, key=lambda slide: len(one_short - present[slide]))
     raise UserError(
-        f"expected slides that share genes, received {len(genes)} shared of {fewest} in the smallest; slide "
-        f"'{odd}' is the odd one ({len(names[odd])} genes, e.g. {sorted(present[odd])[0]}); leave it out or "
-        "mend its gene names"
+        f"expected slides that share genes, received {len(genes)} shared of {fewest} in the smallest; "
+        f"slide '{odd}' is the odd one ({len(names[odd])} genes, e.g. {min(present[odd])}); "
+        "leave it out or mend its gene names"
     )
 
 
 def _lost_genes(
     slides: Mapping[str, RawNames],
     names: dict[str, list[str]],
-    present: dict[str, set[str]],
+    valid: dict[str, np.ndarray],
     position: dict[str, int],
 ) -> pd.DataFrame:
+    having: dict[str, set[str]] = {}
+    for slide, own in names.items():
+        for name in _distinct(own, valid[slide]):
+            if name not in position:
+                having.setdefault(name, set()).add(slide)
+    reasons = {name: _not_measured([s for s in names if s not in there]) for name, there in having.items()}
     rows: list[tuple[str, str, str]] = []
-    where: dict[str, str] = {}
     for slide, own in names.items():
         seen: set[str] = set()
         for raw, name in zip(slides[slide].names, own, strict=True):
@@ -232,13 +244,12 @@ def _lost_genes(
             elif name in seen:
                 rows.append((slide, raw, REPEATED))
             elif name not in position:
-                rows.append((slide, raw, where.setdefault(name, _not_measured(name, present))))
+                rows.append((slide, raw, reasons[name]))
             seen.add(name)
     return pd.DataFrame(rows, columns=["slide", "gene", "reason"], dtype=object)
 
 
-def _not_measured(name: str, present: dict[str, set[str]]) -> str:
-    missing = [slide for slide, own in present.items() if name not in own]
+def _not_measured(missing: list[str]) -> str:
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     return f"{NOT_MEASURED} {', '.join(missing[:3])}{more}"
 

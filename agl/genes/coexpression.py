@@ -44,10 +44,6 @@ def coexpression(
     """
     if top < 1:
         raise UserError(f"Expected top of at least 1 primary gene, received {top}.")
-    if len(primary) == 0:
-        raise UserError(
-            "Expected primary genes to measure co-expression with, received none; name a primary rule first."
-        )
     r, varies, degrees = average(slide_correlations(training, primary, depth=depth))
     squared = r**2
     if corrected and degrees > 1:
@@ -61,13 +57,13 @@ def average(slides: Iterable[SlideCorrelation]) -> tuple[np.ndarray, np.ndarray,
     A slide where a gene is constant counts as correlation 0: there is nothing to learn from it there.
     """
     spots, degrees = 0, 0
-    total, varies = np.float64(0.0), np.bool_(False)
+    total, varies = np.zeros(()), np.zeros((), dtype=bool)
     for slide in slides:  # one at a time in memory
         total = total + slide.n_spots * slide.correlation
         varies = varies | slide.varies
         spots += slide.n_spots
         degrees += slide.degrees
-    return np.asarray(total / spots), np.asarray(varies), degrees
+    return total / spots, varies, degrees
 
 
 def without_self(values: np.ndarray, primary: np.ndarray) -> np.ndarray:
@@ -96,11 +92,15 @@ def slide_correlations(
 
     Slides with fewer than 6 spots (three covariates, and three more) are left out.
     """
+    if len(primary) == 0:
+        raise UserError(
+            "Expected primary genes to measure co-expression with, received none; name a primary rule first."
+        )
     largest = max(len(rows) for rows in training.slide_rows)
     if largest < ENOUGH:
         raise UserError(
-            f"Expected a slide with at least {ENOUGH} training spots to measure co-expression, the largest has {largest}; "
-            "choose a prior that needs no correlations, such as dispersion."
+            f"Expected a slide with at least {ENOUGH} training spots to measure co-expression, the largest has "
+            f"{largest}; choose a prior that needs no correlations, such as dispersion."
         )
     for rows in training.slide_rows:
         if len(rows) >= ENOUGH:

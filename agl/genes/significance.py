@@ -9,7 +9,6 @@ fitted by non-negative least squares, and traces are averages over random waves;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +20,6 @@ from agl.errors import UserError, did_you_mean
 from agl.genes.coexpression import (
     Extra,
     SlideCorrelation,
-    average,
     slide_correlations,
     top_mean,
     without_self,
@@ -70,18 +68,14 @@ def coexpression_evidence(
         raise UserError(f"Expected top of at least 1 primary gene, received {top}.")
     rng = np.random.default_rng(seed)
     waves = _waves(training, rng) if null == "spatial" else None
-    variances = np.zeros((training.n_genes, len(primary)))
-    spots = 0
-
-    def measured() -> Iterator[SlideCorrelation]:
-        nonlocal spots
-        for slide in slide_correlations(training, primary, depth=depth, extra=waves):
-            variances[:] += slide.n_spots**2 * _null_variance(slide, primary)
-            spots += slide.n_spots
-            yield slide
-
-    r, varies, _ = average(measured())
-    variance = variances / spots**2
+    r, variance = np.zeros((2, training.n_genes, len(primary)))
+    varies, spots = np.zeros(training.n_genes, dtype=bool), 0
+    for slide in slide_correlations(training, primary, depth=depth, extra=waves):  # one at a time in memory
+        r += slide.n_spots * slide.correlation
+        variance += slide.n_spots**2 * _null_variance(slide, primary)
+        varies |= slide.varies
+        spots += slide.n_spots
+    r, variance = r / spots, variance / spots**2
     effective = 1 + 1 / np.maximum(variance, 1e-12)
     z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)) * np.sqrt(np.maximum(effective - 3, 0.0))
     statistic = top_mean(without_self(z**2, primary), top)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agl.errors import UserError
+from agl.genes import sets
 from agl.genes.selectors import (
     FAMO,
     AMALScalars,
@@ -129,16 +130,27 @@ class TestPriorMixture:
         assert set(np.flatnonzero(selector.chosen())) == set(np.argsort(-mixed)[:8])
 
     def test_one_prior_orders_the_genes_as_dkgsb(self, gapped):
-        mixture = PriorMixture(gapped, priors="dispersion", tau=1.0)().detach().numpy()
+        mixture = PriorMixture(gapped, priors="dispersion", fraction=0.5, tau=1.0)().detach().numpy()
         single = DkGSB(gapped, prior="dispersion", tau=1.0)().detach().numpy()
         assert np.corrcoef(np.argsort(np.argsort(mixture)), np.argsort(np.argsort(single)))[0, 1] > 0.99
+
+    def test_it_starts_where_the_coexpressed_genes_are(self, planted):
+        data = planted(0)
+        selector = PriorMixture(data.candidates)
+        significant = sets.coexpressed(data.candidates).sum()
+        assert selector().sum().item() == pytest.approx(significant, rel=1e-3)
+        assert selector.mixture() == pytest.approx(
+            {"coexpression": 0.5, "dispersion": 1 / 6, "mean": 1 / 6, "moran": 1 / 6}
+        )
+        nothing = PriorMixture(planted(1, kinds=(0, 40, 0)).candidates)
+        assert 1 <= nothing().sum().item() < 5  # at least one gene, or there is nothing to learn from
 
     def test_the_scale_of_a_prior_does_not_matter(self, monkeypatch):
         from agl.genes import priors
 
         monkeypatch.setitem(priors.BUILT_IN, "cubed", lambda t, *, primary: 1e6 * priors.mean(t) ** 3)
-        one = PriorMixture(example_candidates(), priors=["mean", "moran"])
-        two = PriorMixture(example_candidates(), priors=["cubed", "moran"])
+        one = PriorMixture(example_candidates(), priors=["mean", "moran"], fraction=0.3)
+        two = PriorMixture(example_candidates(), priors=["cubed", "moran"], fraction=0.3)
         torch.testing.assert_close(one(), two())
 
     def test_learning_finds_the_prior_that_matters(self):

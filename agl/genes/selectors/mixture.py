@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from agl.errors import UserError
 from agl.genes.selectors.base import Selector, check_positive, check_share, prior_of
 from agl.genes.selectors.topk import budgeted_topk
+from agl.genes.sets import coexpressed
 from agl.genes.training import Candidates
 
 
@@ -26,9 +27,10 @@ class PriorMixture(Selector):
 
     Args:
         priors: names of the priors.
-        fraction: share of the candidates chosen at the start.
+        fraction: share of the candidates chosen at the start; None: the share that the gene set `coexpressed` takes.
         tau: temperature, in standard deviations of a prior.
-        shares: starting mixture, one positive number per prior; None: equal.
+        shares: starting mixture, one positive number per prior; None: the first prior weighs as much as the others
+            together, so that with the defaults learning starts near the gene set `coexpressed`.
     """
 
     scores: Tensor
@@ -39,20 +41,23 @@ class PriorMixture(Selector):
         candidates: Candidates,
         *,
         priors: Sequence[str] = ("coexpression", "dispersion", "mean", "moran"),
-        fraction: float = 0.25,
+        fraction: float | None = None,
         tau: float = 0.1,
         shares: Sequence[float] | None = None,
     ) -> None:
         super().__init__(candidates)
-        check_share(fraction=fraction)
         check_positive(tau=tau)
         self.priors = (priors,) if isinstance(priors, str) else tuple(priors)
         if not self.priors or len(set(self.priors)) != len(self.priors):
             raise UserError(f"Expected different names of priors, at least one, received {list(self.priors)}.")
-        start = [1.0] * len(self.priors) if shares is None else list(shares)
+        others = len(self.priors) - 1
+        start = [max(float(others), 1.0)] + [1.0] * others if shares is None else list(shares)
         if len(start) != len(self.priors):
             raise UserError(f"Expected one share per prior, {len(self.priors)}, received {len(start)}.")
         check_positive(**{f"shares[{i}]": share for i, share in enumerate(start)})
+        if fraction is None:
+            fraction = max(float(coexpressed(candidates).sum()), 1.0) / max(len(candidates), 1)
+        check_share(fraction=fraction)
         columns = [normal_scores(prior_of(candidates, name)) for name in self.priors]
         self.register_buffer("scores", torch.tensor(np.stack(columns, axis=1), dtype=torch.float32))
         self.register_buffer("tau", torch.tensor(float(tau)))

@@ -25,7 +25,8 @@ def balanced(primary: Tensor, auxiliary: Tensor, weights: Tensor, *, strength: f
     tensor(5.)
     """
     total = weights.detach().sum()
-    return primary.mean() + strength * (weights * auxiliary).sum() / torch.where(total > 0, total, 1.0)
+    nothing = total < torch.finfo(weights.dtype).tiny
+    return primary.mean() + strength * (weights * auxiliary).sum() / torch.where(nothing, 1.0, total)
 
 
 def sum(primary: Tensor, auxiliary: Tensor, weights: Tensor, *, strength: float = 1.0) -> Tensor:

@@ -67,11 +67,8 @@ def check_number(name: str, value: float, *, at_least: float) -> None:
 
 def per_gene(name: str, value: Tensor | float, scores: Tensor) -> Tensor:
     """A positive parameter as a `[gene]` tensor in the dtype of accumulation."""
-    tensor = (
-        value
-        if isinstance(value, Tensor)
-        else torch.tensor(float(value), dtype=wide(scores.dtype), device=scores.device)
-    )
+    dtype = wide(scores.dtype)
+    tensor = value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=dtype, device=scores.device)
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) not in (1, scores.shape[1])):
         raise ValueError(
             f"Expected {name} as a number or of shape [gene] = ({scores.shape[1]},), received {tuple(tensor.shape)}."

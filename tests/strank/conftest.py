@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -28,6 +29,11 @@ def make_batch(n_spots: int = 30, n_genes: int = 4, n_slides: int = 4, seed: int
     library_size = counts.sum(1) + torch.randint(1, 30, (n_spots,), generator=generator)
     counts[4], library_size[4] = 0, 0
     return Batch(scores, counts, slides, library_size)
+
+
+@pytest.fixture(name="make_batch")
+def _make_batch() -> Callable[..., Batch]:
+    return make_batch
 
 
 @pytest.fixture

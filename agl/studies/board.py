@@ -57,7 +57,7 @@ def summary(study: Study, cells: Sequence[Cell]) -> str:
     words = [f"{counts[state]} {state}" for state in ("running", "pruned", "failed", "lost") if counts[state]]
     best = best_cell(cells)
     if best is not None and best.score is not None:
-        words.append(f"best {best.score:.3f} ({' '.join(best.words) or best.name})".replace('"', ""))
+        words.append(f"best {best.score:.3f} ({plainly(best.words) or best.name})")
     return ", ".join(words)
 
 
@@ -86,7 +86,7 @@ def time_left(seconds: float, ended: int, open_: int) -> str:
 def failed_report(cells: Sequence[Cell]) -> list[str]:
     """One line for each cell that was given up: which, how often it was tried, why."""
     return [
-        f"failed after {times(cell.attempts)}: {' '.join(cell.words) or cell.name}: {cell.error}"
+        f"failed after {times(cell.attempts)}: {plainly(cell.words) or cell.name}: {cell.error}"
         for cell in cells
         if cell.state == "failed"
     ]
@@ -136,10 +136,12 @@ def study_table(study: Study) -> Table:
     for name in ("cell", "state", *values, "attempts", "settings"):
         table.add_column(name, justify="right" if name in values or name == "attempts" else "left", overflow="fold")
     for cell in cells:
-        numbers = cell.trial.values if cell.trial.values and search is not None else [cell.score]
+        numbers: list[float | None] = [cell.score]
+        if search is not None:  # what a trial had reached when it was given up compares with nothing
+            numbers = list(cell.trial.values or []) if cell.state == "done" else []
         shown = ["" if n is None else f"{n:.4g}" for n in (*numbers, *[None] * (len(values) - len(numbers)))]
         mark = " *" if cell.trial.number in front else ""
-        settings = " ".join(cell.words).replace('"', "") + (f"  {cell.error}" if cell.error else "")
+        settings = plainly(cell.words) + (f"  {cell.error}" if cell.error else "")
         table.add_row(cell.name, cell.state + mark, *shown, str(cell.attempts), settings)
     if front:
         table.caption = "* best" if len(values) == 1 else "* on the front: none is better in all objectives"
@@ -159,6 +161,22 @@ def _rank(cell: Cell, direction: str) -> tuple[int, float]:
     states = ("done", "pruned", "running", "waiting", "lost", "failed")
     value = (cell.trial.values or [0.0])[0]
     return states.index(cell.state), -value if direction == "maximize" else value
+
+
+def plainly(words: Sequence[str]) -> str:
+    """Overrides for people: no quotation marks, four digits.
+
+    >>> plainly(['loss="mse"', "training.learning_rate=0.00031415926"])
+    'loss=mse training.learning_rate=0.0003142'
+    """
+    shown = []
+    for word in words:
+        key, _, text = word.partition("=")
+        try:
+            shown.append(f"{key}={float(text):.4g}" if not text.lstrip("-").isdigit() else word)
+        except ValueError:
+            shown.append(word.replace('"', ""))
+    return " ".join(shown)
 
 
 def times(n: int) -> str:

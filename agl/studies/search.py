@@ -71,6 +71,11 @@ class Search(Section):
             raise UserError(
                 "Pruning goes by the validation score alone. Set pruner: none or objective: validation_scc."
             )
+        if self.pruner != "none" and self.sampler == "gp":
+            raise UserError(
+                "The sampler gp learns nothing from trials that are given up, and proposes them again. "
+                "Set pruner: none, or sampler: tpe."
+            )
         if not self.parameters:
             raise UserError("Expected at least one key with a range in search.parameters, found none.")
         for key, values in self.parameters.items():

@@ -62,8 +62,7 @@ def work(
         UserError: the storage or the output folder cannot be used any more. The cell in hand has been put back if the
             storage could still be told.
     """
-    from agl.studies.cell import train_cell
-
+    train = train or _real()
     search = study.search
     if search is not None:
         from agl.studies.sampling import make_pruner, make_sampler
@@ -78,7 +77,7 @@ def work(
                 shown(study.cells())
             if trial is not None:
                 with beating(signs, _frozen(study, trial), study.address):
-                    do_cell(study, trial, train or train_cell, progress)
+                    do_cell(study, trial, train, progress)
                 pause = 0.05
             elif not wait or not any(cell.state in OPEN for cell in study.cells()):
                 break
@@ -155,6 +154,13 @@ def terminated_is_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _real() -> TrainCell:
+    """The real thing, which imports torch."""
+    from agl.studies.cell import train_cell
+
+    return train_cell
 
 
 def _config(study: Study, trial: Trial) -> Config:

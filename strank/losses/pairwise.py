@@ -12,6 +12,7 @@ from strank.groups import check_inputs
 from strank.losses.analytic import evaluate
 from strank.losses.by_pair import PairKernel, partners_for
 from strank.losses.inputs import Library, check_number, read_library, usable_spots, wide
+from strank.losses.special import sign
 from strank.sampling import Partners
 
 Ties = Literal["skip", "released"]
@@ -64,18 +65,18 @@ class _Margin(PairKernel):
         return counts if self.library_size is None else counts / self.library_size.unsqueeze(1).to(counts.dtype)
 
     def terms(self, gap: Tensor, mine: Tensor, other: Tensor) -> tuple[Tensor, Tensor | None]:
-        sign = self.sign(mine, other)
-        return (self.margin - sign * gap).clamp(min=0), sign.abs() if self.ties == "skip" else None
+        order = self.order(mine, other)
+        return (self.margin - order * gap).clamp(min=0), order.abs() if self.ties == "skip" else None
 
     def fused(self, gap: Tensor, mine: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        sign = self.sign(mine, other)
-        loss = gap.mul_(sign).neg_().add_(self.margin).clamp_(min=0)
-        return loss, -(loss.sign() * sign), sign.abs() if self.ties == "skip" else None
+        order = self.order(mine, other)
+        loss = gap.mul_(order).neg_().add_(self.margin).clamp_(min=0)
+        return loss, sign(loss).mul_(order).neg_(), order.abs() if self.ties == "skip" else None
 
-    def sign(self, mine: Tensor, other: Tensor) -> Tensor:
+    def order(self, mine: Tensor, other: Tensor) -> Tensor:
         """+1 where the reference has more, -1 where it has less; a tie is 0 and left out, or -1 as released."""
-        sign = (mine - other).sign_()
-        return sign if self.ties == "skip" else sign.mul_(2).sub_(1).clamp_(-1, 1)
+        order = sign(mine - other)
+        return order if self.ties == "skip" else order.mul_(2).sub_(1).clamp_(-1, 1)
 
     def scale(self, weight: Tensor) -> Tensor:
         return 1 / weight.clamp(min=1)

@@ -20,7 +20,7 @@ def log_rising(a: Tensor, log_a: Tensor, c: Tensor) -> Tensor:
     >>> log_rising(a, a.log(), torch.tensor([3.0, 1.0])).exp()  # 2 * 3 * 4 and 1e6
     tensor([2.4000e+01, 1.0000e+06])
     """
-    some, large = c > 0, a > 64
+    some, large = c != 0, a > 64
     safe_c = torch.where(some, c, 1.0)
     small_a = torch.where(large, 1.0, a)
     small = torch.lgamma(small_a + safe_c) - torch.lgamma(small_a + 1) + log_a
@@ -33,3 +33,8 @@ def log_rising(a: Tensor, log_a: Tensor, c: Tensor) -> Tensor:
 
 def _stirling(x: Tensor) -> Tensor:
     return 1 / (12 * x) - 1 / (360 * x**3)
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1; NaN stays NaN, which torch.sign turns into 0."""
+    return x.sign().add_(x * 0)

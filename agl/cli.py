@@ -55,6 +55,28 @@ def table(
 
 
 @app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
+    out: Annotated[Path | None, typer.Option(help="The report's folder; default: FOLDER/report.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help='A method, or what it is like: "loss=mse, auxiliary=none".')
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="The one shown gene by gene and on the tissue.")] = None,
+    gene: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
+    slide: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
+    unit: Annotated[str, typer.Option(help="Of the statistics: auto, patient or slide.")] = "auto",
+    title: Annotated[str | None, typer.Option(help="Default: the study's name.")] = None,
+) -> None:
+    """Tables, statistics, figures and one self-contained page about finished runs; nothing is trained."""
+    from agl.report.build import write_report
+
+    page = write_report(
+        folders, out, baseline=baseline, method=method, genes=gene or [], slides=slide or [], unit=unit, title=title
+    )
+    typer.echo(f"wrote {page}")
+
+
+@app.command()
 def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], as_json: AsJson = False) -> None:
     """Score a run's saved weights on its test spots again, and compare with what it wrote."""
     from agl.studies.predict import evaluate_again

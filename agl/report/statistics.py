@@ -103,6 +103,9 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+TOO_SMALL = "n too small"
+
+
 def verdict(n: int, comparisons: int, p: float, mean: float, *, alpha: float = 0.05) -> str:
     """What a row of the table may claim, in words: never a star where n cannot carry one.
 

@@ -155,13 +155,17 @@ class AuxiliarySelection(Plugin):
         )
 
     def _batches(self, trainer: Trainer, spots: np.ndarray, purpose: str, turn: int, n: int) -> list[Batch]:
-        """n batches of these spots, drawn as the training draws its own."""
+        """n batches of these spots, drawn as the training draws its own.
+
+        None holds more than half of the spots, so that look-aheads differ and their spread says something.
+        """
         slides = np.asarray(trainer.task.loader.dataset.slide_codes)[spots]
+        size = min(self.settings.batch_size, max(2, len(spots) // 2))
         found: list[Batch] = []
         draw = 0
         while len(found) < n:
             rng = seeded(self.seed, purpose, trainer.epoch, turn, draw)
-            rows = trainer.sampler(slides, self.settings.batch_size, rng)
+            rows = trainer.sampler(slides, size, rng)
             found += [trainer.task.loader(spots[each]).to(trainer.device) for each in rows[: n - len(found)]]
             draw += 1
         return found

@@ -81,6 +81,7 @@ class Trainer:
         self.emit("fit_start")
         while self.epoch < self.settings.epochs and not self.stop:
             self._set_learning_rate()
+            self.task.model.train()  # before the event: a look-ahead trains as the epoch will
             self.emit("epoch_start")
             record = self._train_epoch() | self.validate()
             self.epoch += 1
@@ -97,7 +98,6 @@ class Trainer:
         batches = self.sampler(slides, self.settings.batch_size, seeded(self.seed, "batches", self.epoch))
         torch.manual_seed(int(seeded(self.seed, "noise", self.epoch).integers(2**62)))
         generator = torch.Generator(self.device).manual_seed(int(seeded(self.seed, "loss", self.epoch).integers(2**62)))
-        self.task.model.train()
         totals = np.zeros(3)
         for rows in batches:
             batch = self.task.loader(self.task.train[rows]).to(self.device)
@@ -206,7 +206,9 @@ class Trainer:
             "weights": self.task.weights,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "plugins": [plugin.state_dict() for plugin in self.plugins],
+            "plugins": {
+                name: state for name, plugin in self._named_plugins().items() if (state := plugin.state_dict())
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -218,8 +220,18 @@ class Trainer:
         self.task.weights = state["weights"].to(self.device)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        for plugin, saved in zip(self.plugins, state["plugins"], strict=True):
-            plugin.load_state_dict(saved)
+        named = self._named_plugins()
+        for name, saved in state["plugins"].items():
+            named[name].load_state_dict(saved)
+
+    def _named_plugins(self) -> dict[str, Plugin]:
+        """Plugins by class and number within the class: those without a state may come and go."""
+        named: dict[str, Plugin] = {}
+        for plugin in self.plugins:
+            kind = type(plugin).__name__
+            number = sum(type(other).__name__ == kind for other in named.values())
+            named[f"{kind}/{number}"] = plugin
+        return named
 
 
 def _mean(losses: Tensor) -> float:

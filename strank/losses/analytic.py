@@ -6,6 +6,7 @@ differentiable operations; it serves whenever somebody differentiates twice or f
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -41,6 +42,27 @@ class Kernel(ABC):
     @abstractmethod
     def value(self, scores: Tensor, parameter: Tensor | None) -> Tensor:
         """Value `[gene]` in differentiable operations."""
+
+
+class Scratch:
+    """Named buffers that are used again for every block: fresh memory costs more than the arithmetic done in it."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.nothing = torch.empty(0, dtype=dtype, device=device)
+        self.buffers: dict[str, Tensor] = {}
+
+    def get(self, name: str, *shape: int) -> Tensor:
+        """An uninitialised tensor; its content lasts until the name is asked for again."""
+        needed = math.prod(shape)
+        if name not in self.buffers or self.buffers[name].numel() < needed:
+            self.buffers[name] = self.nothing.new_empty(needed)
+        return self.buffers[name][:needed].view(shape)
+
+    def gather(self, table: Tensor, rows: Tensor, out: Tensor) -> Tensor:
+        """Rows of a table of any dtype, in this scratch's."""
+        if table.dtype == out.dtype:
+            return torch.index_select(table, 0, rows, out=out)
+        return out.copy_(table.index_select(0, rows))
 
 
 def columns(n_rows: int, n_genes: int) -> Iterator[slice]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from strank.groups import Block, blocks
-from strank.losses.analytic import Kernel, Outcome, columns
+from strank.losses.analytic import Kernel, Outcome, Scratch, columns
 from strank.losses.inputs import wide
+
+Found = Iterator[tuple[slice, Tensor, Tensor | float]]  # genes, value, weight
 
 
 class ListKernel(Kernel):
@@ -31,9 +34,11 @@ class ListKernel(Kernel):
         """Value and weight `[gene]` of a block `[list, spot, gene]`, in differentiable operations."""
 
     @abstractmethod
-    def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor) -> tuple[Tensor, Tensor | float]:
+    def fused(
+        self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
+    ) -> tuple[Tensor, Tensor | float]:
         """The same for speed, with the gradient written to `out` (0 for padding);
-        scores and counts may be views of the caller's."""
+        of a gathered block (one with padding is) `scores` is `out` and both are ours, else they are the caller's."""
 
     def scale(self, weight: Tensor) -> Tensor:
         """What the sum over blocks is multiplied by, `[gene]`, given the sum of the weights: 1 / number of spots."""
@@ -44,29 +49,44 @@ class ListKernel(Kernel):
 
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
         n_genes, dtype = scores.shape[1], wide(scores.dtype)
-        lists = self.lists(n_genes)
+        lists, scratch = self.lists(n_genes), Scratch(dtype, scores.device)
         value = torch.zeros(n_genes, dtype=dtype, device=scores.device)
         weight = torch.zeros_like(value)
-        make = torch.empty if lists else torch.zeros
-        table = make(scores.shape, dtype=dtype, device=scores.device) if gradient else None
-        place = None if all(isinstance(block.rows, slice) for block in lists) else places(lists, len(scores))
-        for genes in columns(max((block.n_lists * block.length for block in lists), default=1), n_genes):
-            slopes = []
-            for block in lists:
-                part = block.take(scores[:, genes]).to(dtype)
-                counts = block.take(self.counts[:, genes]).to(dtype)
-                if table is not None and place is None:
-                    room = block.take(table[:, genes])  # a view: the gradient is made where it stays
-                else:
-                    room = torch.empty_like(part) if isinstance(block.rows, slice) else part
-                found, found_weight = self.fused(part, counts, block, room)
-                value[genes] += found
-                weight[genes] += found_weight
-                slopes.append(room)
-            if table is not None and place is not None:
-                restore(slopes, place, table[:, genes], complete=self.keep is None)
+        table = torch.empty(scores.shape, dtype=dtype, device=scores.device) if gradient else None
+        walk = self._slices if lists and all(isinstance(block.rows, slice) for block in lists) else self._gathered
+        for genes, found, found_weight in walk(scores, lists, table, scratch):
+            value[genes] += found
+            weight[genes] += found_weight
         scale = self.scale(weight)
         return Outcome(value * scale, scale, table)
+
+    def _slices(self, scores: Tensor, lists: list[Block], table: Tensor | None, scratch: Scratch) -> Found:
+        """Sorted slides: lists are views, and the gradient is made where it stays."""
+        dtype = scratch.nothing.dtype
+        for genes in columns(max(block.n_lists * block.length for block in lists), scores.shape[1]):
+            for block in lists:
+                part, counts = (block.take(t[:, genes]).to(dtype) for t in (scores, self.counts))
+                room = scratch.get("room", *part.shape) if table is None else block.take(table[:, genes])
+                yield genes, *self.fused(part, counts, block, room, scratch)
+
+    def _gathered(self, scores: Tensor, lists: list[Block], table: Tensor | None, scratch: Scratch) -> Found:
+        """Blocks are gathered end to end, worked on in place, and the gradient is gathered back."""
+        n_rows = sum(block.n_lists * block.length for block in lists)
+        place = None if table is None else places(lists, len(scores))
+        for genes in columns(n_rows, scores.shape[1]):
+            width, first = genes.stop - genes.start, 0
+            gathered = scratch.get("scores", n_rows + 1, width)
+            for block in lists:
+                size = block.n_lists * block.length
+                rows = block.row_numbers()
+                part = scratch.gather(scores[:, genes], rows, gathered[first : first + size])
+                counts = scratch.gather(self.counts[:, genes], rows, scratch.get("counts", size, width))
+                part, counts = (t.view(block.n_lists, block.length, width) for t in (part, counts))
+                yield genes, *self.fused(part, counts, block, part, scratch)
+                first += size
+            if table is not None and place is not None:
+                gathered[-1] = 0  # of spots in no list
+                torch.index_select(gathered, 0, place, out=table[:, genes])
 
     def value(self, scores: Tensor, parameter: Tensor | None) -> Tensor:
         dtype = wide(scores.dtype)
@@ -80,20 +100,13 @@ class ListKernel(Kernel):
 
 def places(lists: list[Block], n_spots: int) -> Tensor:
     """`[spot]`: where each spot stands when the blocks are laid end to end; behind the end if it is in no list."""
-    first, found, rows = 0, [], []
-    for block in lists:
-        at = torch.arange(first, first + block.n_lists * block.length, device=block.lengths.device)
-        mask = slice(None) if block.real is None else block.real.flatten()
-        found.append(at[mask])
-        rows.append((at - first + block.rows.start if isinstance(block.rows, slice) else block.rows)[mask])
-        first += len(at)
-    at, row = torch.cat(found), torch.cat(rows)
-    return torch.full((n_spots,), first, device=at.device).index_copy_(0, row, at)
-
-
-def restore(slopes: list[Tensor], place: Tensor, out: Tensor, *, complete: bool) -> None:
-    """Blocks `[list, spot, gene]` back into the order of the batch; 0 for a spot in no list (none if `complete`)."""
-    flat = [slope.flatten(0, 1) for slope in slopes]
-    if not complete:
-        flat.append(out.new_zeros(1, out.shape[1]))
-    torch.index_select(flat[0] if len(flat) == 1 else torch.cat(flat), 0, place, out=out)
+    if not lists:
+        return torch.zeros(n_spots, dtype=torch.long)
+    rows = torch.cat([block.row_numbers() for block in lists])
+    at = torch.arange(len(rows), device=rows.device)
+    if any(block.real is not None for block in lists):
+        ones = torch.ones((), dtype=torch.bool, device=rows.device)
+        real = [ones.expand(b.n_lists * b.length) if b.real is None else b.real.flatten() for b in lists]
+        at = torch.cat(real).nonzero().squeeze(1)
+        rows = rows.index_select(0, at)
+    return torch.full((n_spots,), sum(b.n_lists * b.length for b in lists), device=at.device).index_copy_(0, rows, at)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from strank.groups import Block, check_inputs
-from strank.losses.analytic import evaluate
+from strank.losses.analytic import Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import check_number, list_weight, log_target, target_factor, usable_spots, wide
 
@@ -30,11 +30,14 @@ class _Pearson(ListKernel):
         value = torch.where(defined, 1 - r, 0.0) * self.list_weight(counts, block)
         return value.sum(0), defined.sum(0).to(value.dtype)
 
-    def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor) -> tuple[Tensor, Tensor]:
+    def fused(
+        self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
+    ) -> tuple[Tensor, Tensor]:
         x, x_level = _centred(scores, block, out)
-        target = self.target(counts, block)
+        target = self.target(counts, block, scratch.get("target", *out.shape))
         y, y_level = _centred(target, block, target)
-        xx, yy, xy = (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)
+        product = scratch.get("product", *out.shape)
+        xx, yy, xy = (torch.mul(a, b, out=product).sum(1) for a, b in ((x, x), (y, y), (x, y)))
         defined = ~(_constant(xx, x_level, block) | _constant(yy, y_level, block))
         x_scale, y_scale = (torch.where(defined, square, 1.0).rsqrt() for square in (xx, yy))
         r = xy * x_scale * y_scale
@@ -43,8 +46,8 @@ class _Pearson(ListKernel):
         x.mul_((weight * r * x_scale * x_scale).unsqueeze(1)).sub_(y.mul_((weight * x_scale * y_scale).unsqueeze(1)))
         return ((1 - r) * weight).sum(0), defined.sum(0).to(r.dtype)
 
-    def target(self, counts: Tensor, block: Block) -> Tensor:
-        return log_target(counts, None if self.factor is None else block.take(self.factor).to(counts.dtype))
+    def target(self, counts: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
+        return log_target(counts, None if self.factor is None else block.take(self.factor).to(counts.dtype), out)
 
     def list_weight(self, counts: Tensor, block: Block) -> Tensor:
         if self.count_power == 1:
@@ -58,10 +61,13 @@ class _Pearson(ListKernel):
 
 def _centred(values: Tensor, block: Block, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Values minus their list's mean (0 for padding), and that mean; into `out` if given."""
-    mean = (values if block.real is None else values * block.real).sum(1, keepdim=True) / block.lengths
     if out is None:
+        mean = (values if block.real is None else values * block.real).sum(1, keepdim=True) / block.lengths
         centred = values - mean
         return centred if block.real is None else centred * block.real, mean[:, 0]
+    if block.real is not None:
+        block.clear_(values, 0.0)
+    mean = values.sum(1, keepdim=True) / block.lengths
     return block.clear_(torch.sub(values, mean, out=out), 0.0), mean[:, 0]
 
 

@@ -36,9 +36,11 @@ def usable_spots(library_size: Tensor | None) -> Tensor | None:
     return None if bool(usable.all()) else usable
 
 
-def log_target(counts: Tensor, per_spot: Tensor | None) -> Tensor:
+def log_target(counts: Tensor, per_spot: Tensor | None, out: Tensor | None = None) -> Tensor:
     """log1p of counts, or of counts times a factor per spot; the last dimension is gene."""
-    return torch.log1p(counts if per_spot is None else counts * per_spot.unsqueeze(-1))
+    if per_spot is None:
+        return torch.log1p(counts, out=out)
+    return torch.log1p(torch.mul(counts, per_spot.unsqueeze(-1), out=out), out=out)
 
 
 def target_factor(library_size: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from strank.groups import Block, check_inputs
-from strank.losses.analytic import evaluate
+from strank.losses.analytic import Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import Library, log_target, per_gene, read_library, target_factor, usable_spots, wide
 from strank.losses.negative_binomial import NegativeBinomialKernel
@@ -35,16 +35,17 @@ class _SquaredError(ListKernel):
             rest = rest * block.real
         return (rest * rest).sum((0, 1)), 0.0
 
-    def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor) -> tuple[Tensor, float]:
+    def fused(
+        self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
+    ) -> tuple[Tensor, float]:
         factor = None if self.factor is None else block.take(self.factor).to(counts.dtype)
-        rest = torch.sub(scores, log_target(counts, factor), out=out)
+        target = log_target(counts, factor, out=scratch.get("target", *out.shape))
+        rest = torch.sub(scores, target, out=out)
         if block.real is not None:
-            rest.mul_(block.real)
+            block.clear_(rest, 0.0)
         if self.centred:
-            rest.sub_(rest.sum(1, keepdim=True) / block.lengths)
-            if block.real is not None:
-                rest.mul_(block.real)
-        value = (rest * rest).sum((0, 1))
+            block.clear_(rest.sub_(rest.sum(1, keepdim=True) / block.lengths), 0.0)
+        value = torch.mul(rest, rest, out=target).sum((0, 1))
         rest.mul_(2)
         return value, 0.0
 
@@ -62,11 +63,15 @@ class _Poisson(ListKernel):
         rate = log_rate.clamp(max=HIGHEST_LOG_RATE).exp() * (1 + beyond)
         return (rate - counts * log_rate).sum((0, 1)), 0.0
 
-    def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor) -> tuple[Tensor, float]:
-        log_rate = scores if self.offset is None else scores + block.take(self.offset).unsqueeze(-1).to(scores.dtype)
+    def fused(
+        self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
+    ) -> tuple[Tensor, float]:
+        offset = 0.0 if self.offset is None else block.take(self.offset).unsqueeze(-1).to(scores.dtype)
+        log_rate = torch.add(scores, offset, out=scratch.get("log_rate", *out.shape))
         torch.clamp(log_rate, max=HIGHEST_LOG_RATE, out=out).mul_(LOG2_E).exp2_()
-        beyond = (log_rate - HIGHEST_LOG_RATE).clamp_(min=0).mul_(out)
-        value = (beyond.add_(out).sub_(counts * log_rate)).sum((0, 1))
+        terms = torch.sub(log_rate, HIGHEST_LOG_RATE, out=scratch.get("terms", *out.shape))
+        terms.clamp_(min=0).mul_(out).add_(out).addcmul_(counts, log_rate, value=-1)
+        value = terms.sum((0, 1))
         out.sub_(counts)
         return value, 0.0
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from agl.bilevel.lookahead import Lookahead
 from agl.bilevel.problem import Genes, Problem, Spots
 
 BLOCK = 1 << 20  # numbers in a block of heads [gene, hidden]; large enough that calling the loss costs little
-CHUNK = 1 << 16  # numbers in a chunk of an optimiser step; small enough to stay in the processor's cache
+CHUNK = 1 << 17  # numbers in a chunk of an optimiser step; small enough to stay in the processor's cache
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Block:
     in_head_tangents: Tensor | None = None
     weight_tangents: Tensor | None = None  # [tangent, gene, hidden (+ 1)]
     slot_tangents: Slots = ()
+    room: tuple[Tensor, Tensor] | None = None  # where weight and slots, and their tangents, are to be kept
 
     def table(self, look: Lookahead) -> Tensor:
         """The block's weight, read from the live model while it has not moved."""
@@ -46,8 +48,22 @@ class Block:
     def own(self, look: Lookahead) -> Tensor:
         """The block's weight and state as its own copies, which may be changed in place."""
         if self.weight is None:
-            self.weight, self.slots = look.head_table(self.genes), look.head_slots(self.genes)
+            self.weight, *slots = self._placed(0, [look.head_table(self.genes), *look.head_slots(self.genes)])
+            self.slots = tuple(slots)
         return self.weight
+
+    def start_tangents(self, like: Tensor) -> Tensor:
+        """Tangents of weight and slots, `[tangent, gene, hidden (+ 1)]` and zero to begin with."""
+        if self.weight_tangents is None:
+            zeros = torch.zeros(()).to(like).expand_as(like)
+            self.weight_tangents, *slots = self._placed(1, [zeros] * (1 + len(self.slots)))
+            self.slot_tangents = tuple(slots)
+        return self.weight_tangents
+
+    def _placed(self, kind: int, values: list[Tensor]) -> list[Tensor]:
+        if self.room is None:
+            return [value.clone(memory_format=torch.contiguous_format) for value in values]
+        return [place.copy_(value) for place, value in zip(self.room[kind], values, strict=True)]
 
 
 def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, kept: Tensor | None = None) -> list[Block]:
@@ -64,6 +80,17 @@ def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, kept: Tensor | No
         Block(genes, isinstance(genes, slice) and genes.stop <= problem.n_primary, in_trunk[genes], in_head[genes])
         for genes in found
     ]
+
+
+def make_room(look: Lookahead, blocks: list[Block], n_tangents: int) -> None:
+    """One piece of memory for all blocks' state, given back as a whole: many small ones would leave it in pieces."""
+    sizes = [len(block.in_trunk) for block in blocks]
+    width, kinds = look.head_table(slice(0, 1)).shape[1], 1 + look.rules["head.weight"].n_slots
+    empty = partial(torch.empty, dtype=look.dtype, device=look.params["head.weight"].device)
+    values = empty(kinds, sum(sizes), width).split(sizes, 1)
+    tangents = empty(kinds, n_tangents, sum(sizes), width).split(sizes, 2)
+    for block, place, tangent_place in zip(blocks, values, tangents, strict=True):
+        block.room = (place, tangent_place)
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
@@ -108,10 +135,7 @@ def update_(look: Lookahead, block: Block, gradient: Tensor, done: int) -> None:
 
 def update_with_tangents_(look: Lookahead, block: Block, gradient: Tensor, tangents: Tensor, done: int) -> None:
     """The same with the tangents `[tangent, gene, hidden (+ 1)]`; gradient and tangents serve as scratch space."""
-    weight = block.own(look)
-    if block.weight_tangents is None:
-        block.weight_tangents = torch.zeros_like(tangents)
-        block.slot_tangents = tuple(torch.zeros_like(tangents) for _ in block.slots)
+    weight, weight_tangents = block.own(look), block.start_tangents(tangents)
     for rule, count, columns in columns_of(look):
         for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
             here, there = (rows, columns), (slice(None), rows, columns)
@@ -121,7 +145,7 @@ def update_with_tangents_(look: Lookahead, block: Block, gradient: Tensor, tange
                 gradient[here],
                 tuple(s[here] for s in block.slots),
                 count + done + 1,
-                block.weight_tangents[there],
+                weight_tangents[there],
                 tangents[there],
                 tuple(s[there] for s in block.slot_tangents),
             )
@@ -135,4 +159,5 @@ def columns_of(look: Lookahead) -> list[tuple[Rule, int, slice]]:
     bias = (look.rules["head.bias"], look.counts["head.bias"])
     if weight == bias:
         return [(*weight, slice(None))]
-    return [(*weight, slice(0, -1)), (*bias, slice(-1, None))]
+    n_hidden = look.params["head.weight"].shape[1]
+    return [(*weight, slice(0, n_hidden)), (*bias, slice(n_hidden, None))]

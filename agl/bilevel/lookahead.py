@@ -78,7 +78,7 @@ class Lookahead:
         return self.params["head.bias"][genes] if "head.bias" in self.params else None
 
     def head_table(self, genes: slice | Tensor) -> Tensor:
-        """Weight and bias of some genes' heads side by side, `[gene, hidden (+ 1)]`, copied."""
+        """Weight, then bias, of some genes' heads side by side, `[gene, hidden (+ 1 ...)]`, copied; see `with_ones`."""
         return self._side_by_side(lambda name: self.params[name], genes)
 
     def head_slots(self, genes: slice | Tensor) -> Slots:
@@ -91,10 +91,13 @@ class Lookahead:
         return _CastSpots(batch, self.dtype)
 
     def _side_by_side(self, of: Any, genes: slice | Tensor) -> Tensor:
-        weight = of("head.weight")[genes]
+        weight = _rows(of("head.weight"), genes)
         if "head.bias" not in self.params:
             return weight.clone()
-        return torch.cat([weight, of("head.bias")[genes, None]], 1)
+        table = weight.new_zeros(len(weight), _aligned(weight.shape[1] + 1))
+        table[:, : weight.shape[1]] = weight
+        table[:, weight.shape[1]] = _rows(of("head.bias"), genes)
+        return table
 
 
 class _CastSpots:
@@ -164,7 +167,18 @@ def start(
 
 
 def with_ones(hidden: Tensor, head: Tensor) -> Tensor:
-    """Hidden features with the column of ones that multiplies the bias, where the head has one."""
-    if head.shape[-1] == hidden.shape[-1]:
+    """Hidden features with the column of ones that multiplies the bias, where the head has one, as wide as the head."""
+    spare = head.shape[-1] - hidden.shape[-1]
+    if spare == 0:
         return hidden
-    return torch.nn.functional.pad(hidden, (0, 1), value=1.0)
+    ones = hidden.new_ones(len(hidden), 1)
+    return torch.cat([hidden, ones, hidden.new_zeros(len(hidden), spare - 1)], 1)
+
+
+def _aligned(width: int) -> int:
+    """Rows of odd length slow matrix products down; a wide head gets a few columns that stay zero."""
+    return width if width < 64 else -(-width // 16) * 16
+
+
+def _rows(table: Tensor, genes: slice | Tensor) -> Tensor:
+    return table[genes] if isinstance(genes, slice) else table.index_select(0, genes)

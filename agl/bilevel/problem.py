@@ -138,7 +138,8 @@ class Problem:
         if _draws(self.gene_loss):
             options["generator"] = torch.Generator(scores.device).manual_seed(seed)
         with seeded(seed, scores.device):
-            return self._loss_of(genes)(scores, batch.counts[:, genes], **options)
+            counts = batch.counts[:, genes] if isinstance(genes, slice) else batch.counts.index_select(1, genes)
+            return self._loss_of(genes)(scores, counts, **options)
 
     def _loss_of(self, genes: Genes) -> Callable[..., Tensor]:
         """The loss for some of the panel's genes: a module's values per gene are cut to them."""

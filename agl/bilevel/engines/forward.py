@@ -214,4 +214,5 @@ def _blocks(look: Lookahead, at: Dependence, in_trunk_tangents: Tensor, kept: Te
         block.in_trunk_tangents = in_trunk_tangents[:, block.genes]
         if look.problem.gate == "loss":
             block.in_head_tangents = block.in_trunk_tangents
+    head_blocks.make_room(look, found, len(in_trunk_tangents))
     return found

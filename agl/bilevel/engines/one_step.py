@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agl.bilevel.engines.jvp import Reading, respond
 from agl.bilevel.hypergradient import Dependence, HyperGradient
-from agl.bilevel.lookahead import Lookahead, start
+from agl.bilevel.lookahead import Lookahead, start, with_ones
 from agl.bilevel.problem import Problem, Spots
 from agl.bilevel.scoped import differentiable
 
@@ -79,8 +79,6 @@ def _losses(look: Lookahead, reading: Reading, eps: float) -> Tensor:
     everything = slice(None)
     scores = torch.nn.functional.linear(hidden, look.head_weight(everything), look.head_bias(everything))
     if look.problem.gate == "loss":
-        h = hidden
-        if reading.head_direction.shape[1] > h.shape[1]:
-            h = torch.nn.functional.pad(h, (0, 1), value=1.0)
+        h = with_ones(hidden, reading.head_direction)
         scores[:, : look.problem.n_primary].addmm_(h, reading.head_direction.T, alpha=eps)
     return look.problem.losses(scores, reading.batch, seed=look.seed + reading.done)

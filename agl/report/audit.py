@@ -136,8 +136,8 @@ def _row(fold: Any, split: dict[str, Any], patients: dict[str, str], optimistic:
         "protocol": split.get("protocol", ""),
         **{f"{part} spots": spots.get(part, "–") for part in ("train", "validation", "test")},
         "test slides": ", ".join(sorted(test)),
-        "slides on both sides": ", ".join(sorted(seen & test)) or "none",
-        "patients on both sides": ", ".join(shared) or ("unknown" if unknown else "none"),
+        "shared slides": ", ".join(sorted(seen & test)) or "none",
+        "shared patients": ", ".join(shared) or ("unknown" if unknown else "none"),
         "optimistic": "yes" if optimistic else "no",
     }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from agl.report.methods import Reference, find_method, reference
 from agl.report.page import to_html, to_markdown
 from agl.report.searches import SearchStudy, find_searches
 from agl.report.style import file_name, looks
+from agl.report.tables import mean_sd
 from agl.studies.runs import find_runs
 
 CONFIGS = 12  # resolved configs printed in the page
@@ -82,13 +84,13 @@ def _write(
         parts = [sections.scores(block)]
         compared, tables = sections.differences(block)
         parts += [compared, sections.genes(block), sections.maps(block), sections.selection(block)]
-        short.items.append(Text(in_short(block, tables[0] if tables else None, several)))
+        short.items += [Text(words) for words in in_short(block, tables, several)]
         for part in parts:
             if part.items:
                 part.title += f" · {block.name}" if several else ""
                 found.append(part)
     short.items += [Text(note, warning=True) for note in notes]
-    found += [_search(study, folder) for study in searches]
+    found += [_search(study, material, folder) for study in searches]
     found += [_trust(material, block, folder, several) for block in blocks]
     found.append(_provenance(material, folder))
     n = len(material.runs)
@@ -129,33 +131,35 @@ def _looked_at(material: Material, block: str, against: Reference | None, wishes
     return next((name for name in order if against is not None and name in against.of), order[0])
 
 
-def in_short(block: Block, compared: Comparisons | None, several: bool) -> str:
+def in_short(block: Block, tables: list[Comparisons], several: bool) -> list[str]:
     """The block's answer in a few sentences, with what it may claim."""
     frame = block.frame
     best = block.material.methods(block.name)[0]
     runs = frame[frame.method == best]
-    words = f"{block.name}: the" if several else "The"
-    words += (
-        f" highest mean is that of {best}, SCC {number(float(runs.groupby('fold', dropna=False).scc.mean().mean()))}"
-    )
-    words += f" per slide over {runs.fold.nunique()} folds."
-    if compared is None:
-        return words
-    unit, table = compared.unit, compared.table
-    claims = table[table.verdict.isin(["better", "worse"])]
-    for row in claims.to_dict("records"):
-        words += (
-            f" {row['method']} ranks {row['verdict']} than {row['baseline']}: {number(row['difference'], sign=True)} "
-            f"({row['n']} {unit}s, p = {number(row['p_holm'])} after Holm)."
-        )
-    if claims.empty:
-        top = table.iloc[0]
-        words += f" {top['method']} minus {top['baseline']}: {number(float(top['difference']), sign=True)} SCC"
-        words += f" over {top['n']} {unit}{'s' * (int(top['n']) != 1)}; {top['verdict']}."
+    mean = number(float(runs.groupby("fold", dropna=False).scc.mean().mean()))
+    on = f"On {block.name}, {best}" if several else f"{best[:1].upper()}{best[1:]}"
+    words = [f"{on} has the highest mean, SCC {mean} per slide over {runs.fold.nunique()} folds."]
+    for compared in tables:
+        claims = compared.table[compared.table.verdict.isin(["better", "worse"])]
+        words += [_claim(row, compared.unit) for row in claims.to_dict("records")]
+        if claims.empty:
+            words.append(_claim(compared.table.to_dict("records")[0], compared.unit))
     return words
 
 
-def _search(study: SearchStudy, folder: Path) -> Section:
+def _claim(row: dict[Hashable, Any], unit: str) -> str:
+    """One comparison in a sentence."""
+    n = row["n"]
+    size = f"{number(row['difference'], sign=True)} SCC over {n} {unit}{'s' * (n != 1)}"
+    if row["verdict"] in ("better", "worse"):
+        p = number(row["p_holm"])
+        return (
+            f"{row['method']} ranks {row['verdict']} than {row['baseline']}: {size}, p = {p} after Holm's correction."
+        )
+    return f"{row['method']} against {row['baseline']}: {size}; {row['verdict']}."
+
+
+def _search(study: SearchStudy, material: Material, folder: Path) -> Section:
     section = Section(f"{'Search' if study.kind == 'search' else 'Grid'} {study.name}")
     states = ", ".join(f"{n} {state}" for state, n in study.states().items())
     section.items.append(Text(f"Trials: {states}."))
@@ -163,13 +167,18 @@ def _search(study: SearchStudy, folder: Path) -> Section:
     if len(failed):
         rows = pd.DataFrame({"trial": failed.number.astype(str), "error": failed.error.astype(str)})
         section.items.append(Table("Failed", rows, folded=len(rows) > 5))
-    csv = write_csv(folder, file_name("trials", study.name), study.trials)
+    csv = write_csv(folder, file_name("trials", study.name), study.trials.drop(columns="runs"))
     if study.kind != "search" or study.best is None:
         return section
     best = study.best
     words = ", ".join(f"{name} = {_shown(best[name])}" for name in study.parameters)
     values = ", ".join(f"{name} {number(float(best[name]))}" for name in study.objectives)
     section.items.append(Text(f"Best on the objective: trial {best['number']} ({values}) with {words}."))
+    tested = material.frame[material.frame.folder.map(lambda folder: Path(folder).name).isin(best["runs"])]
+    if len(tested):
+        by_fold = tested.groupby("fold", dropna=False).scc.mean()
+        score = mean_sd(float(by_fold.mean()), float(tested.scc.std(ddof=1)))
+        section.items.append(Text(f"Its SCC on the test spots: {score} over {len(tested)} runs."))
     section.items.append(
         Text(
             "The search chose by validation spots. The highest test score among its trials is no estimate of anything: "

@@ -66,7 +66,7 @@ def draw_differences(found: Comparisons, name: str, against: str, look: dict[str
         axes.set_ylim(len(table) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        axes.set_xlabel(f"difference in SCC from {short(against, 44)}")
+        axes.set_xlabel(f"difference in SCC from {against}" if len(against) < 26 else "difference in SCC")
         thick = axes.plot([], [], color=INK, lw=3, label=f"95% interval over {found.unit}s")
         thin = axes.plot([], [], color=INK, lw=1.2, label="95% interval over genes")
         intervals = ([*thick] if np.isfinite(table.units_low).any() else []) + [*thin]

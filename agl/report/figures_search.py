@@ -45,7 +45,9 @@ def _history(study: SearchStudy, folder: Path) -> Drawn:
         axes.legend(loc="lower right")
     states = ", ".join(f"{n} {state}" for state, n in study.states().items())
     caption = f"Study {study.name}: {states}."
-    return save(figure, folder, file_name("search-history", study.name), "History", caption, study.trials)
+    return save(
+        figure, folder, file_name("search-history", study.name), "History", caption, study.trials.drop(columns="runs")
+    )
 
 
 def _front(study: SearchStudy, folder: Path) -> Drawn:
@@ -63,7 +65,7 @@ def _front(study: SearchStudy, folder: Path) -> Drawn:
         axes.grid()
         axes.legend(loc="best")
     caption = f"Study {study.name}: no trial is better than one on the front in both objectives."
-    return save(figure, folder, file_name("search-front", study.name), "Front", caption, done)
+    return save(figure, folder, file_name("search-front", study.name), "Front", caption, done.drop(columns="runs"))
 
 
 def _importance(study: SearchStudy, folder: Path) -> Drawn:

@@ -63,7 +63,7 @@ def draw_trajectory(selection: Selection, block: str, look: Look, folder: Path) 
     )
     name = file_name("selection-epochs", block, selection.method)
     columns_kept = ["run", "fold", "seed", "epoch", *known]
-    return save(figure, folder, name, "The way to the selection", caption, history[columns_kept])
+    return save(figure, folder, name, "k and the selector's own numbers", caption, history[columns_kept])
 
 
 def draw_mask(selection: Selection, block: str, folder: Path) -> Drawn | None:
@@ -90,7 +90,14 @@ def draw_mask(selection: Selection, block: str, folder: Path) -> Drawn | None:
         bar.outline.set_visible(False)
     caption = f"{selection.method}: a row is a run, a column one of {len(order)} auxiliary genes. Blank: no candidate."
     data = shown.set_axis(labels, axis=1).rename_axis("gene").reset_index()
-    return save(figure, folder, file_name("selection-mask", block, selection.method), "The mask", caption, data)
+    return save(
+        figure,
+        folder,
+        file_name("selection-mask", block, selection.method),
+        "Mask",
+        caption,
+        data,
+    )
 
 
 def draw_stability(selection: Selection, block: str, folder: Path) -> Drawn | None:
@@ -106,7 +113,7 @@ def draw_stability(selection: Selection, block: str, folder: Path) -> Drawn | No
     labels = [_run_label(selection, int(run)) for run in order]
     with house_style():
         size = 1.6 + 0.24 * len(order)
-        figure = new_figure(max(3.4, size + 0.6), max(2.6, size))
+        figure = new_figure(max(4.2, size + 1.2), max(2.6, size))
         axes = figure.add_subplot()
         picture = axes.imshow(matrix, cmap=SHADES, vmin=0, vmax=1)
         axes.set_xticks(range(len(order)), labels, rotation=90, fontsize=8)
@@ -121,7 +128,7 @@ def draw_stability(selection: Selection, block: str, folder: Path) -> Drawn | No
         bar = figure.colorbar(picture, ax=axes, label="Jaccard index", fraction=0.04, ticks=[0, 0.5, 1])
         bar.outline.set_visible(False)
     name = file_name("selection-stability", block, selection.method)
-    return save(figure, folder, name, "Stability", f"{selection.method}. {stability_words(pairs)}", pairs)
+    return save(figure, folder, name, "Agreement of runs", f"{selection.method}. {stability_words(pairs)}", pairs)
 
 
 def draw_chosen(selection: Selection, genes: pd.DataFrame, block: str, look: Look, folder: Path) -> Drawn | None:

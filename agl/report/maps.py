@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SLIDES, GENES = 3, 3
+NO_COUNT = "#c6c8cb"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Map:
     genes: list[str]
     observed: np.ndarray
     predicted: np.ndarray
+    counted: np.ndarray  # bool: any count at all
     x: np.ndarray
     y: np.ndarray
     barcode: np.ndarray
@@ -71,6 +73,7 @@ def map_of(saved: Predictions, slide: str, genes: Sequence[str]) -> Map:
         list(genes),
         percent_ranks(share),
         percent_ranks(saved.scores[here][:, columns]),
+        share > 0,
         saved.x[here],
         saved.y[here],
         saved.barcode[here],
@@ -83,7 +86,7 @@ def draw_maps(
     """Maps of chosen genes on chosen slides, one figure a slide, from the method's run with the lowest seed.
 
     Args:
-        genes: default: the genes with the highest, the median and the lowest score of this method.
+        genes: default: on each slide, the genes with this method's highest, median and lowest score.
         slides: default: a slide each of the first three patients.
 
     Returns:
@@ -94,7 +97,11 @@ def draw_maps(
     """
     cells = material.cells[(material.cells.block == block) & (material.cells.method == method)]
     chosen_slides = _slides(sorted(set(cells.slide)), material.patients[block], slides)
-    chosen_genes = _genes(cells, genes)
+    known_genes = sorted(set(cells.gene))
+    for gene in genes:
+        if gene not in known_genes:
+            hint = did_you_mean(gene, known_genes)
+            raise UserError(f"Expected a primary gene of these runs, received {gene!r}.{hint}")
     drawn, notes = [], []
     for slide in chosen_slides:
         here = cells[cells.slide == slide].sort_values(["seed", "fold"])
@@ -104,11 +111,10 @@ def draw_maps(
         except UserError as error:
             notes.append(str(error))
             continue
-        known = [gene for gene in chosen_genes if gene in saved.genes]
+        asked = list(genes) or _high_to_low(here[here.run == run])
+        known = [gene for gene in asked if gene in saved.genes]
         if not known:  # primary genes may differ between folds
-            notes.append(
-                f"{slide}: none of {', '.join(chosen_genes)} is a primary gene of the run that tests this slide."
-            )
+            notes.append(f"{slide}: none of {', '.join(asked)} is a primary gene of the run that tests this slide.")
             continue
         found = map_of(saved, slide, known)
         root = material.provenance[run].get("data", {}).get("root")
@@ -130,7 +136,8 @@ def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: 
         grid = figure.subplots(len(found.genes), 3, squeeze=False)
         for row, gene in enumerate(found.genes):
             observed, predicted = found.observed[:, row], found.predicted[:, row]
-            panels = [(observed, SHADES, 0, 1), (predicted, SHADES, 0, 1), (predicted - observed, TWO_SIDED, -1, 1)]
+            seen = np.ma.masked_where(~found.counted[:, row], observed)
+            panels = [(seen, SHADES, 0, 1), (predicted, SHADES, 0, 1), (predicted - observed, TWO_SIDED, -1, 1)]
             for axes, (values, colours, low, high) in zip(grid[row], panels, strict=True):
                 _spots(axes, xy, values, picture, (colours, low, high))
             grid[row, 0].set_ylabel(short(gene, 16), fontsize=9.5)
@@ -149,7 +156,8 @@ def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: 
     on = " over the H&E picture" if picture else ""
     caption = (
         f"Slide {found.slide}{on}: {method}, seed {seed}, not trained on this slide's fold. Both pictures show ranks "
-        "among the slide's spots, so they share one scale; in the residual, orange is too high and purple too low."
+        "among the slide's spots, so they share one scale; grey: no count. In the residual, orange is too high and "
+        "purple too low."
     )
     name = file_name("map", block, found.slide, method)
     return save(figure, folder, name, f"Slide {found.slide}", caption, _long(found))
@@ -159,6 +167,7 @@ def _spots(
     axes: Axes, xy: np.ndarray, values: np.ndarray, picture: Thumbnail | None, scale: tuple[str, float, float]
 ) -> None:
     """Circles as wide as most of the pitch, in data units, so that they fit at any size."""
+    from matplotlib import colormaps
     from matplotlib.collections import EllipseCollection
 
     colours, low, high = scale
@@ -166,9 +175,10 @@ def _spots(
     if picture is not None:
         axes.imshow(picture.pixels, alpha=0.75, rasterized=True)
     wide = np.full(len(xy), step * (0.66 if picture else 0.86))
+    shades = colormaps[colours].with_extremes(bad=NO_COUNT)
     circles = EllipseCollection(
         wide, wide, np.zeros(len(xy)), units="x", offsets=xy, offset_transform=axes.transData, array=values,
-        cmap=colours, clim=(low, high), lw=0, rasterized=True,
+        cmap=shades, clim=(low, high), lw=0, rasterized=True,
     )  # fmt: skip
     axes.add_collection(circles)
     low_corner, high_corner = xy.min(0) - step, xy.max(0) + step
@@ -187,7 +197,7 @@ def _step(xy: np.ndarray) -> float:
 def _score_words(observed: np.ndarray, predicted: np.ndarray) -> str:
     if len(observed) < 2 or np.ptp(observed) == 0 or np.ptp(predicted) == 0:
         return "SCC undefined"
-    return f"SCC {np.corrcoef(observed, predicted)[0, 1]:.2f}"
+    return f"SCC {np.corrcoef(observed, predicted)[0, 1]:.2f}".replace("-", "−")
 
 
 def _slides(known: list[str], patients: dict[str, str], asked: Sequence[str]) -> list[str]:
@@ -202,16 +212,9 @@ def _slides(known: list[str], patients: dict[str, str], asked: Sequence[str]) ->
     return list(first.values())[:SLIDES]
 
 
-def _genes(cells: pd.DataFrame, asked: Sequence[str]) -> list[str]:
-    known = sorted(set(cells.gene))
-    for gene in asked:
-        if gene not in known:
-            raise UserError(f"Expected a primary gene of these runs, received {gene!r}.{did_you_mean(gene, known)}")
-    if asked:
-        return list(asked)
-    everywhere = cells.groupby("gene").slide.nunique()
-    shared = everywhere.index[everywhere == everywhere.max()]  # genes that all maps can show
-    order = cells[cells.gene.isin(shared)].groupby("gene").scc.mean().dropna().sort_values(ascending=False)
+def _high_to_low(here: pd.DataFrame) -> list[str]:
+    """Genes over the range of a slide's scores, evenly spaced from the highest to the lowest."""
+    order = here.groupby("gene").scc.mean().dropna().sort_values(ascending=False)
     places = np.unique(np.linspace(0, len(order) - 1, min(GENES, len(order))).round().astype(int))
     return [str(order.index[place]) for place in places]
 

@@ -25,7 +25,8 @@ class SearchStudy:
     Attributes:
         name, kind: its name; "search" or "grid".
         objectives: names of its objectives, and whether each is maximised.
-        trials: one row a trial: number, state, a column an objective, a column a parameter, error.
+        trials: one row a trial: number, state, a column an objective, a column a parameter, error, runs
+            (names of their folders).
         parameters: names of the parameters.
         importance: share of the objective's variance a parameter explains, largest first; empty where it is unknown.
     """
@@ -144,8 +145,9 @@ def _read(study: Study) -> SearchStudy:
         row: dict[str, Any] = {"number": trial.number, "state": trial.state.name}
         row |= dict(zip(names, values, strict=True))
         row |= {name: trial.params.get(name) for name in parameters}
-        rows.append(row | {"error": trial.user_attrs.get("error", "")})
-    columns = ["number", "state", *names, *parameters, "error"]
+        runs = [Path(folder).name for folder in trial.user_attrs.get("runs", [])]
+        rows.append(row | {"error": trial.user_attrs.get("error", ""), "runs": runs})
+    columns = ["number", "state", *names, *parameters, "error", "runs"]
     table = pd.DataFrame(rows, columns=columns)
     return SearchStudy(
         study.study_name,

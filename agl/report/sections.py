@@ -22,6 +22,7 @@ from agl.report.style import file_name
 from agl.report.tables import METHOD, best_rows, mean_sd, methods_frame
 
 FOLD_FROM = 16  # rows from which a table is folded
+MOST_ROWS = 30
 TOP_GENES = 25
 
 
@@ -38,16 +39,15 @@ def scores(block: Block) -> Section:
             **{title: mean_sd(r[score], r[f"{score}_sd"]) for score, title in titles.items()},
             "± folds": number(r["scc_sd_folds"]),
             "± seeds": number(r["scc_sd_seeds"]),
-            "folds × seeds": f"{r['folds']} × {r['seeds']}",
-            "n": str(r["runs"]),
+            "runs": f"{r['runs']} ({r['folds']} × {r['seeds']})",
             "undefined": f"{r['undefined']}/{r['pairs']}",
         }
         for r in methods.to_dict("records")
     ]
     note = (
-        "Mean over folds (a fold's seeds are averaged first) ± sample standard deviation over all n runs; ± folds and "
-        "± seeds take the SCC's spread apart. Bold: the highest mean, which is no claim; see Differences. Undefined: "
-        "(slide, gene) scores that do not exist, left out of means."
+        "Mean over folds (a fold's seeds are averaged first) ± sample standard deviation over all runs (folds × "
+        "seeds); ± folds and ± seeds take the SCC's spread apart. Bold: the highest mean, which is no claim; see "
+        "Differences. Undefined: (slide, gene) scores that do not exist, left out of means."
     )
     csv = write_csv(block.folder, file_name("methods", block.name), methods)
     write_csv(block.folder, file_name("runs", block.name), block.frame)
@@ -58,7 +58,8 @@ def scores(block: Block) -> Section:
     if block.frame.drop_duplicates(["method", "fold"]).groupby("method").size().nunique() > 1:
         words = "Not every method has run on every fold: the means are of different folds. Differences are paired."
         section.items.append(Text(words, warning=True))
-    section.items.append(Table("", pd.DataFrame(rows), bold, note, csv))
+    left = f" The first {MOST_ROWS} of {len(rows)} methods; the file has them all." if len(rows) > MOST_ROWS else ""
+    section.items.append(Table("", pd.DataFrame(rows[:MOST_ROWS]), bold, note + left, csv))
     if len(methods) > 1:
         section.items.append(draw_scores(block.frame, block.name, list(methods.method), block.look, block.figures))
     return section
@@ -137,7 +138,8 @@ def maps(block: Block) -> Section:
     )
     section.items += [*drawn, *(Text(note, warning=True) for note in notes)]
     if drawn and not block.wishes.genes:
-        section.items.insert(0, Text("Genes shown: the highest, the median and the lowest SCC of this method."))
+        words = f"Genes shown: those that {block.method} scores highest, in the middle and lowest on each slide."
+        section.items.insert(0, Text(words))
     return section
 
 
@@ -163,7 +165,7 @@ def selection(block: Block) -> Section:
             write_csv(block.folder, file_name("stability", block.name, each.method), pairs)
         if len(chosen):
             section.items.append(_chosen_table(each.method, chosen, csv))
-    section.items += [Text(note, warning=True) for note in notes]
+    section.items[:0] = [Text(note, warning=True) for note in notes]
     return section
 
 
@@ -186,12 +188,14 @@ def _difference_table(compared: Comparisons, title: str, csv: str, *, several: d
         for r in compared.table.to_dict("records")
     ]
     n = compared.table
-    small = [words for words in dict.fromkeys(compared.table.verdict) if words.startswith(TOO_SMALL)]
+    small = [words for words in dict.fromkeys(compared.table.verdict) if words.startswith(f"{TOO_SMALL} for")]
+    shown = pd.DataFrame(rows)
+    shown = shown.loc[:, (shown != "–").any()]  # no column of dashes where n is too small for every row
     note = (
         f"higher in: {unit}s whose mean difference is positive. {_range(n.slides)} slides, {_range(n.genes)} genes; "
         f"{', '.join(dict.fromkeys(n.seeds))}." + "".join(f" {words[0].upper()}{words[1:]}." for words in small)
     )
-    return Table(title, pd.DataFrame(rows), note=note, csv=csv, folded=len(rows) > FOLD_FROM)
+    return Table(title, shown, note=note, csv=csv, folded=len(rows) > FOLD_FROM)
 
 
 def _pair(block: Block, method: str, baseline: str) -> Pair:

@@ -51,6 +51,7 @@ def selections(material: Material, block: str) -> tuple[list[Selection], list[st
         if not learned:
             continue
         panels = {run: _panel(material.runs[run].folder, notes) for run in learned}
+        notes += _unlike(method, {run: material.runs[run].result.get("k") for run in panels}, panels)
         tables = [t.assign(run=r, fold=runs.fold[r], seed=runs.seed[r]) for r, t in learned.items()]
         weights = pd.DataFrame({run: panel.weight for run, panel in panels.items()})
         found.append(
@@ -137,6 +138,19 @@ def leading_prior(selection: Selection) -> str | None:
         return None
     follows = selection.priors.corrwith(weight, method="spearman").abs().dropna()
     return str(follows.idxmax()) if len(follows) and follows.max() >= FOLLOWED else None
+
+
+def _unlike(method: str, ends: dict[int, int | None], panels: dict[int, pd.DataFrame]) -> list[str]:
+    """A sentence where panels do not hold the weights that their runs ended with."""
+    found = {run: int((panel.weight >= CHOSEN).sum()) for run, panel in panels.items()}
+    unlike = [(k, found[run]) for run, k in ends.items() if k is not None and k != found[run]]
+    if not unlike:
+        return []
+    k, chosen = unlike[0]
+    return [
+        f"{method}: in {len(unlike)} of {len(panels)} runs panel.csv does not hold the weights that training ended "
+        f"with (k = {k}, but {chosen} genes of weight 0.5 or more): the chosen genes below are of an earlier state."
+    ]
 
 
 def _history(folder: Path, notes: list[str]) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def mlp(
     n_genes: int,
     *,
     hidden: Sequence[int] = (256,),
-    dropout: float = 0.1,
+    dropout: float = 0.3,
     activation: str = "gelu",
 ) -> Predictor:
     """Standardised features -> fully connected layers that all genes share -> one linear head per gene.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from agl import registry
+from agl.bilevel.diagnostics import primary_share
 from agl.bilevel.problem import NOTHING_SHARED, Problem
 from agl.bilevel.similarity import gradient_similarity
 from agl.config import Outer
@@ -44,8 +45,7 @@ class AuxiliarySelection(Plugin):
         self.optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate) if parameters else None
         self.signals = Signals()
         self.notes: dict[str, float] = {}
-        self.loss_sum: Tensor | None = None
-        self.loss_steps = 0
+        self.shares: list[float] = []
 
     def fit_start(self, trainer: Trainer) -> None:
         """Refuse what cannot work before any time is spent on it."""
@@ -65,7 +65,7 @@ class AuxiliarySelection(Plugin):
     def epoch_start(self, trainer: Trainer) -> None:
         """An outer step where one is due; then the weights of this epoch."""
         settings = self.settings
-        self.notes, self.loss_sum, self.loss_steps = {}, None, 0
+        self.notes, self.shares = {}, []
         self.selector.on_epoch(trainer.epoch, trainer.settings.epochs)
         due = trainer.epoch >= settings.start and (trainer.epoch - settings.start) % settings.every == 0
         if due and self.selector.signal in ("hypergradient", "influence"):
@@ -79,6 +79,7 @@ class AuxiliarySelection(Plugin):
 
     def step_end(self, trainer: Trainer, primary: Tensor, auxiliary: Tensor) -> None:
         """Selectors that listen to the training losses hear each step's."""
+        self.shares.append(primary_share(self.problem, primary, auxiliary, trainer.task.weights))
         if self.selector.signal == "losses":
             self.selector.observe(auxiliary)
             with torch.no_grad():
@@ -87,10 +88,7 @@ class AuxiliarySelection(Plugin):
     def epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """k, a few parameters, and what the outer steps were like, for the history."""
         record["k"] = self.selector.k
-        if "auxiliary_loss" in record:
-            auxiliary = trainer.task.strength * record["auxiliary_loss"]
-            whole = abs(record["primary_loss"]) + abs(auxiliary)
-            record["primary_share"] = abs(record["primary_loss"]) / whole if whole else 1.0
+        record["primary_share"] = float(np.mean(self.shares))
         for name, parameter in self.selector.named_parameters():
             if parameter.numel() <= 8:
                 values = parameter.detach().flatten().tolist()

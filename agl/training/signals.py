@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agl.bilevel.diagnostics import agreement
+
 CLEAR = 2.0  # standard errors
 
 
@@ -39,11 +41,11 @@ class Signals:
             change = row - self.mean
             self.mean = self.mean + change / self.n
             self.squares = self.squares + change * (row - self.mean)
-        mean = x.mean(0)
-        notes = {"hypergradient": float(mean.square().mean().sqrt())}
+        found = agreement(list(x))
+        notes = {"hypergradient": float(found.mean.square().mean().sqrt())}
         if len(x) > 1:
-            notes["hypergradient_t"] = _one_number(_t(mean, x.var(0), len(x)))
-            notes["sign_agreement"] = float((torch.sign(x) == torch.sign(mean)).double().mean())
+            notes["hypergradient_t"] = _one_number(found.t)
+            notes["sign_agreement"] = float(found.sign.nanmean())
         return notes
 
     def verdict(self) -> dict[str, Any]:
@@ -52,7 +54,7 @@ class Signals:
             return {"outer_signal": self.refused}
         if self.n < 2:
             return {}
-        t = _t(self.mean, self.squares / (self.n - 1), self.n)
+        t = self.mean / (self.squares / (self.n - 1) / self.n).sqrt()
         clear = float((t.abs() >= CLEAR).double().mean())
         few = t.numel() <= 8
         noise = clear == 0 if few else clear < 0.1  # by chance, one gene in twenty is that far out
@@ -68,11 +70,6 @@ class Signals:
         self.n, self.mean, self.squares, self.refused = state["n"], state["mean"], state["squares"], state["refused"]
 
 
-def _t(mean: Tensor, variance: Tensor, n: int) -> Tensor:
-    """t, 0 where neither the mean nor the spread is anything."""
-    error = (variance / n).sqrt()
-    return torch.where(mean == 0, torch.zeros_like(mean), mean / error)
-
-
 def _one_number(t: Tensor) -> float:
-    return float(t.abs().max() if t.numel() <= 8 else t.abs().median())
+    size = t.nan_to_num(0.0).abs()  # a hypergradient that is always 0 has no t
+    return float(size.max() if t.numel() <= 8 else size.median())

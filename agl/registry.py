@@ -218,6 +218,7 @@ def check_arguments(kind: str, component: Component, target: Callable[..., Any])
 def complete(kind: str, component: Component) -> Component:
     """The component with the defaults of its signature written out, so that equal runs have equal configs."""
     target = find(kind, component.name)
+    check_arguments(kind, component, target)  # at once, not after the data have been read
     defaults = {
         word: parameter.default
         for word, parameter in parameters(target).items()

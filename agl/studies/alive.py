@@ -122,11 +122,12 @@ class FileSigns:
                 with path.open("rb") as file:
                     record = _record(path)
                     elsewhere = record.get("host", self.host) != self.host
-                    if elsewhere and now - path.stat().st_mtime < self.address.grace:
+                    fresh = now - path.stat().st_mtime < self.address.grace
+                    if elsewhere and fresh:
                         yield record
                         continue
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    if record:  # an empty one may belong to a worker that is just about to lock it
+                    if record or not fresh:  # an empty one may belong to a worker that is just about to lock it
                         path.unlink(missing_ok=True)
             except FileNotFoundError:
                 continue

@@ -255,7 +255,7 @@ def _masked(url: str) -> str:
 def _is_damage(error: ValueError) -> bool:
     import json
 
-    return isinstance(error, json.JSONDecodeError) or "Invalid log format" in str(error)
+    return isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) or "Invalid log format" in str(error)
 
 
 def _is_connection_trouble(error: Exception) -> bool:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-# A process that forks workers on demand, everything imported already. A cell sleeps and writes a run folder, once.
+# A process that forks workers on demand, everything imported already. A cell is a real one,
+# or sleeps and writes a run folder, once.
 NURSERY = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -24,7 +25,9 @@ from agl.studies.study import open_study
 from agl.studies.worker import work
 import agl.studies.alive, agl.studies.journal, agl.studies.sampling, agl.studies.search
 import optuna.storages._rdb.storage
-sleep = float(sys.argv[1])
+real, sleep = sys.argv[1] == "real", float(sys.argv[2])
+if real:
+    from agl.studies.cell import train_cell
 
 def cell(config, *, folds, report, progress):
     tree = config.to_dict()
@@ -50,7 +53,7 @@ for line in sys.stdin:
     if child == 0:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            work(open_study(storage, name), train=cell)
+            work(open_study(storage, name), train=train_cell if real else cell)
         except BaseException as error:
             print(type(error).__name__, error, file=sys.stderr, flush=True)
             os._exit(2)
@@ -62,12 +65,12 @@ for line in sys.stdin:
 class Nursery:
     """Starts workers, and kills them."""
 
-    def __init__(self, folder: Path, sleep: float) -> None:
+    def __init__(self, folder: Path, sleep: float, real: bool = False) -> None:
         script = folder / "nursery.py"
         script.write_text(NURSERY)
         self.errors = (folder / "errors.txt").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(sleep)],
+            [sys.executable, str(script), "real" if real else "fake", str(sleep)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -106,11 +109,11 @@ class Nursery:
 
 
 @pytest.fixture
-def nursery(tmp_path: Path) -> Iterator[Callable[[float], Nursery]]:
+def nursery(tmp_path: Path) -> Iterator[Callable[..., Nursery]]:
     made: list[Nursery] = []
 
-    def make(sleep: float) -> Nursery:
-        made.append(Nursery(tmp_path, sleep))
+    def make(sleep: float = 0, real: bool = False) -> Nursery:
+        made.append(Nursery(tmp_path, sleep, real))
         return made[-1]
 
     yield make

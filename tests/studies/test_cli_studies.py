@@ -1,0 +1,245 @@
+"""`agl grid`, `search`, `worker`, `study` and `submit` as a user meets them, on small real runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agl.report.tables import runs_frame
+from agl.studies.grid import read_grid, train_cells
+from agl.studies.launch import Crew, queue_grid, worker_environment
+from agl.studies.runs import Run, find_runs
+from agl.studies.study import open_study
+
+TIMES = ["folder", "seconds", "peak_memory_mib", "finished"]
+
+
+@pytest.fixture
+def study_file(sections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    monkeypatch.chdir(tmp_path)
+
+    def write(rest: str) -> Path:
+        path = tmp_path / "study.yaml"
+        path.write_text(
+            f"name: s\nfold: 0\ndata: {{root: {sections}, features: latent}}\nprimary: {{k: 10, min_detection: 0}}\n"
+            f"model: {{hidden: [16]}}\ntraining: {{epochs: 3, batch_size: 32}}\n{rest}\n"
+        )
+        return path
+
+    return write
+
+
+GRID = "axes: {loss: [mse, listwise], seed: [0, 1]}"
+SEARCH = (
+    "auxiliary: {genes: coexpressed, min_detection: 0}\n"
+    "search: {parameters: {auxiliary.genes.k: {low: 2, high: 60, log: true}}, trials: 3, folds: [0]}"
+)
+
+
+def numbers(runs: list[Run]) -> list[dict]:
+    frame = runs_frame(runs)
+    return json.loads(frame.drop(columns=[name for name in TIMES if name in frame]).to_json(orient="records"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["journal:runs/s/study.journal", "{database}"])
+def test_four_workers_make_the_table_of_one(
+    place: str, nursery: Callable, study_file: Callable, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Real runs: the same numbers to the last bit, and files of the same bytes."""
+    from rich.progress import Progress
+
+    path = study_file("axes: {loss: [mse, listwise], seed: [0, 1, 2]}")
+    storage = place.format(database=request.getfixturevalue("database")) if "{" in place else place
+    launched = queue_grid(path, storage=storage)
+    crew = nursery(real=True)
+    crew.wait([crew.start("s", storage) for _ in range(4)])
+    assert crew.complaints() == ""
+    together = launched.study.runs(launched.names)
+    alone = train_cells(read_grid(path, [f"output={tmp_path / 'alone'}"]), progress=Progress(disable=True))
+    assert len(together) == len(alone) == 6
+    assert numbers(together) == numbers(alone)
+    for one, other in zip(alone, together, strict=True):
+        assert one.folder.name == other.folder.name
+        for name in ("per_gene.csv", "result.json", "history.jsonl"):
+            assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes()
+    assert len(launched.study.optuna.trials) == 6
+
+
+def test_a_grid_alone_status_and_a_failed_cell(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
+    path = study_file("axes: {model: [mlp, ridge], training.learning_rate: [1e-3, 1e30]}")
+    status, out, err = agl("grid", path, "training.epochs=1", "--json")
+    assert status == 1  # a learning rate of 1e30 cannot end well
+    assert len(json.loads(out)["runs"]) == 2
+    assert "failed after 1 attempt: model=mlp training.learning_rate=1e+30: Expected a finite loss" in err
+    status, out, _ = agl("study", "status", "s", "--json")
+    assert (status, json.loads(out)["counts"]) == (0, {"done": 2, "failed": 1})
+    status, out, _ = agl("study", "status", "s")
+    assert "grid s: 2 done, 1 failed" in out
+    assert agl("study", "repair", "s")[1].strip() == "nothing to repair"
+    assert agl("study", "repair", "s", "--failed")[1].strip() == "1 cell put back into the queue of study 's'"
+    status, out, err = agl("grid", path, "training.epochs=1", "axes.training.learning_rate=[1e-3]", "--json")
+    assert (status, len(json.loads(out)["runs"])) == (0, 2), err
+
+
+def test_a_search_alone(agl: Callable, study_file: Callable) -> None:
+    path = study_file(SEARCH)
+    status, out, err = agl("search", path, "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["counts"] == {"done": 3}
+    best = max(found["cells"], key=lambda cell: cell["values"][0])
+    assert found["best"] == [best["cell"]]
+    for cell in found["cells"]:
+        run = open_study("journal:runs/s/study.journal").runs([cell["cell"]])[0]
+        assert run.result["validation"] == pytest.approx(cell["values"][0])
+        assert run.config.auxiliary.genes.args["k"] == cell["params"]["auxiliary.genes.k"]
+    status, out, _ = agl("search", path)
+    assert status == 0
+    assert "search s: 3 done" in out
+    assert "auxiliary.genes.k=" in out
+
+
+def test_a_pruned_run_is_not_finished_and_can_be_taken_up(agl: Callable, study_file: Callable) -> None:
+    from optuna.exceptions import TrialPruned
+
+    from agl.studies.cell import train_cell
+
+    config = queue_grid(study_file(GRID)).study.cells()[0].trial.user_attrs["config"]
+    from agl.config import validate
+
+    told: list[tuple[int, float]] = []
+
+    def report(step: int, score: float) -> None:
+        told.append((step, score))
+        if len(told) == 2:
+            raise TrialPruned
+
+    cell = validate(config | {"output": "pruned"}).with_("training.checkpoint_every=1")
+    with pytest.raises(TrialPruned):
+        train_cell(cell, report=report)
+    assert [step for step, _ in told] == [1, 2]
+    assert not list(Path("pruned").rglob("result.json"))
+    (run,) = train_cell(cell)
+    (whole,) = train_cell(cell.with_("output=whole"))
+    assert run.result == whole.result
+    history = [json.loads(line)["scc"] for line in (run.folder / "history.jsonl").read_text().splitlines()]
+    assert told == [(1, pytest.approx(history[0])), (2, pytest.approx(max(history[:2])))]
+    with pytest.raises(Exception, match=r"Expected folds from 0 to 0, received \[5\]"):
+        train_cell(cell, folds=[5])
+
+
+def test_sentences(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
+    path = study_file(GRID)
+    for words, sentence in [
+        (["grid", path, "--jobs", "0"], "Expected --jobs of at least 1"),
+        (["grid", path, "--jobs", "2", "--storage", "sqlite:///a.db"], "SQLite cannot serve 2 workers: it has no row"),
+        (["grid", path, "--storage", "redis://h"], "Expected a storage like journal:"),
+        (["grid", tmp_path / "none.yaml"], "there is no such file"),
+        (["search", path], "Expected `search:` with `parameters:`"),
+        (["worker", "--study", "t"], "Expected the name of a study in runs/, received 't'. There is none"),
+        (["worker", "--study", "t", "--storage", "journal:a"], "there is no such file"),
+        (["study", "status"], "Expected the name of a study, or --storage"),
+        (["study", "proxy", "--storage", "journal:a"], "A proxy needs PostgreSQL behind it"),
+        (["study", "proxy"], "Expected --storage postgresql://"),
+    ]:
+        status, _, err = agl(*words)
+        assert status == 2, words
+        assert sentence in err
+    assert not (tmp_path / "runs").exists()
+    queue_grid(path)
+    assert "Did you mean 's'?" in agl("study", "status", "ss")[2]
+
+
+def test_sqlite_without_workers_beside_it_is_fine(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
+    path = study_file("axes: {model: [mean]}")
+    status, out, err = agl("grid", path, "--storage", f"sqlite:///{tmp_path}/a.db", "--json")
+    assert (status, len(json.loads(out)["runs"])) == (0, 1), err
+    status, _, err = agl("worker", "--study", "s", "--storage", f"sqlite:///{tmp_path}/a.db")
+    assert (status, "SQLite cannot serve" in err) == (2, True)
+
+
+def test_cores_and_gpus_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [worker_environment(i, 3)["OMP_NUM_THREADS"] for i in range(3)] == ["2"] * 3
+    assert [worker_environment(i, 3)["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["3", "5", "3"]
+    assert worker_environment(0, 16)["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES" not in worker_environment(0, 3)
+
+
+def test_the_crew_gives_up_with_the_workers_own_words(grid_file: Callable, tmp_path: Path) -> None:
+    study = queue_grid(grid_file(1), identify=lambda c, _: c.loss.name).study
+    complain = "import sys; print('agl: The disk is full.', file=sys.stderr); sys.exit(2)"
+    with pytest.raises(Exception, match=r"^The disk is full\.$"):
+        Crew(study, 2, command=[sys.executable, "-c", complain], poll=0.02).run(lambda cells: None)
+    die = "import os; os.kill(os.getpid(), 9)"
+    with pytest.raises(Exception, match="The workers of study 'g' keep dying: -9"):
+        Crew(study, 2, command=[sys.executable, "-c", die], poll=0.02).run(lambda cells: None)
+    assert [cell.state for cell in study.cells()] == ["waiting"] * 2
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_a_real_run_and_a_stopped_crew(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
+    """kill -9 of one of two workers, then Ctrl-C of the whole: the same command finishes, with the serial numbers."""
+    path = study_file("axes: {loss: [mse, listwise, pearson, poisson]}")
+    words = ["grid", str(path), "training.epochs=40", "training.checkpoint_every=1"]
+    command = [sys.executable, "-m", "agl", *words, "--jobs", "2"]
+    crew = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    workers = tmp_path / "runs/s/study.journal.workers"
+
+    def busy() -> list[int]:
+        found = [json.loads(file.read_bytes() or b"{}") for file in workers.glob("*-*-*")] if workers.exists() else []
+        return [record["pid"] for record in found if record]
+
+    while not (busy() and list(tmp_path.rglob("state.pt"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(busy()[0], signal.SIGKILL)
+    while len(list(tmp_path.rglob("result.json"))) < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    crew.send_signal(signal.SIGINT)
+    assert crew.wait(60) == 130
+    status, out, err = agl(*words, "--json")
+    assert status == 0, err
+    cells = open_study(f"journal:{tmp_path}/runs/s/study.journal").cells()
+    assert [cell.state for cell in cells] == ["done"] * 4
+    assert sum(cell.deaths for cell in cells) == 1
+    assert not busy()
+    status, alone, err = agl(*words, "output=alone", "--json")
+    assert status == 0, err
+    assert json.loads(out)["methods"] == json.loads(alone)["methods"]
+    assert numbers(find_runs(tmp_path / "runs")) == numbers(find_runs(tmp_path / "alone"))
+
+
+def test_submitting_to_a_cluster_that_is_this_machine(agl: Callable, study_file: Callable) -> None:
+    pytest.importorskip("submitit", reason="the slurm extra is not installed")
+    path = study_file("axes: {model: [mean, ridge]}")
+    if shutil.which("srun") is None:
+        status, _, err = agl("submit", path)
+        assert (status, "No SLURM was found here" in err) == (2, True)
+    status, out, err = agl("submit", path, "--workers", "1", "--local", "--minutes", "2")
+    assert status == 0, err
+    assert "1 workers submitted for study 's'" in out
+    deadline = time.monotonic() + 60
+    study = open_study("journal:runs/s/study.journal")
+    while any(cell.state != "done" for cell in study.cells()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [cell.state for cell in study.cells()] == ["done", "done"]
+
+
+def test_submit_without_submitit(agl: Callable, study_file: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    status, _, err = agl("submit", study_file(GRID))
+    assert status == 2
+    assert "pip install 'agl[slurm]'" in err

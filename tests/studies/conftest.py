@@ -186,19 +186,32 @@ def database(postgres: str) -> str:
 
 
 @pytest.fixture
-def proxy(database: str) -> Iterator[str]:
-    """Optuna's gRPC server in front of that database, started by `agl study proxy`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "agl", "study", "proxy", "--port", str(port)]
-    server = subprocess.Popen(command, env=os.environ | {"AGL_STORAGE": database})
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+def proxy_server() -> Iterator[Callable[[str], tuple[subprocess.Popen, str]]]:
+    """Start `agl study proxy` in front of a database: the process, and the storage to give to workers."""
+    servers: list[subprocess.Popen] = []
+
+    def start(database: str) -> tuple[subprocess.Popen, str]:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield f"grpc://localhost:{port}?heartbeat=0.5"
-    server.send_signal(signal.SIGINT)
-    server.wait(10)
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "agl", "study", "proxy", "--port", str(port)]
+        servers.append(subprocess.Popen(command, env=os.environ | {"AGL_STORAGE": database}))
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        return servers[-1], f"grpc://localhost:{port}?heartbeat=0.5"
+
+    yield start
+    for server in servers:
+        if server.poll() is None:
+            server.send_signal(signal.SIGINT)
+            assert server.wait(10) == 130
+
+
+@pytest.fixture
+def proxy(database: str, proxy_server: Callable[[str], tuple[subprocess.Popen, str]]) -> str:
+    """A gRPC proxy in front of a new database."""
+    return proxy_server(database)[1]

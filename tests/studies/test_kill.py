@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from agl.studies.launch import queue_grid
+from agl.studies.runs import Run
+from agl.studies.storage import StorageGone
 from agl.studies.study import Study, open_study
+from agl.studies.worker import work
 
 
 def by_name(config, _: object) -> str:
@@ -86,3 +89,54 @@ def test_a_killed_workers_cell_is_found_by_its_silence(
     crew.wait([crew.start("g", storage)])
     check_books(study, 4)
     assert sum(cell.deaths for cell in study.cells()) == 1
+
+
+def small_cell(config, **_: object) -> list[Run]:
+    folder = Path(config.output) / by_name(config, None)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text('{"validation": 0.5}')
+    return [Run(folder)]
+
+
+def test_a_proxy_that_goes_away_is_one_sentence_and_the_study_goes_on(
+    database: str, proxy_server: Callable, grid_file: Callable
+) -> None:
+    server, storage = proxy_server(database)
+    study = queue_grid(grid_file(2), storage=storage, identify=by_name).study
+    begun = []
+
+    def cell(config, **words: object) -> list[Run]:
+        begun.append(by_name(config, None))
+        if len(begun) == 2:
+            server.kill()
+            server.wait()
+        return small_cell(config)
+
+    with pytest.raises(StorageGone, match=r"grpc://localhost:\d+ does not answer .*once it is back, the same command"):
+        work(study, train=cell)
+    assert begun == ["mse-0", "mse-1"]
+    work(open_study(database, "g"), train=small_cell)
+    assert [cell.state for cell in open_study(database, "g").cells()] == ["done"] * 4
+
+
+def test_a_database_that_drops_its_connections_is_asked_again(database: str, grid_file: Callable) -> None:
+    import psycopg2
+
+    study = queue_grid(grid_file(2), storage=database, identify=by_name).study
+    begun = []
+
+    def cell(config, **words: object) -> list[Run]:
+        begun.append(by_name(config, None))
+        if len(begun) == 2:
+            connection = psycopg2.connect(database.partition("?")[0])
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                )
+            connection.close()
+        return small_cell(config)
+
+    work(study, train=cell)
+    assert [cell.state for cell in study.cells()] == ["done"] * 4
+    assert len(begun) == 4

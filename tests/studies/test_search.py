@@ -235,3 +235,19 @@ def test_what_a_run_is_worth(tmp_path: Path) -> None:
     assert number_of_genes(run) == 7.0
     with pytest.raises(UserError, match="has no validation score"):
         validation(run)
+
+
+def test_the_shipped_search_over_k(sections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """configs/search_k.yaml as it is, on small sections: k in its range, whole, more than one tried."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(__file__).parents[2] / "configs" / "search_k.yaml"
+    words = [f"data.root={sections}", "data.features=latent", "fold=0", "primary.k=10", "training.epochs=2"]
+    launched = queue_search(path, [*words, "search.trials=3"])
+    work(launched.study)
+    sizes = [cell.trial.params["auxiliary.genes.k"] for cell in launched.study.cells()]
+    assert [cell.state for cell in launched.study.cells()] == ["done"] * 3
+    assert len(set(sizes)) > 1
+    assert all(5 <= k <= 1000 for k in sizes)
+    for run, k in zip(launched.study.runs(), sizes, strict=True):
+        assert run.config.auxiliary.genes.args["k"] == k
+        assert number_of_genes(run) <= k

@@ -29,6 +29,7 @@ def draw_scores(frame: pd.DataFrame, block: str, methods: list[str], look: dict[
             values = by_fold[by_fold.method == method].scc.dropna()
             axes.scatter(values, np.full(len(values), row), s=20, color=look[method].colour, alpha=0.65, lw=0)
             axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=look[method].colour, lw=3)
+        axes.locator_params(axis="x", nbins=6)
         axes.set_yticks(range(len(shown)), [short(method) for method in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
@@ -62,6 +63,7 @@ def draw_differences(found: Comparisons, name: str, against: str, look: dict[str
             if np.isfinite(each["genes_low"]):
                 axes.plot([each["genes_low"], each["genes_high"]], [row + 0.26] * 2, color=colour, lw=1.2)
             axes.scatter(each["difference"], row, marker="D", s=34, color=colour, edgecolor=PAPER, lw=0.8, zorder=3)
+        axes.locator_params(axis="x", nbins=6)
         axes.set_yticks(range(len(table)), [short(str(name)) for name in table.method])
         axes.set_ylim(len(table) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)

@@ -105,12 +105,17 @@ def save(figure: Figure, folder: Path, name: str, title: str, caption: str, data
 
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({**RULES, "svg.hashsalt": name}):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, for both files
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None}, dpi=160, transparent=True)
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, dpi=160)
         figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+    svg = text.getvalue()
+    start = svg.index(">", svg.index("<svg")) + 1
+    paper = '<rect width="100%" height="100%" fill="white"/>'
+    (folder / f"{name}.svg").write_text(svg[:start] + paper + svg[start:], encoding="utf-8")
     data.to_csv(folder / f"{name}.csv", index=False)
-    return Drawn(name, title, caption, inline_svg(text.getvalue(), name, title), round(figure.get_figwidth() * 96))
+    return Drawn(name, title, caption, inline_svg(svg, name, title), round(figure.get_figwidth() * 96))
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:

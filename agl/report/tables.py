@@ -175,7 +175,7 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
 def _data_names(frame: pd.DataFrame) -> pd.Series:
     """The folder's name, with the start of the content key where several data sets share it."""
     shared = frame.groupby("root").data_key.transform("nunique") > 1
-    return frame.root.where(~shared, frame.root + " " + frame.data_key.str[:6])
+    return frame.root.where(~shared, frame.root + " " + frame.data_key.str[:6].replace("", "unknown"))
 
 
 def _settings(frame: pd.DataFrame, configs: Sequence[Config]) -> pd.Series:

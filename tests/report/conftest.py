@@ -70,9 +70,7 @@ def write_run(
     truth = expression(torch.from_numpy(counts), library).numpy()
     truth = (truth - truth.mean(0)) / np.maximum(truth.std(0), 1e-6)
     scores = (truth + noise * rng.normal(size=truth.shape)).astype(np.float32)
-    table = gene_table(
-        torch.from_numpy(scores), torch.from_numpy(counts.astype(np.float32)), library, names, GENES
-    )
+    table = gene_table(torch.from_numpy(scores), torch.from_numpy(counts.astype(np.float32)), library, names, GENES)
     table.to_csv(folder / "per_gene.csv", index=False)
     side = int(np.sqrt(world.spots))
     grid = np.arange(world.spots)

@@ -29,11 +29,10 @@ class Block(NamedTuple):
         part = table[self.rows] if isinstance(self.rows, slice) else table.index_select(0, self.rows)
         return part.reshape(self.n_lists, self.length, *table.shape[1:])
 
-    def row_numbers(self) -> Tensor:
-        """Its rows of the batch, as a tensor."""
-        if isinstance(self.rows, slice):
-            return torch.arange(self.rows.start, self.rows.stop, device=self.lengths.device)
-        return self.rows
+    def goal(self, nowhere: int) -> Tensor:
+        """The rows of a gathered block, with `nowhere` for padding."""
+        assert isinstance(self.rows, Tensor)
+        return self.rows if self.real is None else torch.where(self.real.flatten(), self.rows, nowhere)
 
     def clear_(self, values: Tensor, fill: float) -> Tensor:
         """Overwrite the padding of a gathered `[list, spot, gene]` in place; touches no other row."""

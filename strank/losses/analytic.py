@@ -18,7 +18,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from strank.losses.inputs import wide
 
-BLOCK = 1 << 19  # elements of a block: a few of them stay in the cache
+BLOCK = 1 << 20  # elements of a block: a few of them stay in the cache
 
 
 class Outcome(NamedTuple):

@@ -105,7 +105,7 @@ _STATISTICS = (
     "Differences are paired by fold, slide, gene and seed, then averaged over seeds, genes, slides and units, in this "
     "order. p: Wilcoxon's signed-rank test over units, exact, two-sided, corrected by Holm over the rows of a table. "
     "Intervals: 95%, expanded percentile bootstrap, 4,000 resamples, over units, over genes (these slides only), and "
-    "over both at once."
+    "over both at once. Folds share training spots, which no test here accounts for."
 )
 
 

@@ -136,3 +136,19 @@ def runs(tmp_path: Path, world: World) -> Path:
 @pytest.fixture
 def make_run() -> Callable[..., Path]:
     return write_run
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Runs of two methods over seven patients, and the page about them. Read-only by convention."""
+    from agl.report.build import write_report
+
+    root = tmp_path_factory.mktemp("report") / "runs"
+    patients = {"P0": ["S0", "S1"], **{f"P{i}": [f"S{i + 1}"] for i in range(1, 7)}}
+    for fold in range(7):
+        write_run(root, World(patients), "loss=listwise", "name=a<b", fold=fold, noise=1.5)
+        for seed in (0, 1):
+            words = ["loss=listwise", "auxiliary.genes=dkgsb", "name=a<b"]
+            chosen = CANDIDATES[: 8 + fold + seed]
+            write_run(root, World(patients), *words, fold=fold, seed=seed, noise=0.5, chosen=chosen)
+    return root, write_report([root], slides=["S0"], genes=["GENE4"])

@@ -50,32 +50,6 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Runs of three methods over seven patients, and their report."""
-    import importlib.util
-
-    place = Path(__file__).with_name("conftest.py")
-    spec = importlib.util.spec_from_file_location("report_runs", place)
-    assert spec is not None
-    assert spec.loader is not None
-    import sys
-
-    made = importlib.util.module_from_spec(spec)
-    sys.modules["report_runs"] = made
-    spec.loader.exec_module(made)
-    root = tmp_path_factory.mktemp("report") / "runs"
-    world = made.World({"P0": ["S0", "S1"], **{f"P{i}": [f"S{i + 1}"] for i in range(1, 7)}})
-    for fold in range(7):
-        made.write_run(root, world, "loss=listwise", "name=a<b", fold=fold, noise=1.5)
-        for seed in (0, 1):
-            words = ["loss=listwise", "auxiliary.genes=dkgsb", "name=a<b"]
-            chosen = made.CANDIDATES[: 8 + fold + seed]
-            made.write_run(root, world, *words, fold=fold, seed=seed, noise=0.5, chosen=chosen)
-    page = write_report([root], slides=["S0"], genes=["GENE4"])
-    return root, page
-
-
 def test_the_page_is_self_contained_and_well_formed(built: tuple[Path, Path]) -> None:
     _, path = built
     page = Page(path.read_text())

@@ -91,7 +91,8 @@ class _Analytic(torch.autograd.Function):
         # A gradient kept in half precision would underflow before it is scaled: there it waits for the backward pass.
         early = scores.dtype == wide(scores.dtype)
         found = kernel.run(scores, parameter, gradient=early)
-        ctx.kernel, ctx.ready = kernel, found if early else None
+        # The value becomes this node's output: kept here as well it would close a cycle that only the collector frees.
+        ctx.kernel, ctx.ready = kernel, found._replace(value=found.value.detach()) if early else None
         ctx.save_for_backward(scores, parameter)
         return found.value
 

@@ -204,6 +204,9 @@ def _progress() -> Any:
     """A display on standard error; the study's own line says how much time is left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
 
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")]
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=30))
+    note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+    bar = BarColumn(bar_width=20)
+    return Progress(name, bar, MofNCompleteColumn(), note, console=Console(stderr=True), transient=True, expand=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ class Board:
         self.study, self.progress = study, progress
         self.told = told or progress.console.print
         self.task = progress.add_task(study.name, total=None, note="")
-        self.started = time.monotonic()
+        self.started = self.last_end = time.monotonic()
         self.before: int | None = None  # cells that had ended when this display began
         self.ended = -1
 
@@ -38,9 +39,10 @@ class Board:
         ended = sum(cell.state in ENDED for cell in cells)
         if self.before is None:
             self.before = ended
-        line = summary(self.study, cells)
-        left = time_left(time.monotonic() - self.started, ended - self.before, len(cells) - ended)
-        note = line + (f", about {left} left" if left else "")
+        now = time.monotonic()
+        self.last_end = now if ended != self.ended else self.last_end
+        left = time_left(self.last_end - self.started, ended - self.before, len(cells) - ended, now - self.last_end)
+        note = ", ".join(([f"about {left} left"] if left else []) + [summary(cells)])
         self.progress.update(self.task, total=len(cells), completed=ended, note=note)
         if ended != self.ended and not self.progress.console.is_terminal:
             self.told(f"{self.study.name}: {ended}/{len(cells)}  {note}")
@@ -51,13 +53,14 @@ class Board:
         self.progress.remove_task(self.task)
 
 
-def summary(study: Study, cells: Sequence[Cell]) -> str:
-    """`3 running, 1 failed, best 0.412 (auxiliary.genes.k=120)`; what there is none of is left out."""
+def summary(cells: Sequence[Cell]) -> str:
+    """`3 running, 1 failed, best 0.412 (k=120)`; what there is none of is left out, and so are the keys' sections."""
     counts = Counter(cell.state for cell in cells)
     words = [f"{counts[state]} {state}" for state in ("running", "pruned", "failed", "lost") if counts[state]]
     best = best_cell(cells)
     if best is not None and best.score is not None:
-        words.append(f"best {best.score:.3f} ({plainly(best.words) or best.name})")
+        short = re.sub(r"(^| )[^ =]*[.](?=[^ =]*=)", r"\1", plainly(best.words))
+        words.append(f"best {best.score:.3f} ({short or best.name})")
     return ", ".join(words)
 
 
@@ -67,17 +70,19 @@ def best_cell(cells: Sequence[Cell]) -> Cell | None:
     return max(scored, key=lambda cell: cell.score or 0.0, default=None)
 
 
-def time_left(seconds: float, ended: int, open_: int) -> str:
-    """At the pace so far; empty while there is no pace yet.
+def time_left(seconds: float, ended: int, open_: int, since: float = 0) -> str:
+    """At the pace of the first `seconds`, in which so many cells ended, `since` seconds later; empty without a pace.
 
     >>> time_left(600, 5, 10)
     '20 min'
+    >>> time_left(600, 5, 10, since=120)
+    '18 min'
     >>> time_left(10, 0, 10)
     ''
     """
     if ended == 0 or open_ == 0:
         return ""
-    left = seconds / ended * open_
+    left = max(1.0, seconds / ended * open_ - since)
     if left < 90:
         return f"{left:.0f} s"
     return f"{left / 60:.0f} min" if left < 5400 else f"{left / 3600:.1f} h"

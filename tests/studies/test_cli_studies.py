@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -243,3 +243,36 @@ def test_submit_without_submitit(agl: Callable, study_file: Callable, monkeypatc
     status, _, err = agl("submit", study_file(GRID))
     assert status == 2
     assert "pip install 'agl[slurm]'" in err
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 200 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs to be root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_and_a_read_only_one(agl: Callable, study_file: Callable, small_disk: Path) -> None:
+    path = study_file("axes: {loss: [mse, listwise, pearson, pairwise, poisson, negative_binomial]}")
+    status, _, err = agl("grid", path, f"output={small_disk}")
+    assert status == 2
+    assert "the disk is full" in err
+    assert "the same command" in err
+    done = len(list(small_disk.rglob("result.json")))
+    assert 0 < done < 6
+    status, _, err = agl("grid", path, f"output={small_disk}")
+    assert (status, "the disk is full" in err) == (2, True)
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    status, out, err = agl("grid", path, f"output={small_disk}", "--json")
+    assert (status, len(json.loads(out)["runs"])) == (0, 6), err
+    assert not list(small_disk.rglob("*.part*"))
+    status, alone, _ = agl("grid", path, "--json")
+    assert json.loads(out)["methods"] == json.loads(alone)["methods"]
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    status, _, err = agl("grid", path, f"output={small_disk}", "axes.seed=[1]")
+    assert (status, "the file system is read-only" in err) == (2, True)

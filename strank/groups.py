@@ -84,8 +84,7 @@ def blocks(
     if not n_spots:
         return []
     if slides is None and keep is None:
-        lengths = torch.full((1, 1, 1), float(n_spots), device=device)
-        return [Block(slice(0, n_spots), 1, n_spots, lengths, None)]
+        return [_whole(n_spots, device, None)]
     if slides is None:
         assert keep is not None
         slides = torch.zeros(n_spots, dtype=torch.long, device=keep.device)
@@ -98,8 +97,15 @@ def blocks(
     else:
         codes, by_slide = codes.sort(stable=True)
         order = by_slide if rows is None else rows[by_slide]
+    if bool(codes[0] == codes[-1]):
+        return [_whole(len(codes), codes.device, order)]
     lengths = codes.unique_consecutive(return_counts=True)[1]
     return _classes(lengths, order, n_genes)
+
+
+def _whole(n_spots: int, device: torch.device | None, order: Tensor | None) -> Block:
+    lengths = torch.full((1, 1, 1), float(n_spots), device=device)
+    return Block(slice(0, n_spots) if order is None else order, 1, n_spots, lengths, None)
 
 
 def _classes(lengths: Tensor, order: Tensor | None, n_genes: int) -> list[Block]:

@@ -125,9 +125,4 @@ def _is_transformed(tensor: Tensor | None) -> bool:
     """Whether a tensor lives inside a torch.func transform or carries a forward-mode tangent."""
     if tensor is None:
         return False
-    if is_functorch_wrapped_tensor(tensor):
-        return True
-    try:
-        return unpack_dual(tensor).tangent is not None
-    except RuntimeError:  # no dual level has been entered
-        return False
+    return is_functorch_wrapped_tensor(tensor) or unpack_dual(tensor).tangent is not None

@@ -11,6 +11,7 @@ from strank.groups import Block, blocks
 from strank.losses.analytic import Kernel, Outcome, Scratch, columns
 from strank.losses.inputs import wide
 
+
 class ListKernel(Kernel):
     """Walks over blocks of lists and of genes; subclasses say what one block contributes.
 
@@ -26,13 +27,13 @@ class ListKernel(Kernel):
         self.keep = keep
 
     @abstractmethod
-    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, Tensor | float]:
-        """Value and weight `[gene]` of a block `[list, spot, gene]`, in differentiable operations."""
+    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, Tensor | None]:
+        """Value and weight (None if unused) `[gene]` of a block, in differentiable operations."""
 
     @abstractmethod
     def fused(
         self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
-    ) -> tuple[Tensor, Tensor | float]:
+    ) -> tuple[Tensor, Tensor | None]:
         """The same for speed, with the gradient written to `out` (0 for padding);
         of a gathered block (one with padding is) `scores` is `out` and both are ours, else they are the caller's."""
 
@@ -59,7 +60,8 @@ class ListKernel(Kernel):
                     room = scratch.get("room", *part.shape) if table is None else block.take(table[:, genes])
                 found, found_weight = self.fused(part, counts, block, room, scratch)
                 value[genes] += found
-                weight[genes] += found_weight
+                if found_weight is not None:
+                    weight[genes] += found_weight
                 if table is not None and goal is not None:
                     table[:, genes].index_copy_(0, goal, room.flatten(0, 1))
         scale = self.scale(weight)
@@ -82,5 +84,6 @@ class ListKernel(Kernel):
         for block in self.lists(1):  # one gene's worth of padding: few blocks, whose backward fills whole tables
             part, counts = block.take(scores).to(dtype), block.take(self.counts).to(dtype)
             found, found_weight = self.terms(part, counts, block)
-            value, weight = value + found, weight + found_weight
+            value = value + found
+            weight = weight if found_weight is None else weight + found_weight
         return value * self.scale(weight)

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from strank.losses.analytic import Kernel, Outcome, columns
+from strank.losses.analytic import Kernel, Outcome, Scratch, columns
 from strank.losses.inputs import list_weight, wide
 from strank.sampling import Partners, draw_partners
 
@@ -54,22 +54,28 @@ class PairKernel(Kernel):
         value = torch.empty(n_genes, dtype=dtype, device=scores.device)
         weight = torch.empty_like(value)
         table = torch.empty(scores.shape, dtype=dtype, device=scores.device) if gradient else None
-        for genes in columns(2 * n_spots, n_genes):
-            s, c = self._shifted(scores[:, genes].to(dtype)), self.counts[:, genes].to(dtype)
-            mine, pull = self.compared(c), torch.zeros_like(s)
+        scratch = Scratch(dtype, scores.device)
+        for genes in columns(4 * n_spots, n_genes):  # more arrays at work than in a list loss, so smaller blocks
+            shape = (n_spots, genes.stop - genes.start)
+            s = scratch.get("scores", *shape).copy_(scores[:, genes])
+            if self.offset is not None:
+                s.add_(self.offset.unsqueeze(1))
+            c = self.counts[:, genes].to(dtype)
+            mine = self.compared(c)
+            pull = scratch.get("pull", *shape).zero_() if table is None else table[:, genes].zero_()
             loss_sum, weight_sum = torch.zeros_like(value[genes]), torch.zeros_like(value[genes])
             for partner in self.partners:
-                gap = s - s.index_select(0, partner.of)
-                loss, slope, pair_weight = self.fused(gap, mine, mine.index_select(0, partner.of))
+                gap = scratch.gather(s, partner.of, scratch.get("gap", *shape)).neg_().add_(s)
+                other = scratch.gather(mine, partner.of, scratch.get("other", *shape))
+                loss, slope, pair_weight = self.fused(gap, mine, other)
                 for factor in self._factors(c, partner, pair_weight):
                     loss, slope = loss.mul_(factor), slope.mul_(factor)
                 loss_sum += loss.sum(0)
                 weight_sum += self._weight_sum(pair_weight, partner)
                 if table is not None:
-                    pull.add_(slope).sub_(slope.index_select(0, partner.inverse))
+                    back = scratch.gather(slope, partner.inverse, scratch.get("other", *shape))
+                    pull.add_(slope).sub_(back)
             value[genes], weight[genes] = loss_sum, weight_sum
-            if table is not None:
-                table[:, genes] = pull
         scale = self.scale(weight)
         return Outcome(value * scale, scale, table)
 

@@ -21,15 +21,13 @@ class _Multinomial(ListKernel):
         self.offset = library.log
         self.count_power = count_power
 
-    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, float]:
+    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         if block.real is not None:
             counts = counts * block.real
         lists = -(counts * torch.log_softmax(shifted(scores, block, self.offset), 1)).sum(1)
-        return (lists * list_weight(counts.sum(1) / block.lengths[:, 0], self.count_power)).sum(0), 0.0
+        return (lists * list_weight(counts.sum(1) / block.lengths[:, 0], self.count_power)).sum(0), None
 
-    def fused(
-        self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
-    ) -> tuple[Tensor, float]:
+    def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch) -> tuple[Tensor, None]:
         if self.offset is not None:
             scores = torch.add(scores, block.take(self.offset).unsqueeze(-1).to(scores.dtype), out=out)
         if block.real is not None:  # gathered, hence ours to write to
@@ -45,7 +43,7 @@ class _Multinomial(ListKernel):
             weight = list_weight(depth / block.lengths, self.count_power)
             value = value * weight
             out.mul_(weight)
-        return value.sum((0, 1)), 0.0
+        return value.sum((0, 1)), None
 
 
 def shifted(scores: Tensor, block: Block, offset: Tensor | None) -> Tensor:

@@ -25,7 +25,7 @@ class _SquaredError(ListKernel):
         self.factor = factor
         self.centred = centred
 
-    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, float]:
+    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         rest = scores - log_target(counts, None if self.factor is None else block.take(self.factor).to(counts.dtype))
         if block.real is not None:
             rest = rest * block.real
@@ -33,11 +33,9 @@ class _SquaredError(ListKernel):
             rest = rest - rest.sum(1, keepdim=True) / block.lengths
         if block.real is not None:
             rest = rest * block.real
-        return (rest * rest).sum((0, 1)), 0.0
+        return (rest * rest).sum((0, 1)), None
 
-    def fused(
-        self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
-    ) -> tuple[Tensor, float]:
+    def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch) -> tuple[Tensor, None]:
         factor = None if self.factor is None else block.take(self.factor).to(counts.dtype)
         target = log_target(counts, factor, out=scratch.get("target", *out.shape))
         rest = torch.sub(scores, target, out=out)
@@ -47,7 +45,7 @@ class _SquaredError(ListKernel):
             block.clear_(rest.sub_(rest.sum(1, keepdim=True) / block.lengths), 0.0)
         value = torch.mul(rest, rest, out=target).sum((0, 1))
         rest.mul_(2)
-        return value, 0.0
+        return value, None
 
 
 class _Poisson(ListKernel):
@@ -57,15 +55,13 @@ class _Poisson(ListKernel):
         super().__init__(counts, None, library.keep)
         self.offset = library.log
 
-    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, float]:
+    def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         log_rate = scores if self.offset is None else scores + block.take(self.offset).unsqueeze(-1).to(scores.dtype)
         beyond = (log_rate - HIGHEST_LOG_RATE).clamp(min=0)
         rate = log_rate.clamp(max=HIGHEST_LOG_RATE).exp() * (1 + beyond)
-        return (rate - counts * log_rate).sum((0, 1)), 0.0
+        return (rate - counts * log_rate).sum((0, 1)), None
 
-    def fused(
-        self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
-    ) -> tuple[Tensor, float]:
+    def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch) -> tuple[Tensor, None]:
         offset = 0.0 if self.offset is None else block.take(self.offset).unsqueeze(-1).to(scores.dtype)
         log_rate = torch.add(scores, offset, out=scratch.get("log_rate", *out.shape))
         torch.clamp(log_rate, max=HIGHEST_LOG_RATE, out=out).mul_(LOG2_E).exp2_()
@@ -73,7 +69,7 @@ class _Poisson(ListKernel):
         terms.clamp_(min=0).mul_(out).add_(out).addcmul_(counts, log_rate, value=-1)
         value = terms.sum((0, 1))
         out.sub_(counts)
-        return value, 0.0
+        return value, None
 
 
 def mse(

@@ -84,15 +84,16 @@ class Outer(Section):
     engine: Component = Component(name="auto")
     steps: int = Field(2, ge=1)  # H: inner steps of the look-ahead
     batches: int = Field(4, ge=1)  # hypergradients averaged for one outer step
-    every: int = Field(1, ge=1)  # epochs between outer steps
+    every: int = Field(2, ge=1)  # epochs between outer steps
     start: int = Field(1, ge=0)  # first epoch with an outer step
     batch_size: int = Field(256, ge=2)
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(2e-2, gt=0)
     inner_optimizer: Literal["training", "adam", "adamw", "adam_higher", "sgd"] = "training"
     inner_learning_rate: float | None = Field(None, gt=0)  # None: the training's own
     same_batch: bool = False  # all inner steps on one batch, as in the paper
     warm: bool = True  # start the inner optimiser from the training optimiser's state
     fraction: float = Field(0.25, gt=0, lt=1)  # of the training spots, held out for the outer loss
+    refit: bool = True  # then train anew, with the weights found, on all training spots
     unit: Literal["auto", "patient", "slide", "blocks", "random", "validation"] = "auto"
 
 
@@ -102,7 +103,7 @@ class Auxiliary(Section):
     genes: Component = Component(name="none")  # a gene set or a selector
     min_detection: float = Field(0.05, ge=0, le=1)  # candidates: detected in this share of the training spots
     objective: Literal["balanced", "sum", "weighted_mean"] = "balanced"
-    strength: float = Field(1.0, ge=0)
+    strength: float = Field(4.0, ge=0)
     gate: Literal["loss", "trunk"] = "loss"
     outer: Outer = Outer()
 

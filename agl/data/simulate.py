@@ -55,7 +55,7 @@ def simulate(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     root = simulate(f"{folder}/task", spots_per_slide=12, n_genes=80, features="latent", seed=1)
     ...     sorted(path.name for path in root.iterdir())
-    ['adata', 'embeddings', 'splits', 'truth', 'truth.csv', 'truth.json', 'var_50genes.json']
+    ['adata', 'embeddings', 'oracle_genes.json', 'splits', 'truth', 'truth.csv', 'truth.json', 'var_50genes.json']
     """
     settings = settings_of(preset)
     arguments = {

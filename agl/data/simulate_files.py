@@ -5,6 +5,7 @@ adata/<id>.h5ad          raw int32 counts (CSR); obs patient, section, array_row
 patches/<id>.h5          img, barcode, coords (top-left corner), where patches are drawn
 embeddings/latent/<id>.h5    embeddings, barcodes, coords, for features="latent"
 splits/{train,test}_<k>.csv  leave one patient out
+oracle_genes.json        the planted useful auxiliary genes: what a perfect selection would choose
 var_50genes.json         the planted primary genes (50, or as many as were asked for)
 truth.csv truth.json truth/<id>.npz     class and loadings of every gene; all settings; log-rates of every spot
 """
@@ -121,5 +122,7 @@ def write_task(root: Path, sections: list[tuple[str, str]], genes: Genes, settin
             table.to_csv(folder / f"{part}_{fold}.csv", index=False)
     primary = [name for name, kind in zip(genes.names, genes.classes, strict=True) if kind == "primary"]
     (root / "var_50genes.json").write_text(json.dumps({"genes": primary}) + "\n")
+    useful = [name for name, kind in zip(genes.names, genes.classes, strict=True) if kind == "useful"]
+    (root / "oracle_genes.json").write_text(json.dumps({"genes": useful}) + "\n")
     genes.table().to_csv(root / "truth.csv", index=False, float_format="%.6g")
     (root / "truth.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")

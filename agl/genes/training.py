@@ -189,3 +189,10 @@ class Candidates:
         if key not in self._priors:
             self._priors[key] = prior(name, self.training, primary=self.primary, **options)
         return self._priors[key][self.auxiliary]
+
+    def known_priors(self) -> dict[str, np.ndarray]:
+        """The priors computed so far, of all genes `[gene]`, by name; the first one of a name."""
+        found: dict[str, np.ndarray] = {}
+        for (name, _), values in self._priors.items():
+            found.setdefault(name, values)
+        return found

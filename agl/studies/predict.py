@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agl.errors import UserError
+from agl.studies.fit import settled
 from agl.studies.runs import Run, open_run
 
 
@@ -98,7 +99,7 @@ def _experiment(run: Run) -> Any:
             f"The data of {run.folder} have changed since it was trained (expected content {key[:12]}, "
             f"found {experiment.dataset.key[:12]}). Restore them, or train anew."
         )
-    return experiment
+    return settled(experiment, run.folder)
 
 
 def _predictor(run: Run, experiment: Any) -> Callable[[Any, np.ndarray], np.ndarray]:

@@ -27,6 +27,9 @@ import yaml
 
 from agl.config import Config, load
 from agl.errors import UserError
+from agl.studies.files import write_json, write_text
+from agl.studies.fit import fit
+from agl.studies.hparams import write_hparams
 from agl.studies.provenance import fingerprint, run_provenance
 
 if TYPE_CHECKING:
@@ -66,7 +69,8 @@ class Run:
         file = self.folder / name
         if not file.is_file():
             raise UserError(
-                f"Expected a finished run in {self.folder}, found no {name} there. Run `agl train` first, or name another folder."
+                f"Expected a finished run in {self.folder}, found no {name} there. "
+                "Run `agl train` first, or name another folder."
             )
         return json.loads(file.read_text())
 
@@ -82,7 +86,8 @@ def open_run(folder: str | Path) -> Run:
         )
     if not run.finished:
         raise UserError(
-            f"The run in {folder} is not finished. Start it again with `agl train {run.folder / 'config.yaml'}`; it resumes."
+            f"The run in {folder} is not finished. "
+            f"Start it again with `agl train {run.folder / 'config.yaml'}`; it resumes."
         )
     return run
 
@@ -149,72 +154,39 @@ class RunIsBusy(UserError):
     """Another process holds this run."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """A file that is either the old one or the new one, never half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """JSON without NaN (null instead), in one step."""
-    write_text(path, json.dumps(_plain(content), indent=2) + "\n")
-
-
 def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
     from agl.training.scoring import gene_table, summary
 
     started = time.perf_counter()
     write_text(run.folder / "config.yaml", yaml.safe_dump(experiment.config.to_dict(), sort_keys=False))
-    write_panel(run.folder, experiment)
-    predict, trained = _fit(run, experiment, progress)
+    write_panel(run.folder, experiment)  # early, so that a look into a running run shows its genes
+    fitted = fit(run.folder, experiment, progress)
+    write_panel(run.folder, experiment, fitted.weights)
     test = experiment.split.test
     dataset, n_primary = experiment.dataset, len(experiment.panel.primary)
-    scores = predict(test)[:, :n_primary]
+    scores = fitted.predict(test)[:, :n_primary]
     counts = dataset.dense_counts(test, experiment.panel.primary)
     write_predictions(run.folder / "predictions.npz", experiment, scores)
     names = np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]]
     table = gene_table(scores, _tensor(counts), np.asarray(dataset.library_size)[test], names, experiment.primary_names)
     write_text(run.folder / "per_gene.csv", table.to_csv(index=False))
     write_json(run.folder / "provenance.json", run_provenance(experiment, time.perf_counter() - started))
-    write_json(run.folder / "result.json", summary(table) | trained | {"optimistic": experiment.split.optimistic})
-
-
-def _fit(run: Run, experiment: Experiment, progress: Progress | None) -> tuple[Any, dict[str, Any]]:
-    """Something that scores spots, and what training has to say about itself."""
-    dataset = experiment.dataset
-    if experiment.is_baseline:
-        fitted = experiment.fit_baseline()
-        return lambda spots: _tensor(fitted.predict(np.asarray(dataset.features[spots]))), {"epochs": 0}  # type: ignore[index]
-    from agl.training.checkpoint import resume, save_weights
-    from agl.training.plugins import Checkpoint, EarlyStopping, History, Plugin, ProgressBar, TensorBoard
-
-    checkpoints = run.folder / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
-    extra: list[Plugin] = [History(run.folder / "history.jsonl"), TensorBoard(run.folder / "tb")]
-    extra += [ProgressBar(progress, run.folder.name)] if progress is not None else []
-    extra += [Checkpoint(checkpoints / "state.pt", every=experiment.config.training.checkpoint_every)]
-    trainer = experiment.trainer(extra)
-    resume(trainer, checkpoints / "state.pt")
-    trainer.fit()
-    save_weights(trainer, checkpoints / "best.safetensors")
-    stopping = next(plugin for plugin in trainer.plugins if isinstance(plugin, EarlyStopping))
-    learned = {key: value for plugin in trainer.plugins for key, value in plugin.summary().items()}
-    return trainer.predict, {
-        "epochs": trainer.epoch,
-        "best_epoch": stopping.best_epoch,
-        "validation": stopping.best,
-    } | learned
+    result = summary(table) | fitted.numbers | {"optimistic": experiment.split.optimistic}
+    write_hparams(run.folder / "tb", experiment.config, result)
+    write_json(run.folder / "result.json", result)
 
 
 def write_panel(folder: Path, experiment: Experiment, weights: np.ndarray | None = None) -> None:
-    """panel.csv: gene, role, weight, and the priors that were computed."""
+    """panel.csv: gene, role, weight, and the priors of the auxiliary genes that were computed."""
     import pandas as pd
 
     panel = experiment.panel
-    roles = ["primary"] * len(panel.primary) + ["auxiliary"] * len(panel.auxiliary)
-    weight = np.concatenate([np.ones(len(panel.primary)), panel.weights if weights is None else weights])
-    table = pd.DataFrame({"gene": [experiment.dataset.genes[i] for i in panel.genes], "role": roles, "weight": weight})
+    n_primary = len(panel.primary)
+    table = pd.DataFrame({"gene": [experiment.dataset.genes[i] for i in panel.genes]})
+    table["role"] = np.where(np.arange(len(table)) < n_primary, "primary", "auxiliary")
+    table["weight"] = np.concatenate([np.ones(n_primary), panel.weights if weights is None else weights])
+    for name, values in panel.candidates.known_priors().items():
+        table[f"prior/{name}"] = values[panel.genes]
     write_text(folder / "panel.csv", table.to_csv(index=False))
 
 
@@ -241,15 +213,3 @@ def _tensor(array: Any) -> Any:
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from agl import registry
-from agl.config import Component, Config, Outer
+from agl.config import Auxiliary, Component, Config, Outer
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset, open_dataset
 from agl.data.splits import Split, hold_out
 from agl.errors import UserError
-from agl.genes.panel import Panel, choose_panel
+from agl.genes.panel import Panel, choose_panel, choose_primary
 from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.plugins import EarlyStopping, Plugin
@@ -84,15 +84,19 @@ class Experiment:
     config: Config
     dataset: Dataset
     split: Split
+    given: Panel | None = None  # a panel that is known already
 
     @cached_property
     def panel(self) -> Panel:
-        """Genes, chosen on the training spots."""
+        """Genes: primary ones by all spots but the test's, so that seeds share them; all else by the training spots."""
+        if self.given is not None:
+            return self.given
         from agl.genes.training import TrainingSpots
 
-        config = self.config
-        training = TrainingSpots.of(self.dataset, self.split.train)
-        return choose_panel(training, config.primary, config.auxiliary, seed=config.seed)
+        config, split = self.config, self.split
+        seen = TrainingSpots.of(self.dataset, np.union1d(split.train, split.validation))
+        primary = choose_primary(seen, config.primary, seed=config.seed)
+        return choose_panel(TrainingSpots.of(self.dataset, split.train), primary, config.auxiliary, seed=config.seed)
 
     @property
     def primary_names(self) -> list[str]:
@@ -190,8 +194,8 @@ class Experiment:
 def complete(config: Config) -> Config:
     """The config with every component's defaults written out: equal runs have equal configs.
 
-    What a run does not use takes its default: a baseline's loss, auxiliary genes and training, a gene set's outer
-    problem.
+    What a run does not use takes its default: a baseline's loss, auxiliary genes and training, the balance
+    where there are no auxiliary genes, a gene set's outer problem.
     """
     if registry.has("baseline", config.model.name):
         plain = Config()
@@ -203,6 +207,8 @@ def complete(config: Config) -> Config:
                 "plugins": (),
             }
         )
+    if config.auxiliary.genes.name == "none":
+        config = config.model_copy(update={"auxiliary": Auxiliary()})
     tree = config.to_dict()
     kinds = {
         "split": "split",

@@ -154,7 +154,7 @@ def test_killed_and_resumed_equals_uninterrupted(sections: Path, tmp_path: Path,
     assert whole.wait() == 0, whole.stderr.read().decode()
     broken = start(sections, tmp_path / "broken", *words)
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "broken").rglob("state.pt")) and time.monotonic() < deadline:
+    while not list((tmp_path / "broken").rglob("history.pt")) and time.monotonic() < deadline:
         time.sleep(0.02)
     broken.send_signal(signal.SIGKILL)
     broken.wait()
@@ -212,7 +212,7 @@ def test_what_a_run_folder_holds(sections: Path, tmp_path: Path) -> None:
         "per_gene.csv",
         "result.json",
     }
-    assert names == expected | {".lock", "checkpoints/state.pt", "checkpoints/best.safetensors"}
+    assert names == expected | {".lock", "checkpoints/history.pt", "checkpoints/best.safetensors"}
     assert load([run.folder / "config.yaml"]) == run.config
     panel = pd.read_csv(run.folder / "panel.csv")
     assert panel.role.value_counts().to_dict() == {"auxiliary": 15, "primary": 10}

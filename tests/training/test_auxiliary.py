@@ -23,7 +23,7 @@ from agl.training.plugins import Plugin
 from agl.training.trainer import Task, Trainer
 
 SETTINGS = Training(epochs=3, batch_size=24, patience=50)
-OUTER = Outer(steps=2, batches=3, start=1, batch_size=20, learning_rate=0.05)
+OUTER = Outer(steps=2, batches=3, every=1, start=1, batch_size=20, learning_rate=0.05)
 
 
 class Gates(Selector):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from agl.config import Config
@@ -48,7 +48,8 @@ def train_cell(
     runs = []
     for experiment in experiments:
         if watcher is not None:
-            experiment = Watched(experiment.config, experiment.dataset, experiment.split, watcher)
+            parts = {part.name: getattr(experiment, part.name) for part in fields(experiment)}
+            experiment = Watched(**parts, watcher=watcher)
         run = _when_free(experiment, progress)
         runs.append(run)
         if watcher is not None:
@@ -100,7 +101,7 @@ class Watcher(Plugin):
         self.finished.append(0.0 if score is None else score)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Watched(Experiment):
     """An experiment whose trainer has a watcher."""
 

@@ -40,6 +40,7 @@ class Block:
     weight_tangents: Tensor | None = None  # [tangent, gene, hidden (+ 1)]
     slot_tangents: Slots = ()
     room: tuple[Tensor, Tensor] | None = None  # where weight and slots, and their tangents, are to be kept
+    scratch: Tensor = field(default_factory=lambda: torch.empty(0))  # [1 + tangent, gene, hidden (+ 1)], for gradients
 
     def table(self, look: Lookahead) -> Tensor:
         """The block's weight, read from the live model while it has not moved."""
@@ -48,22 +49,19 @@ class Block:
     def own(self, look: Lookahead) -> Tensor:
         """The block's weight and state as its own copies, which may be changed in place."""
         if self.weight is None:
-            self.weight, *slots = self._placed(0, [look.head_table(self.genes), *look.head_slots(self.genes)])
-            self.slots = tuple(slots)
+            place = None if self.room is None else self.room[0]
+            self.slots = look.head_slots(self.genes, None if place is None else place[1:])
+            self.weight = look.head_table(self.genes, None if place is None else place[0])
         return self.weight
 
     def start_tangents(self, like: Tensor) -> Tensor:
         """Tangents of weight and slots, `[tangent, gene, hidden (+ 1)]` and zero to begin with."""
         if self.weight_tangents is None:
-            zeros = torch.zeros(()).to(like).expand_as(like)
-            self.weight_tangents, *slots = self._placed(1, [zeros] * (1 + len(self.slots)))
+            count = 1 + len(self.slots)
+            places = [torch.empty_like(like) for _ in range(count)] if self.room is None else self.room[1]
+            self.weight_tangents, *slots = (place.zero_() for place in places)
             self.slot_tangents = tuple(slots)
         return self.weight_tangents
-
-    def _placed(self, kind: int, values: list[Tensor]) -> list[Tensor]:
-        if self.room is None:
-            return [value.clone(memory_format=torch.contiguous_format) for value in values]
-        return [place.copy_(value) for place, value in zip(self.room[kind], values, strict=True)]
 
 
 def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, kept: Tensor | None = None) -> list[Block]:
@@ -89,8 +87,9 @@ def make_room(look: Lookahead, blocks: list[Block], n_tangents: int) -> None:
     empty = partial(torch.empty, dtype=look.dtype, device=look.params["head.weight"].device)
     values = empty(kinds, sum(sizes), width).split(sizes, 1)
     tangents = empty(kinds, n_tangents, sum(sizes), width).split(sizes, 2)
-    for block, place, tangent_place in zip(blocks, values, tangents, strict=True):
-        block.room = (place, tangent_place)
+    scratch = empty(1 + n_tangents, max(sizes), width)
+    for block, place, tangent_place, size in zip(blocks, values, tangents, sizes, strict=True):
+        block.room, block.scratch = (place, tangent_place), scratch[:, :size]
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:

@@ -77,27 +77,32 @@ class Lookahead:
         """Their bias `[gene]`, if there is one."""
         return self.params["head.bias"][genes] if "head.bias" in self.params else None
 
-    def head_table(self, genes: slice | Tensor) -> Tensor:
+    def head_table(self, genes: slice | Tensor, out: Tensor | None = None) -> Tensor:
         """Weight, then bias, of some genes' heads side by side, `[gene, hidden (+ 1 ...)]`, copied; see `with_ones`."""
-        return self._side_by_side(lambda name: self.params[name], genes)
+        return self._side_by_side(self.params["head.weight"], self.params.get("head.bias"), genes, out)
 
-    def head_slots(self, genes: slice | Tensor) -> Slots:
+    def head_slots(self, genes: slice | Tensor, out: Tensor | None = None) -> Slots:
         """The optimiser state of some genes' heads, likewise."""
-        n_slots = self.rules["head.weight"].n_slots
-        return tuple(self._side_by_side(lambda name, i=i: self.slots[name][i], genes) for i in range(n_slots))
+        weights, biases = self.slots["head.weight"], self.slots.get("head.bias", ())
+        return tuple(
+            self._side_by_side(weight, biases[i] if biases else None, genes, None if out is None else out[i])
+            for i, weight in enumerate(weights)
+        )
 
     def cast(self, batch: Spots) -> Any:
         """The batch with floating inputs and library sizes in the look-ahead's precision."""
         return _CastSpots(batch, self.dtype)
 
-    def _side_by_side(self, of: Any, genes: slice | Tensor) -> Tensor:
-        weight = _rows(of("head.weight"), genes)
-        if "head.bias" not in self.params:
-            return weight.clone()
-        table = weight.new_zeros(len(weight), _aligned(weight.shape[1] + 1))
-        table[:, : weight.shape[1]] = weight
-        table[:, weight.shape[1]] = _rows(of("head.bias"), genes)
-        return table
+    @staticmethod
+    def _side_by_side(weight: Tensor, bias: Tensor | None, genes: slice | Tensor, out: Tensor | None) -> Tensor:
+        rows, width = _rows(weight, genes), weight.shape[1]
+        if out is None:
+            out = rows.new_empty(len(rows), width if bias is None else _aligned(width + 1))
+        out[:, :width] = rows
+        if bias is not None:
+            out[:, width] = _rows(bias, genes)
+            out[:, width + 1 :] = 0
+        return out
 
 
 class _CastSpots:

@@ -169,8 +169,7 @@ def _pass(
         return
 
     value = block.in_head * g
-    gradient = value.T @ h
-    gradient_tangents = gradient.new_empty(n_tangents, *gradient.shape)
+    gradient, gradient_tangents = torch.mm(value.T, h, out=block.scratch[0]), block.scratch[1:]
     for i in range(n_tangents):
         c = None if block.in_head_tangents is None else block.in_head_tangents[i]
         change = _change(c, g, block.in_head, bent, i)
@@ -190,7 +189,7 @@ def _slopes(
         return head_blocks.slope(look.problem, h @ weight.T, batch, block.genes, seed), None
     scores, *moved = (torch.cat([h, *dh]) @ weight.T).split(len(h))
     if block.weight_tangents is not None:
-        moved = [ds.addmm(h, dw.T) for ds, dw in zip(moved, block.weight_tangents, strict=True)]
+        moved = [ds.addmm_(h, dw.T) for ds, dw in zip(moved, block.weight_tangents, strict=True)]
     g, bend = head_blocks.slope_and_bend(look.problem, scores, batch, block.genes, seed)
     return g, bend(moved)
 

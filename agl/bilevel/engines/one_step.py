@@ -66,7 +66,7 @@ def _difference(look: Lookahead, reading: Reading, by: float) -> Tensor:
         directions.append(reading.head_direction)
     length = float(torch.stack([direction.square().sum() for direction in directions]).sum().sqrt())
     if length == 0:
-        return torch.zeros(look.problem.n_genes, dtype=look.dtype, device=reading.hidden.device)
+        return torch.zeros(look.problem.n_genes, dtype=look.dtype, device=reading.head.device)
     with torch.no_grad():
         plus, minus = (_losses(look, reading, sign * by / length) for sign in (1, -1))
     return (plus - minus) / (2 * by / length)

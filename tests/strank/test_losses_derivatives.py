@@ -135,7 +135,7 @@ def test_a_second_backward_gives_the_same(as_function, name):
 
 @pytest.mark.parametrize("loss", [strank.negative_binomial_nll, strank.dirichlet_multinomial_nll])
 def test_parameters_have_derivatives_too(make_batch, loss):
-    batch = make_batch(n_spots=10, n_genes=3, n_slides=2)
+    batch = make_batch(n_spots=7, n_genes=3, n_slides=2)
     counts = batch.counts.clone()
     counts[0, 0] = 80  # beyond the table of small counts
     name = "dispersion" if loss is strank.negative_binomial_nll else "concentration"

@@ -149,7 +149,8 @@ def proxy(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 13000,
 ) -> None:
     """A gRPC server in front of PostgreSQL, for hundreds of workers: they use --storage grpc://HOST:PORT."""
-    from agl.studies.storage import parse_storage, serve_proxy
+    from agl.studies.databases import serve_proxy
+    from agl.studies.storage import parse_storage
 
     if storage is None:
         raise UserError("Expected --storage postgresql://user@host/database: what the proxy stands in front of.")

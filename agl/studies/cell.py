@@ -103,13 +103,18 @@ class Watcher(Plugin):
 
 @dataclass(frozen=True, kw_only=True)
 class Watched(Experiment):
-    """An experiment whose trainer has a watcher."""
+    """An experiment whose last trainer, the one that gives the result, has a watcher.
+
+    While a learned selection that is refitted afterwards is still being found, nobody watches: those scores compare
+    with no other trial's.
+    """
 
     watcher: Plugin
 
     def trainer(self, extra: list[Plugin] | None = None) -> Trainer:
         """A trainer as ever; the watcher hears of an epoch last."""
-        return super().trainer([*(extra or []), self.watcher])
+        selecting = self.panel.selector is not None and self.config.auxiliary.outer.refit
+        return super().trainer([*(extra or []), *([] if selecting else [self.watcher])])
 
 
 def _when_free(experiment: Experiment, progress: Progress | None) -> Run:

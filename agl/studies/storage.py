@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from agl.errors import UserError, did_you_mean
 
@@ -83,7 +81,9 @@ class Address:
                 from agl.studies.journal import open_journal
 
                 return open_journal(Path(self.url))
-            return _open_grpc(self) if self.kind == "grpc" else _open_database(self)
+            from agl.studies.databases import open_database, open_proxy
+
+            return open_proxy(self) if self.kind == "grpc" else open_database(self)
 
 
 def parse_storage(text: str) -> Address:
@@ -129,22 +129,6 @@ def refuse_sqlite(address: Address, what: str) -> None:
         )
 
 
-def serve_proxy(address: Address, host: str, port: int) -> None:
-    """Optuna's gRPC server in front of a database, until it is interrupted."""
-    from optuna.storages import get_storage, run_grpc_proxy_server
-
-    if address.kind != "postgresql":
-        raise UserError(
-            f"A proxy needs PostgreSQL behind it, received {address.shown}: a journal or SQLite behind it loses cells."
-        )
-    with warnings.catch_warnings(), storage_errors(address):
-        warnings.simplefilter("ignore")  # Optuna calls it experimental
-        try:
-            run_grpc_proxy_server(get_storage(address.open()), host=host, port=port)
-        except RuntimeError as error:
-            raise UserError(f"The proxy cannot listen on {host}:{port}: {error}. Choose another --port.") from None
-
-
 @contextmanager
 def storage_errors(address: Address) -> Iterator[None]:
     """Whatever a storage raises when it is gone, full or damaged, as one sentence."""
@@ -170,66 +154,6 @@ def storage_errors(address: Address) -> Iterator[None]:
         if not _is_connection_trouble(error):
             raise
         raise StorageGone(_gone(address, str(getattr(error, "orig", None) or _details(error)))) from error
-
-
-def _open_database(address: Address) -> BaseStorage:
-    """PostgreSQL or SQLite by way of SQLAlchemy, with heartbeats."""
-    import inspect
-
-    from optuna.storages import RDBStorage
-
-    interval = max(1, round(address.heartbeat))
-    named = inspect.signature(RDBStorage.__init__).parameters
-    word = "heartbeat_stale_trial_callback"  # named failed_trial_callback before Optuna 4.9
-    callback = word if word in named else "failed_trial_callback"
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if address.kind == "postgresql":
-        options |= {"connect_args": {"connect_timeout": 10}, "pool_size": 2}
-    given: dict[str, Any] = {
-        "engine_kwargs": options,
-        "heartbeat_interval": interval,
-        "grace_period": max(2, round(address.grace)),
-        callback: _requeue_stale,
-    }
-    try:
-        return _patiently(lambda: RDBStorage(address.url, **given))
-    except ImportError as error:
-        raise UserError(
-            f"The storage {address.shown} needs a database driver that is not installed ({error}). "
-            "Install it with `pip install 'agl[postgres]'`."
-        ) from None
-
-
-def _requeue_stale(study: Any, trial: Any) -> None:
-    """What Optuna calls after it has failed a trial whose heartbeat stopped."""
-    from agl.studies.ledger import requeue_lost
-
-    requeue_lost(study)
-
-
-def _open_grpc(address: Address) -> BaseStorage:
-    from optuna.storages import GrpcStorageProxy
-
-    host, _, port = address.url.rpartition(":")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls it experimental
-        storage = GrpcStorageProxy(host=host, port=int(port))
-    storage.wait_server_ready(timeout=10)
-    return storage
-
-
-def _patiently(make: Callable[[], BaseStorage], tries: int = 4) -> BaseStorage:
-    """Workers that start together create the tables together; all but one meet what another has just made."""
-    import sqlalchemy.exc
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls heartbeats experimental
-        for _ in range(tries - 1):
-            try:
-                return make()
-            except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-                time.sleep(0.5)
-        return make()
 
 
 def _without_heartbeat(rest: str, text: str) -> tuple[str, float]:

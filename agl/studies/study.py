@@ -113,7 +113,6 @@ class Study:
 
     def take(self, signs: Signs) -> Trial | None:
         """The next waiting cell, now this worker's; None where nothing waits. Repeated ones are struck off."""
-        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import Trial, TrialState
 
         with storage_errors(self.address):
@@ -121,7 +120,7 @@ class Study:
                 signs.claim(waiting.number)
                 try:
                     mine = self.storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING)
-                except UpdateFinishedTrialError:
+                except _already_finished():
                     continue
                 if not mine:
                     continue
@@ -169,12 +168,10 @@ class Study:
     @contextmanager
     def _unless_taken_away(self) -> Iterator[None]:
         """A worker that was silent for too long finds its trial closed by another. The run's folder has the result."""
-        from optuna.exceptions import UpdateFinishedTrialError
-
         try:
             with storage_errors(self.address):
                 yield
-        except UpdateFinishedTrialError:
+        except _already_finished():
             return
         except ValueError as error:
             if "Cannot tell a" not in str(error):
@@ -230,3 +227,10 @@ def open_study(storage: str, name: str | None = None) -> Study:
     if "kind" not in found.user_attrs:
         raise UserError(f"The study {name!r} in {address.shown} was not made by `agl grid` or `agl search`.")
     return Study(address, opened, found)
+
+
+def _already_finished() -> type[Exception]:
+    """What Optuna raises when a trial has ended already; a plain RuntimeError in its first 4.x versions."""
+    import optuna
+
+    return getattr(optuna.exceptions, "UpdateFinishedTrialError", RuntimeError)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ NURSERY = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 import optuna.samplers, optuna.pruners, sqlalchemy, sqlalchemy.orm
-from agl.studies.runs import Run, RunIsBusy, locked, write_json
+from agl.studies.files import write_json
+from agl.studies.runs import Run, RunIsBusy, locked
 from agl.studies.study import open_study
 from agl.studies.worker import work
 import agl.studies.alive, agl.studies.journal, agl.studies.sampling, agl.studies.search
@@ -135,7 +137,7 @@ def grid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL on loopback, from the system's own package; a URL that ends where a database's name would be."""
     pytest.importorskip("psycopg2", reason="the postgres extra is not installed")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [shutil.which("initdb")]
@@ -145,18 +147,18 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = os.geteuid() == 0
     if root and subprocess.run(["id", "postgres"], capture_output=True).returncode:
         pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres")
-    folder = tmp_path_factory.mktemp("postgres") / "data"
+    place = Path(tempfile.mkdtemp(prefix="agl-postgres-"))  # pytest's own folders are closed to other users
+    folder = place / "data"
     folder.mkdir()
-    if root:  # the server's user must reach its folder
+    if root:
+        place.chmod(0o755)
         shutil.chown(folder, "postgres")
-        for parent in list(folder.parents)[:4]:
-            if parent != Path(parent.anchor):
-                parent.chmod(parent.stat().st_mode | 0o011)
 
     def run(*words: str) -> None:
         command = ["runuser", "-u", "postgres", "--", *words] if root else list(words)
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/")
         if done.returncode:
+            shutil.rmtree(place, ignore_errors=True)
             pytest.skip(f"PostgreSQL could not be started: {done.stderr[-300:]}")
 
     with socket.socket() as probe:
@@ -166,7 +168,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = f"-p {port} -h 127.0.0.1 -k {folder} -F"
     run(str(programs / "pg_ctl"), "-D", str(folder), "-o", options, "-w", "-l", str(folder / "log"), "start")
     yield f"postgresql://agl:secret@127.0.0.1:{port}"
-    run(str(programs / "pg_ctl"), "-D", str(folder), "-m", "immediate", "stop")
+    run(str(programs / "pg_ctl"), "-D", str(folder), "-m", "immediate", "-w", "stop")
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture

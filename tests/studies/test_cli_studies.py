@@ -138,6 +138,17 @@ def test_a_pruned_run_is_not_finished_and_can_be_taken_up(agl: Callable, study_f
         train_cell(cell, folds=[5])
 
 
+def test_only_the_training_that_gives_the_result_is_watched(study_file: Callable) -> None:
+    from agl.config import load
+    from agl.studies.cell import train_cell
+
+    path = study_file("auxiliary: {genes: dkgsb, min_detection: 0, outer: {batches: 1, batch_size: 32}}")
+    told: list[tuple[int, float]] = []
+    (run,) = train_cell(load([path]), report=lambda *words: told.append(words))
+    assert [step for step, _ in told] == [1, 2, 3]
+    assert told[-1][1] == pytest.approx(run.result["validation"])
+
+
 def test_sentences(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
     path = study_file(GRID)
     for words, sentence in [
@@ -195,19 +206,25 @@ def test_a_worker_killed_in_a_real_run_and_a_stopped_crew(agl: Callable, study_f
     path = study_file("axes: {loss: [mse, listwise, pearson, poisson]}")
     words = ["grid", str(path), "training.epochs=40", "training.checkpoint_every=1"]
     command = [sys.executable, "-m", "agl", *words, "--jobs", "2"]
-    crew = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    crew = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 100
+
+    def go_on() -> None:
+        assert crew.poll() is None, crew.stderr.read().decode()[-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
     workers = tmp_path / "runs/s/study.journal.workers"
 
     def busy() -> list[int]:
         found = [json.loads(file.read_bytes() or b"{}") for file in workers.glob("*-*-*")] if workers.exists() else []
         return [record["pid"] for record in found if record]
 
-    while not (busy() and list(tmp_path.rglob("state.pt"))) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while not (busy() and list(tmp_path.rglob("history.jsonl"))):
+        go_on()
     os.kill(busy()[0], signal.SIGKILL)
-    while len(list(tmp_path.rglob("result.json"))) < 1 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while not list(tmp_path.rglob("result.json")):
+        go_on()
     crew.send_signal(signal.SIGINT)
     assert crew.wait(60) == 130
     status, out, err = agl(*words, "--json")

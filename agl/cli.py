@@ -154,13 +154,13 @@ def show(words: Words = None, as_json: AsJson = False) -> None:
 @app.command()
 def check(
     path: Annotated[Path, typer.Argument(help="A folder of sections.")],
-    features: Annotated[str, typer.Option(help="builtin, none, or a folder of feature files.")] = "builtin",
+    features: Annotated[str, typer.Option(help="auto, builtin, none, or a folder of feature files.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """The doctor: sections, patients, spots, genes, depth, what will be used, what is wrong and how to mend it."""
     from rich.console import Console
 
-    from agl.data.doctor import check as examine
+    from agl.data.checking.doctor import check as examine
 
     report = examine(path, features=features)
     _print_json(report.to_dict()) if as_json else report.render(Console())
@@ -176,7 +176,7 @@ def features(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Turn patches into features, one HEST-bench-style file a section. Finished sections are kept."""
-    from agl.data.features import extract_folder
+    from agl.data.images.folder import extract_folder
 
     with _progress() as progress:
         folder = extract_folder(root, out=out, encoder=encoder, device=device, progress=progress)
@@ -189,8 +189,8 @@ def simulate(
     words: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", show_default=False)] = None,
 ) -> None:
     """Sections with patches, features, counts and the truth behind them, in HEST-bench's layout."""
-    from agl.data.embedded import simulation_options
-    from agl.data.simulate import simulate as write_sections
+    from agl.data.simulate.embedded import simulation_options
+    from agl.data.simulate.task import simulate as write_sections
 
     typer.echo(f"wrote {write_sections(out, **simulation_options(words or []))}")
 

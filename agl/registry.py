@@ -80,12 +80,12 @@ WHERE: dict[str, dict[str, str]] = {
         "famo": "agl.genes.selectors:FAMO",
     },
     "split": {
-        "leave_one_patient_out": "agl.data.splits:leave_one_patient_out",
-        "leave_one_slide_out": "agl.data.splits:leave_one_slide_out",
-        "k_fold": "agl.data.splits:k_fold",
-        "hest_csv": "agl.data.splits:hest_csv",
-        "spatial_blocks": "agl.data.splits:spatial_blocks",
-        "random_spots": "agl.data.splits:random_spots",
+        "leave_one_patient_out": "agl.data.splitting.splits:leave_one_patient_out",
+        "leave_one_slide_out": "agl.data.splitting.splits:leave_one_slide_out",
+        "k_fold": "agl.data.splitting.splits:k_fold",
+        "hest_csv": "agl.data.splitting.splits:hest_csv",
+        "spatial_blocks": "agl.data.splitting.splits:spatial_blocks",
+        "random_spots": "agl.data.splitting.splits:random_spots",
     },
     "sampler": {
         "grouped": "agl.data.batches:grouped",

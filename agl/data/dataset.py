@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from agl.data.cache import cache_root, get_or_build
-from agl.data.content_key import content_key
-from agl.data.counts import move_columns
-from agl.data.fingerprint import sha256_of_json
-from agl.data.importing import Progress, Request, import_sections
-from agl.data.locate import BUILTIN, NONE, locate_features
-from agl.data.names import nearest
-from agl.data.patches import PatchReader
-from agl.data.sections import Files, choose, scan_folder, with_patients
+from agl.data.reading.cache import cache_root, get_or_build
+from agl.data.reading.content_key import content_key
+from agl.data.reading.counts import move_columns
+from agl.data.reading.fingerprint import sha256_of_json
+from agl.data.reading.importing import Progress, Request, import_sections
+from agl.data.reading.locate import BUILTIN, NONE, locate_features
+from agl.data.reading.names import nearest
+from agl.data.reading.patches import PatchReader
+from agl.data.reading.sections import Files, choose, scan_folder, with_patients
 from agl.errors import UserError
 
 _ROWS_AT_ONCE = 4_096
@@ -170,7 +170,7 @@ def open_dataset(
         UserError: one sentence for each way the input can be wrong.
 
     >>> import tempfile
-    >>> from agl.data.simulate import simulate
+    >>> from agl.data.simulate.task import simulate
     >>> with tempfile.TemporaryDirectory() as d:
     ...     root = simulate(f"{d}/task", n_patients=2, slides_per_patient=1, spots_per_slide=9, seed=0)
     ...     dataset = open_dataset(root, features="none", cache_dir=f"{d}/cache")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agl.data.weights import read_weights
+from agl.data.images.weights import read_weights
 from agl.errors import UserError, did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -80,7 +80,8 @@ def _train(folder: Path, experiment: Experiment, stage: str, progress: Progress 
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     state = checkpoints / f"{stage}.pt"
-    extra: list[Plugin] = [History(folder / f"{stage}.jsonl"), TensorBoard(folder / "tb" / ("" if stage == "history" else stage))]
+    board = folder / "tb" if stage == "history" else folder / "tb" / stage
+    extra: list[Plugin] = [History(folder / f"{stage}.jsonl"), TensorBoard(board)]
     extra += [ProgressBar(progress, f"{folder.name} {stage}")] if progress is not None else []
     extra += [Checkpoint(state, every=experiment.config.training.checkpoint_every)]
     trainer = experiment.trainer(extra)

@@ -15,7 +15,7 @@ from agl import registry
 from agl.config import Auxiliary, Component, Config, Outer
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset, open_dataset
-from agl.data.splits import Split, hold_out
+from agl.data.splitting.splits import Split, hold_out
 from agl.errors import UserError
 from agl.genes.panel import Panel, choose_panel, choose_primary
 from agl.seeds import seeded
@@ -28,7 +28,7 @@ def data_folder(config: Config) -> str:
     """The folder the sections lie in; simulated ones are written the first time."""
     if config.data.root is not None:
         return config.data.root
-    from agl.data.embedded import simulated_folder
+    from agl.data.simulate.embedded import simulated_folder
 
     return str(simulated_folder(config.data.simulate, cache_dir=config.data.cache))
 

@@ -176,7 +176,7 @@ def test_patch_order_repeats_and_processes(task):
 
 
 def test_builtin_features_are_the_extractor_on_the_joined_patch(task, make_slide):
-    from agl.data.features import extract
+    from agl.data.images.builtin import extract
 
     slides = [make_slide("S1", patch=32), make_slide("S2", n_spots=9, patch=32)]
     root, _ = task(slides)
@@ -230,8 +230,8 @@ def test_every_place_and_form_of_counts(layout, tmp_path, make_slide, write_h5ad
 
 @pytest.mark.parametrize("values_per_block", [1, 7, 40])
 def test_blocks_of_any_size_give_the_same(values_per_block, tmp_path, make_slide, write_h5ad):
-    from agl.data.counts import count_blocks
-    from agl.data.h5ad import read_header
+    from agl.data.reading.counts import count_blocks
+    from agl.data.reading.h5ad import read_header
 
     slide = make_slide("S1", n_spots=11)
     slide.counts[[0, 4, 5, 10]] = 0  # empty spots at the ends and in a row

@@ -170,7 +170,11 @@ def test_two_processes_do_not_train_one_run(sections: Path, tmp_path: Path) -> N
     experiment = prepare(config_of(sections, tmp_path, "fold=0")).experiments[0]
     folder = folder_of(experiment.config, experiment.dataset)
     folder.mkdir(parents=True)
-    code = f"from pathlib import Path; from agl.studies.runs import locked; import time\nwith locked(Path({str(folder)!r})): print('held', flush=True); time.sleep(60)"
+    code = (
+        f"from pathlib import Path; from agl.studies.runs import locked; import time\n"
+        f"with locked(Path({str(folder)!r})): "
+        "print('held', flush=True); time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert holder.stdout.readline().strip() == b"held"
     with pytest.raises(RunIsBusy, match=f"being trained by process {holder.pid}. Wait for it, or stop it first."):

@@ -1,0 +1,70 @@
+"""The doctor: examine a data folder, survive whatever is in it, and say what is wrong and how to mend it.
+
+It runs the same readers as the import, one after the other and each on its own, so that one screen lists every
+problem and not only the first. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agl.data.checking.folder import examine_beside, examine_together
+from agl.data.checking.report import CheckReport
+from agl.data.checking.section import Findings, Seen, examine_section
+from agl.data.reading.locate import BUILTIN, NONE, locate_features
+from agl.data.reading.sections import choose, patient_tables, scan_folder
+
+AUTO = "auto"
+
+
+def check(
+    path: Path | str,
+    *,
+    features: str | Path = AUTO,
+    sections: Sequence[str] | None = None,
+    min_counts: int = 0,
+    tolerance: float | None = None,
+    metadata: Path | str | None = None,
+) -> CheckReport:
+    """Examine the sections under `path` as `open_dataset` would read them; reads all counts and features once.
+
+    Never raises for what is in the folder: every problem becomes a finding of the report.
+
+    Args:
+        path: the folder, or one h5ad.
+        features: as for `open_dataset`, or "auto": "builtin" when there are patches, else "none".
+        sections: names of the slides to examine; all when None.
+        min_counts: as for `open_dataset`.
+        tolerance: as for `open_dataset`.
+        metadata: as for `open_dataset`.
+
+    >>> report = check("no/such/folder")
+    >>> report.status, report.findings[0].message
+    ('error', 'expected a folder of tissue sections at no/such/folder, found nothing. Check the path.')
+    """
+    found = Findings()
+    report = CheckReport(str(path), findings=found.all)
+    folder = found.attempt(None, lambda: scan_folder(path, metadata=metadata))
+    files = found.attempt(None, lambda: choose(folder, sections)) if folder else None
+    if folder is None or files is None:
+        return report
+    report.layout = folder.layout
+    kind = str(features)
+    if kind == AUTO:
+        kind = BUILTIN if any(f.patches for f in files) else NONE
+    slides = [f.slide for f in files]
+    tables = found.attempt(None, lambda: patient_tables(folder)) or ({}, {})
+    feature_files = found.attempt(None, lambda: locate_features(kind, folder.root, slides)) or {}
+    seen = Seen()
+    for one in files:
+        patient_sources = (folder, *tables)
+        report.sections.append(
+            examine_section(
+                one, patient_sources, kind, feature_files.get(one.slide), min_counts, tolerance, found, seen
+            )
+        )
+    examine_together(report, kind, found, seen)
+    examine_beside(folder, found, seen)
+    found.worst_first()
+    return report

@@ -1,0 +1,118 @@
+"""The doctor's examination of a folder as a whole: do the sections fit together, and the files beside them?"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from agl.data.checking.report import CheckReport
+from agl.data.checking.section import Findings, Seen
+from agl.data.reading.locate import BUILTIN
+from agl.data.reading.names import clean_name, harmonise
+from agl.data.reading.sections import Folder
+
+
+def examine_together(report: CheckReport, kind: str, found: Findings, seen: Seen) -> None:
+    """Shared genes, equal widths and sizes, patients to hold out, and what would be used."""
+    report.spots = sum(s.spots or 0 for s in report.sections)
+    report.patients = sorted({s.patient for s in report.sections if s.patient})
+    _one_size("features of one width", seen.widths, found)
+    _one_size("patches of one size", seen.patch_shapes, found)
+    if seen.names:
+        _genes(report, found, seen)
+    if len(report.patients) == 1:
+        found.note("warning", None, "one patient: no patient can be held out, so scores will be optimistic")
+    if kind == BUILTIN:
+        for shape in sorted(set(seen.patch_shapes.values())):
+            found.attempt(None, partial(_extractor_accepts, shape))
+    report.will_use = _will_use(report, kind, seen)
+
+
+def examine_beside(folder: Folder, found: Findings, seen: Seen) -> None:
+    """Split files and gene panels that come with the folder."""
+    for split in sorted(p for p in folder.root.glob("splits*") if p.is_dir()):
+        tests = sorted(split.glob("test_*.csv"))
+        found.note("note", None, f"{split.name}: {len(tests)} folds in HEST-bench's format")
+        for table in tests + sorted(split.glob("train_*.csv")):
+            listed = found.attempt(None, _Reader(table).sample_ids, "warning") or []
+            unknown = [slide for slide in listed if slide not in folder.slides]
+            if unknown:
+                found.note("warning", None, f"{split.name}/{table.name} lists '{unknown[0]}', which has no section")
+    everywhere = [{clean_name(n) for n in raw.names} for raw in seen.names.values()]
+    shared = set.intersection(*everywhere) if everywhere else set()
+    for panel in sorted(folder.root.glob("var_*genes.json")):
+        genes = found.attempt(None, _Reader(panel).gene_panel, "warning") or []
+        missing = [n for n in genes if clean_name(n) not in shared]
+        if missing and shared:
+            found.note("warning", None, f"{panel.name}: {len(missing)} genes not in all sections, e.g. {missing[0]}")
+
+
+def _extractor_accepts(shape: tuple[int, int, int]) -> None:
+    """One empty patch of this size through the built-in extractor."""
+    from agl.data.images.builtin import extract
+
+    extract(np.zeros((1, *shape), dtype=np.uint8))
+
+
+class _Reader:
+    """Readers of one small file, named so that a failure can be attempted and reported."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sample_ids(self) -> list[str]:
+        return pd.read_csv(self.path, dtype=str, encoding="utf-8-sig")["sample_id"].tolist()
+
+    def gene_panel(self) -> list[str]:
+        return [str(name) for name in json.loads(self.path.read_text("utf-8"))["genes"]]
+
+
+def _one_size(what: str, sizes: dict[str, int] | dict[str, tuple[int, int, int]], found: Findings) -> None:
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"'{slide}' has {size}" for slide, size in list(sizes.items())[:4])
+        found.note("error", None, f"expected {what}, {listed}; make them with one extractor")
+
+
+def _genes(report: CheckReport, found: Findings, seen: Seen) -> None:
+    report.genes_union = len({clean_name(n) for raw in seen.names.values() for n in raw.names})
+    genes = found.attempt(None, lambda: harmonise(seen.names))
+    if genes is None:
+        return
+    report.genes_overlap = len(genes.genes)
+    for slide, reasons in genes.lost.groupby("slide")["reason"]:
+        report.genes_lost[str(slide)] = {str(r): int(n) for r, n in reasons.value_counts().items()}
+    for note in genes.notes:
+        found.note("note", None, note)
+    fewest = min(len(raw.names) for raw in seen.names.values())
+    if report.genes_overlap < fewest / 2:
+        found.note("warning", None, f"{report.genes_overlap} genes are shared, the smallest section has {fewest}")
+
+
+def _will_use(report: CheckReport, kind: str, seen: Seen) -> dict[str, str]:
+    sources = sorted({s.counts_source for s in report.sections if s.counts_source})
+    shapes = sorted(set(seen.patch_shapes.values()))
+    size = f"{shapes[0][1]} x {shapes[0][0]} px" if shapes else ""
+    features = "none"
+    if kind == BUILTIN and size:
+        features = f"built in, computed from patches of {size}"
+    elif seen.widths:
+        kinds = ", ".join(sorted(seen.kinds))
+        features = f"{kinds}, {min(seen.widths.values())} numbers a spot{_joined_by(report, 'features')}"
+    patients = len(report.patients)
+    return {
+        "counts": f"raw counts from {', '.join(sources) or 'nowhere'}",
+        "genes": f"{report.genes_overlap:,} measured in every section",
+        "features": features,
+        "patches": f"{size}{_joined_by(report, 'patches')}" if size else "none",
+        "hold out": f"one of {patients} patients at a time" if patients > 1 else "not by patient",
+    }
+
+
+def _joined_by(report: CheckReport, what: str) -> str:
+    tables = [getattr(section, what) or {} for section in report.sections]
+    ways = sorted({str(table["joined_by"]).split()[0] for table in tables if "joined_by" in table})
+    return f", joined by {' and '.join(ways)}" if ways else ""

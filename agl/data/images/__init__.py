@@ -1,0 +1,1 @@
+"""Patches to features: stain arithmetic, the built-in extractor, encoders."""

@@ -1,0 +1,1 @@
+"""From files on disk to checked arrays: find, read, join, import once."""

@@ -1,0 +1,94 @@
+"""From what the user calls the features ("builtin", a folder, an encoder's name, a glob) to one file per "
+"slide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+
+from agl.data.reading.formats import SUFFIXES
+from agl.errors import UserError, did_you_mean
+
+BUILTIN, NONE = "builtin", "none"
+_ENDINGS = ("", "_patches", "_features", "_embeddings", ".features", ".embeddings")
+
+
+def locate_features(spec: str | Path, root: Path, slides: Sequence[str]) -> dict[str, Path]:
+    """One feature file per slide; {} for "builtin" and "none".
+
+    `spec` is a folder, a name of a folder beside the data (`<root>/<name>`, `<root>/features/<name>`,
+    `<root>/features_<name>`, `<root>/embeddings/<name>`), or a pattern: `emb/*_uni.h5`, `emb/{slide}/x.pt`.
+
+    Raises:
+        UserError: nothing found, a slide without a file, a slide with several.
+    """
+    if str(spec) in (BUILTIN, NONE):
+        return {}
+    candidates = [(path, _stem(path)) for path in _candidates(str(spec), root)]
+    found: dict[str, Path] = {}
+    for slide in slides:
+        ranked = [[p for p, stem in candidates if stem == slide + ending] for ending in _ENDINGS]
+        own = next((paths for paths in ranked if paths), [])
+        if "{slide}" in str(spec):
+            own = _glob(str(spec).replace("{slide}", slide), root)
+        elif "*" in str(spec) and not own:
+            own = _named_by_pattern(str(spec), slide, [p for p, _ in candidates])
+        if not own:
+            others = ", ".join(p.name for p, _ in candidates[:4]) or "no feature files"
+            raise UserError(
+                f"expected a feature file for slide '{slide}' in {spec}, received {others}; "
+                f"add {slide}.h5 or leave the slide out"
+            )
+        if len(own) > 1:
+            raise UserError(
+                f"expected one feature file for slide '{slide}', received {own[0].name} and {own[1].name}; "
+                "give a pattern that picks one, such as 'folder/{slide}.h5'"
+            )
+        found[slide] = own[0]
+    return found
+
+
+def _candidates(spec: str, root: Path) -> list[Path]:
+    if "{slide}" in spec:
+        return []
+    if "*" in spec:
+        paths = _glob(spec, root)
+        if not paths:
+            raise UserError(f"expected feature files matching '{spec}', found none; check the pattern")
+        return paths
+    places = [Path(spec).expanduser(), root / spec]
+    places += [root / "features" / spec, root / f"features_{spec}", root / "embeddings" / spec]
+    for place in places:
+        if place.is_dir():
+            inner = [place / sub for sub in ("h5_files", "pt_files") if (place / sub).is_dir()]  # CLAM
+            return sorted(p for folder in (inner[:1] or [place]) for p in folder.iterdir() if p.suffix in SUFFIXES)
+    near = {
+        p.name
+        for folder in (root, root / "features", root / "embeddings")
+        if folder.is_dir()
+        for p in folder.iterdir()
+        if p.is_dir()
+    }
+    near |= {BUILTIN, NONE}
+    raise UserError(
+        f"expected features as '{BUILTIN}', '{NONE}', a folder or a pattern, found no folder '{spec}' here "
+        f"or in {root}.{did_you_mean(spec, near)}"
+    )
+
+
+def _glob(pattern: str, root: Path) -> list[Path]:
+    here = sorted(glob(str(Path(pattern).expanduser()), recursive=True))
+    return [Path(p) for p in here or sorted(glob(str(root / pattern), recursive=True)) if Path(p).is_file()]
+
+
+def _named_by_pattern(pattern: str, slide: str, paths: list[Path]) -> list[Path]:
+    """The files whose name, or whose folder, is the slide where the pattern has its star."""
+    star = [part for part in Path(pattern).parts if "*" in part][-1]
+    wanted = star.replace("*", slide, 1)
+    return [p for p in paths if wanted in p.parts]
+
+
+def _stem(path: Path) -> str:
+    """File name without its type; names may contain dots, so only known endings are cut."""
+    return path.name[: -len(path.suffix)] if path.suffix in SUFFIXES else path.name

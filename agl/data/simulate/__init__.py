@@ -1,0 +1,1 @@
+"""Simulated sections with a known answer."""

@@ -1,0 +1,1 @@
+"""Which spots train, stop, test; and whether anything leaks."""

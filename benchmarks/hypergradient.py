@@ -1,6 +1,6 @@
 """Time and memory of a hypergradient, beside the package `higher` and beside plain training steps of the same run.
 
-    python benchmarks/hypergradient.py           # everything, about half an hour
+    python benchmarks/hypergradient.py           # everything, about a quarter of an hour
     python benchmarks/hypergradient.py --quick   # a few minutes
 
 Every engine runs in a process of its own, with one thread. Time is CPU seconds, the best of a few calls; memory is the
@@ -212,8 +212,6 @@ def targets(found: dict[Case, dict[str, float]]) -> list[tuple[str, float, float
         case = Case("ResNet-18 64 px", genes, 4, "forward")
         ask(case, case._replace(engine="higher"), "seconds", 1)
         ask(case, case._replace(engine="higher"), "mib", 0.4)
-        case = Case("ResNet-18 64 px", genes, 1, HERE)
-        ask(case, case._replace(engine="plain"), "seconds", 2)
     return asked
 
 

@@ -21,7 +21,7 @@ from agl.bilevel.inner_derivatives import step_with_tangents_
 from agl.bilevel.lookahead import Lookahead
 from agl.bilevel.problem import Genes, Problem, Spots
 
-BLOCK = 1 << 20  # numbers in a block of heads [gene, hidden]; large enough that calling the loss costs little
+BLOCK = 1 << 21  # numbers in a block of heads [gene, hidden]; large enough that calling the loss costs little
 CHUNK = 1 << 17  # numbers in a chunk of an optimiser step; small enough to stay in the processor's cache
 
 

@@ -206,3 +206,96 @@ def test_a_loss_with_values_per_gene() -> None:
     truth = finite_difference(problem, inner, outer, **options)
     for engine in (forward, reverse, higher):
         assert _error(engine(problem, inner, outer, **options), truth) < 1e-6, engine.__name__
+
+
+def test_wide_heads_with_spare_columns() -> None:
+    """From 64 hidden features on, a row of heads is padded: 70 + bias becomes 80."""
+    problem, batch = small_problem("mlp", n_genes=40)
+    problem.model.trunk = torch.nn.Sequential(torch.nn.Linear(6, 70), torch.nn.GELU()).double()
+    problem.model.head = torch.nn.Linear(70, 40).double()
+    live = torch.optim.AdamW(problem.model.parameters(), lr=0.005)
+    trained(problem, batch, live)
+    inner, outer = [batch() for _ in range(3)], batch()
+    problem.selector.tilt.requires_grad_(False)
+    truth = finite_difference(problem, inner, outer, optimizer=live)
+    for engine in (forward, reverse, higher):
+        assert _error(engine(problem, inner, outer, optimizer=live), truth) < 1e-6, engine.__name__
+    exact = reverse(problem, inner[:1], outer, optimizer=live).weights
+    torch.testing.assert_close(jvp(problem, inner[:1], outer, optimizer=live).weights, exact, rtol=1e-9, atol=1e-15)
+    differences = one_step(problem, inner[:1], outer, optimizer=live, by=1e-5).weights
+    torch.testing.assert_close(differences, exact, rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_scores_without_a_look_ahead_are_the_limit_of_small_steps(optimizer: str) -> None:
+    problem, inner, outer, options = _setting("cnn", optimizer, 1, n_genes=60, statistics="frozen")
+    for group in options["optimizer"].param_groups:
+        group["lr"] = 1e-7
+    exact = jvp(problem, inner, outer, **options).weights
+    found = jvp(problem, inner, outer, look_ahead=False, **options)
+    torch.testing.assert_close(found.weights, exact, rtol=1e-4, atol=1e-15)
+    assert found.outer_after == found.outer_before
+
+
+def test_scores_without_a_look_ahead_keep_adams_direction_after_some_hundred_steps() -> None:
+    problem, batch = small_problem("mlp", n_genes=60)
+    live = torch.optim.Adam(problem.model.parameters(), lr=1e-3)
+    trained(problem, batch, live, 300)
+    inner, outer = [batch()], batch()
+    exact = jvp(problem, inner, outer, optimizer=live).weights
+    found = jvp(problem, inner, outer, optimizer=live, look_ahead=False).weights
+    assert exact is not None
+    assert found is not None
+    assert float(torch.cosine_similarity(exact, found, dim=0)) > 0.95
+
+
+def test_scores_without_a_look_ahead_need_moments() -> None:
+    from agl.errors import UserError
+
+    problem, inner, outer, options = _setting("mlp", "adam", 1)
+    with pytest.raises(UserError, match="received a fresh one; train a little first"):
+        jvp(problem, inner, outer, warm=False, look_ahead=False, **options)
+
+
+def test_a_batch_given_several_times_is_read_once() -> None:
+    problem, inner, outer, options = _setting("mlp", "adam", 2)
+    calls = []
+    counted = type(problem)(
+        problem.model, lambda *a, **k: (calls.append(1), problem.gene_loss(*a, **k))[1], problem.selector, 3
+    )
+    jvp(counted, inner[:1] * 6, outer, **options)
+    once = len(calls)
+    jvp(counted, inner[:1], outer, **options)
+    assert once == len(calls) - once
+    jvp(counted, inner, outer, **options)
+    assert len(calls) > 3 * once
+
+
+def test_a_trunk_without_forward_derivatives_is_differentiated_twice_backward() -> None:
+    """SiLU's gradient has no forward derivative in torch 2.13; heads must move once all the same."""
+    problem, inner, outer, _ = _setting("mlp", "adam", 3)
+    problem.model.trunk = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.SiLU()).double()
+    live = torch.optim.Adam(problem.model.parameters(), lr=0.01)
+    truth = finite_difference(problem, inner, outer, inner_optimizer="sgd", inner_lr=0.05, optimizer=live)
+    for engine in (forward, reverse):
+        found = engine(problem, inner, outer, inner_optimizer="sgd", inner_lr=0.05, optimizer=live)
+        assert _error(found, truth) < 1e-6, engine.__name__
+
+
+def test_memory_is_given_back_without_the_collector() -> None:
+    """A graph caught in a cycle would stay until the collector runs, and memory would grow with the horizon."""
+    import gc
+
+    import strank
+
+    problem, inner, outer, options = _setting("mlp", "adam", 3)
+    problem = type(problem)(problem.model, strank.pearson_loss, problem.selector, 3)
+    forward(problem, inner, outer, **options)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+        forward(problem, inner * 4, outer, **options)
+        assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) == before
+    finally:
+        gc.enable()

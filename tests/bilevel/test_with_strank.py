@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import strank
 import torch
 
+import strank
 from agl.bilevel import heads
 from agl.bilevel.engines import finite_difference, forward, higher, reverse
 from agl.testing.engines import small_problem, trained

@@ -47,8 +47,9 @@ def jvp(
         outer_batch: held-out spots.
         optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
         look_ahead: False judges the outer loss where training stands and takes Adam's running mean for the gradient:
-            no pass backward through the trunk for the inner batch, which halves the time with an image encoder. Exact
-            in the limit of a small learning rate for SGD; `outer_after` is then `outer_before`.
+            no pass backward through the trunk for the inner batch, a third less time with an image encoder. The limit
+            of a small learning rate for SGD, and its direction for an Adam that has taken some hundred steps;
+            `outer_after` is then `outer_before`.
     """
     with differentiable(problem.head.weight.device):
         look = start(

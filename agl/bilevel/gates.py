@@ -24,8 +24,10 @@ class _GatedScores(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         hidden, weight, gate = ctx.saved_tensors
+        # Under autocast scores are of lower precision than the heads.
+        gradient = gradient.to(weight.dtype)
         for_bias = gradient.sum(0) if ctx.has_bias else None
-        return (gradient * gate) @ weight, gradient.T @ hidden, for_bias, None
+        return ((gradient * gate) @ weight).to(hidden.dtype), gradient.T @ hidden.to(weight.dtype), for_bias, None
 
 
 def gated_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor) -> Tensor:

@@ -116,3 +116,20 @@ def test_differentiating_the_gate_twice_is_an_error_and_not_a_wrong_number() -> 
     (first,) = torch.autograd.grad(scores.square().sum(), hidden, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+def test_the_gate_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    trunk, head = nn.Linear(3, 4), nn.Linear(4, 5)
+    inputs, gate = torch.randn(6, 3, generator=generator), torch.rand(5, generator=generator)
+
+    def gradients() -> list[torch.Tensor]:
+        trunk.zero_grad()
+        head.zero_grad()
+        gated_scores(trunk(inputs), head.weight, head.bias, gate).float().square().sum().backward()
+        return [p.grad.clone() for p in (*trunk.parameters(), *head.parameters()) if p.grad is not None]
+
+    exact = gradients()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = gradients()
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.05 * max(float(g.abs().max()) for g in exact))

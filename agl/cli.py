@@ -172,14 +172,15 @@ def check(
 def features(
     root: Annotated[Path, typer.Argument(help="A folder with patches/.")],
     encoder: Annotated[str, typer.Option(help="builtin, or a name or path for the `encoders` extra.")] = "builtin",
-    out: Annotated[Path | None, typer.Option(help="Default: ROOT/embeddings.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: ROOT/embeddings/ENCODER.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A local file of weights for a named encoder.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Turn patches into features, one HEST-bench-style file a section. Finished sections are kept."""
     from agl.data.images.folder import extract_folder
 
     with _progress() as progress:
-        folder = extract_folder(root, out=out, encoder=encoder, device=device, progress=progress)
+        folder = extract_folder(root, out=out, encoder=encoder, weights=weights, device=device, progress=progress)
     typer.echo(f"wrote {folder}")
 
 
@@ -257,7 +258,8 @@ def _print_runs(runs: list[Any], as_json: bool, *, pooled: bool = False, csv: Pa
             }
         )
         return
-    console = Console()
+    # Redirected, a table may be as wide as it needs to be.
+    console = Console() if sys.stdout.isatty() else Console(width=180)
     console.print(rich_table(methods, pooled=pooled))
     folders = sorted({str(run.folder.parent) for run in runs})
     console.print(f"{len(runs)} runs in {', '.join(folders)}", highlight=False)

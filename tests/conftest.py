@@ -20,7 +20,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def sections(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three patients with one small section each, features already computed. Read-only by convention."""
-    from agl.data.simulate import simulate
+    from agl.data.simulate.task import simulate
 
     folder = tmp_path_factory.mktemp("sections") / "task"
     simulate(folder, n_patients=3, slides_per_patient=1, spots_per_slide=40, n_genes=150, features="latent", seed=1)

@@ -26,7 +26,7 @@ class Prepared:
 
 def prepare(config: Config) -> Prepared:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
-    from agl.data.audit import audit, refuse_leaks
+    from agl.data.splitting.audit import audit, refuse_leaks
     from agl.training.experiment import Experiment, complete, load_data, load_splits
 
     completed = complete(config)

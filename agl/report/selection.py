@@ -154,13 +154,15 @@ def _unlike(method: str, ends: dict[int, int | None], panels: dict[int, pd.DataF
 
 
 def _history(folder: Path, notes: list[str]) -> pd.DataFrame:
-    path = folder / "history.jsonl"
+    """One row an epoch of the search; of the training where both were one."""
+    search = folder / "selection.jsonl"
+    path = search if search.is_file() else folder / "history.jsonl"
     if not path.is_file():
         return pd.DataFrame()
     try:
         return pd.DataFrame([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line])
     except ValueError as error:
-        notes.append(f"{folder.name}: history.jsonl is not readable ({error})")
+        notes.append(f"{folder.name}: {path.name} is not readable ({error})")
         return pd.DataFrame()
 
 

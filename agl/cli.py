@@ -33,7 +33,9 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
     from agl.studies.train import prepare, train_each
 
     prepared = prepare(load(words or []))
-    with _progress() as progress:
+    from agl.progress import display
+
+    with display() as progress:
         runs = list(train_each(prepared, progress=progress, told=progress.console.print))
     _print_runs(runs, as_json)
 
@@ -178,8 +180,9 @@ def features(
 ) -> None:
     """Turn patches into features, one HEST-bench-style file a section. Finished sections are kept."""
     from agl.data.images.folder import extract_folder
+    from agl.progress import display
 
-    with _progress() as progress:
+    with display() as progress:
         folder = extract_folder(root, out=out, encoder=encoder, weights=weights, device=device, progress=progress)
     typer.echo(f"wrote {folder}")
 
@@ -202,9 +205,10 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """The main job on simulated sections: losses, and primary genes alone against auxiliary genes."""
+    from agl.progress import display
     from agl.studies.demo import train_demo
 
-    with _progress() as progress:
+    with display() as progress:
         runs = train_demo(output, progress=progress)
     _print_runs(runs, as_json)
 
@@ -267,17 +271,6 @@ def _print_runs(runs: list[Any], as_json: bool, *, pooled: bool = False, csv: Pa
 
 def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, default=str))
-
-
-def _progress() -> Any:
-    """A progress display on standard error: the table on standard output stays clean."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(), console=Console(stderr=True), transient=True,
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

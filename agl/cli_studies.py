@@ -90,7 +90,9 @@ def worker(
 
     opened = _open(study, storage)
     refuse_sqlite(opened.address, "`agl worker`, which is made to run beside others")
-    with _progress() as progress:
+    from agl.progress import display
+
+    with display(time_left=False) as progress:
         board = Board(opened, progress)
         work(opened, wait=not leave, progress=progress, shown=board)
         board.close()
@@ -136,7 +138,9 @@ def repair(
     from agl.studies.worker import repair_study
 
     opened = _open(name, storage)
-    with _progress() as progress:
+    from agl.progress import display
+
+    with display(time_left=False) as progress:
         n = repair_study(opened, also_failed=failed, told=progress.console.print)
     cells = "cell" if n == 1 else "cells"
     typer.echo(f"{n} {cells} put back into the queue of study {opened.name!r}" if n else "nothing to repair")
@@ -159,10 +163,11 @@ def proxy(
 
 
 def _run(launched: Launched, jobs: int) -> None:
+    from agl.progress import display
     from agl.studies.board import Board
     from agl.studies.launch import run_study
 
-    with _progress() as progress:
+    with display(time_left=False) as progress:
         board = Board(launched.study, progress)
         run_study(launched.study, jobs=jobs, progress=progress, shown=board)
         board.close()
@@ -199,15 +204,3 @@ def _end_with_failures(lines: list[str]) -> None:
     if lines:
         typer.echo("\n".join([*lines, "`agl study repair --failed` or the same command tries again."]), err=True)
         raise typer.Exit(1)
-
-
-def _progress() -> Any:
-    """A display on standard error; the study's own line says how much time is left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.table import Column
-
-    name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=30))
-    note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
-    bar = BarColumn(bar_width=20)
-    return Progress(name, bar, MofNCompleteColumn(), note, console=Console(stderr=True), transient=True, expand=True)

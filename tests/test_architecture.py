@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     {"strank"},
-    {"agl.errors", "agl.config", "agl.registry", "agl.seeds"},
+    {"agl.errors", "agl.config", "agl.registry", "agl.seeds", "agl.progress"},
     {"agl.data", "agl.genes"},
     {"agl.models"},
     {"agl.bilevel"},
@@ -20,7 +20,7 @@ ORDER = [
     {"agl.studies"},
     {"agl.report"},
     {"agl.testing"},
-    {"agl.cli"},
+    {"agl.cli", "agl.cli_studies"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 

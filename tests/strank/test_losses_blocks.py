@@ -1,4 +1,4 @@
-"""However a batch is cut into blocks of genes and lists, the loss is the same: with small blocks, every seam is crossed."""
+"""However a batch is cut into blocks of genes and lists, the loss is the same: small blocks cross every seam."""
 
 from __future__ import annotations
 

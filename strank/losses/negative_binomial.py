@@ -45,7 +45,7 @@ class NegativeBinomialKernel(Kernel):
         value = torch.empty(n_genes, dtype=dtype, device=scores.device)
         of_theta = torch.empty_like(value)
         table = torch.empty(scores.shape, dtype=dtype, device=scores.device) if gradient else None
-        for genes in columns(n_spots, n_genes):
+        for genes in columns(4 * n_spots, n_genes):  # several arrays at work, so smaller blocks
             theta, c = parameter[genes], self.counts[:, genes].to(dtype)
             if keep is not None:
                 c = c * keep.unsqueeze(1)

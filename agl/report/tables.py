@@ -59,7 +59,14 @@ def methods_frame(frame: pd.DataFrame) -> pd.DataFrame:
         row |= {"undefined": int(group.undefined.sum()), "pairs": int(group.pairs.sum())}
         row |= {"optimistic": bool(group.optimistic.any())}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return _in_order(pd.DataFrame(rows))
+
+
+def _in_order(methods: pd.DataFrame) -> pd.DataFrame:
+    """Blocks in the order of their names, the best method of a block first."""
+    blocks = ["study", *BLOCK, "control"]
+    ordered = methods.sort_values([*blocks, "scc"], ascending=[True] * len(blocks) + [False], kind="stable")
+    return ordered.reset_index(drop=True)
 
 
 def rich_table(methods: pd.DataFrame, *, pooled: bool = False) -> Table:

@@ -80,8 +80,9 @@ def step_adjoint(
 ) -> tuple[Tensor, Tensor, Slots]:
     """Adjoints of parameter, gradient and slots before step number `count`, from those after it.
 
-    `parameter`, `gradient` and `slots` are the values before the step; nothing is changed in place. The parameter's
-    adjoint does not yet hold what flows through the gradient's own dependence on the parameter.
+    `parameter`, `gradient` and `slots` are the values before the step; nothing is changed in place, but the parameter's
+    adjoint may be handed back as it came. It does not yet hold what flows through the gradient's own dependence on
+    the parameter.
     """
     if rule.l2:
         gradient = gradient.add(parameter, alpha=rule.l2)
@@ -99,13 +100,14 @@ def step_adjoint(
     scale, size = rule.root_scale(count), rule.step_size(count)
     root = second.sqrt()
     denominator = (root / scale).add_(rule.eps)
-    through = parameter_adjoint / denominator * -size
-    first_adjoint = slot_adjoints[0] + through
+    through = (parameter_adjoint / denominator).mul_(-size)
     bend = first.div_(denominator).div_(root.clamp_min_(_smallest_root(root))).mul_(-0.5 / scale)
-    second_adjoint = slot_adjoints[1] + through * bend
+    second_adjoint = torch.addcmul(slot_adjoints[1], through, bend)
+    first_adjoint = through.add_(slot_adjoints[0])
     along = (first_adjoint * (1 - beta1)).addcmul_(second_adjoint, gradient, value=2 * (1 - beta2))
-    before = parameter_adjoint * rule.shrink + rule.l2 * along
-    return before, along, (first_adjoint * beta1, second_adjoint * beta2)
+    before = parameter_adjoint if rule.shrink == 1 else parameter_adjoint * rule.shrink
+    before = before.add(along, alpha=rule.l2) if rule.l2 else before
+    return before, along, (first_adjoint.mul_(beta1), second_adjoint.mul_(beta2))
 
 
 def _smallest_root(tensor: Tensor) -> float:

@@ -7,10 +7,13 @@ with the gradient for the hidden features (and its tangents), and it turns that 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.autograd.forward_ad as fwAD
 from torch import Tensor
+from torch._C import DisableTorchFunction
+from torch.overrides import TorchFunctionMode
 
 from agl.bilevel.lookahead import Lookahead
 from agl.bilevel.problem import Spots
@@ -102,7 +105,8 @@ def _dual_pass(
     leaves = _leaves(trunk)
     with fwAD.dual_level():
         duals = {name: fwAD.make_dual(leaf, direction[name]) for name, leaf in leaves.items()}
-        hidden = look.hidden(duals, batch, step)
+        with _TangentsWithoutGraph():
+            hidden = look.hidden(duals, batch, step)
         value, tangent = fwAD.unpack_dual(hidden)
         tangent = torch.zeros_like(value) if tangent is None else tangent
         pulled, pulled_tangent = heads(value.detach(), tangent.detach())
@@ -114,6 +118,19 @@ def _dual_pass(
         for name, pair in pairs.items()
     }
     return values, tangents
+
+
+class _TangentsWithoutGraph(TorchFunctionMode):
+    """Tangents are made of tensors that require grad, so that autograd would record them too and keep all they need."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.requires_grad:
+            with DisableTorchFunction():
+                tangent = fwAD.unpack_dual(result).tangent
+                if tangent is not None and tangent.requires_grad and not tangent._is_view():
+                    tangent.detach_()
+        return result
 
 
 def _reverse_over_reverse(

@@ -109,7 +109,7 @@ class _Unrolled:
         else:
             directions = [{n: t[i] for n, t in self.trunk_tangents.items()} for i in range(self.n_tangents)]
             gradients, moved = trunk_passes.gradient_along(self.look, self.trunk, directions, batch, done, heads)
-        self._update_trunk(gradients, {name: torch.stack([m[name] for m in moved]) for name in gradients}, done)
+        self._update_trunk(gradients, moved, done)
 
     def outer(self, batch: Spots) -> tuple[float, Tensor]:
         """The outer loss and its slope along every tangent."""
@@ -122,20 +122,21 @@ class _Unrolled:
         tangents = torch.cat([block.weight_tangents for block in primary if block.weight_tangents is not None], 1)
         return float(loss), slopes + (tangents * for_head).flatten(1).sum(1)
 
-    def _update_trunk(self, gradients: dict[str, Tensor], moved: dict[str, Tensor], done: int) -> None:
-        for name, gradient in gradients.items():
+    def _update_trunk(self, gradients: dict[str, Tensor], moved: list[dict[str, Tensor]], done: int) -> None:
+        for name in list(gradients):  # each is let go of as soon as it has served
+            gradient, each = gradients.pop(name), [tangents.pop(name) for tangents in moved]
+            tangents = each[0][None] if len(each) == 1 else torch.stack(each)
             if name not in self.trunk_tangents:
-                self.trunk_tangents[name] = torch.zeros_like(moved[name])
-                self.slot_tangents[name] = tuple(torch.zeros_like(moved[name]) for _ in self.slots[name])
-            rule, count = self.look.rules[f"trunk.{name}"], self.look.counts[f"trunk.{name}"]
+                self.trunk_tangents[name] = torch.zeros_like(tangents)
+                self.slot_tangents[name] = tuple(torch.zeros_like(tangents) for _ in self.slots[name])
             step_with_tangents_(
-                rule,
+                self.look.rules[f"trunk.{name}"],
                 self.trunk[name],
                 gradient,
                 self.slots[name],
-                count + done + 1,
+                self.look.counts[f"trunk.{name}"] + done + 1,
                 self.trunk_tangents[name],
-                moved[name],
+                tangents,
                 self.slot_tangents[name],
             )
 

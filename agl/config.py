@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from agl.errors import UserError, did_you_mean
 
 
+STUDIES = {"axes": "grid", "search": "search"}  # what a file of many runs holds, and the command for it
+
+
 class Section(BaseModel):
     """A part of the config: frozen, and closed to unknown keys."""
 
@@ -169,7 +172,13 @@ def load(files_and_overrides: Sequence[str | Path]) -> Config:
     tree: dict[str, Any] = {}
     words = [str(item) for item in files_and_overrides]
     for path in (word for word in words if not is_override(word)):
-        merge(tree, read_yaml(path))
+        overlay = read_yaml(path)
+        for key, command in STUDIES.items():
+            if key in overlay:
+                raise UserError(
+                    f"{path} is a study (it has `{key}:`), not the config of one run. Use `agl {command} {path}`."
+                )
+        merge(tree, overlay)
     for word in filter(is_override, words):
         apply_override(tree, word)
     return validate(tree)

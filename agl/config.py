@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agl.errors import UserError, did_you_mean
 
-
 STUDIES = {"axes": "grid", "search": "search"}  # what a file of many runs holds, and the command for it
 
 

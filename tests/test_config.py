@@ -111,7 +111,7 @@ def test_the_shipped_configs_are_valid_and_sparse() -> None:
 def test_a_study_is_told_its_command(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("axes: {seed: [0, 1]}\n")
-    with pytest.raises(UserError, match="Use `agl grid .*study.yaml`"):
+    with pytest.raises(UserError, match=r"Use `agl grid .*study\.yaml`"):
         load([file])
 
 

@@ -65,9 +65,9 @@ class Scratch:
         return out.copy_(table.index_select(0, rows))
 
 
-def columns(n_rows: int, n_genes: int) -> Iterator[slice]:
+def columns(n_rows: int, n_genes: int, block: int = BLOCK) -> Iterator[slice]:
     """Slices of genes such that a block of `n_rows` rows stays in the cache."""
-    width = max(64, BLOCK // max(1, n_rows))
+    width = max(64, block // max(1, n_rows))
     for start in range(0, n_genes, width):
         yield slice(start, min(start + width, n_genes))
 

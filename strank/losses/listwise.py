@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from strank.groups import PADDING, Block, blocks, check_inputs
-from strank.losses.analytic import Scratch, evaluate
+from strank.losses import sweep
+from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import Library, check_number, list_weight, per_gene, read_library, wide
 from strank.losses.special import LOG2_E, log_rising
@@ -20,6 +21,14 @@ class _Multinomial(ListKernel):
         super().__init__(counts, groups, library.keep)
         self.offset = library.log
         self.count_power = count_power
+
+    def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
+        found = None
+        if self.keep is None and scores.device.type == "cpu" and scores.numel():
+            found = sweep.multinomial(
+                scores, self.counts, self.groups, self.offset, self.count_power, gradient=gradient
+            )
+        return super().run(scores, parameter, gradient=gradient) if found is None else found
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         if block.real is not None:

@@ -26,7 +26,10 @@ class Block(NamedTuple):
 
     def take(self, table: Tensor) -> Tensor:
         """`[spot, gene]` or `[spot]` of the batch -> `[list, spot, gene]` or `[list, spot]`, a view where possible."""
-        part = table[self.rows] if isinstance(self.rows, slice) else table.index_select(0, self.rows)
+        if isinstance(self.rows, slice):  # a slice's backward fills a whole table: none where nothing is cut
+            part = table if self.n_lists * self.length == len(table) else table[self.rows]
+        else:
+            part = table.index_select(0, self.rows)
         return part.reshape(self.n_lists, self.length, *table.shape[1:])
 
     def goal(self, nowhere: int) -> Tensor:

@@ -89,10 +89,13 @@ class ListKernel(Kernel):
 
     def value(self, scores: Tensor, parameter: Tensor | None) -> Tensor:
         dtype = wide(scores.dtype)
-        value, weight = scores[:0].to(dtype).sum(0), scores.new_zeros(scores.shape[1], dtype=dtype)
+        value: Tensor | None = None
+        weight = scores.new_zeros(scores.shape[1], dtype=dtype)
         for block in self.lists(1):  # one gene's worth of padding: few blocks, whose backward fills whole tables
             part, counts = block.take(scores).to(dtype), block.take(self.counts).to(dtype)
             found, found_weight = self.terms(part, counts, block)
-            value = value + found
+            value = found if value is None else value + found
             weight = weight if found_weight is None else weight + found_weight
+        if value is None:
+            value = scores[:0].to(dtype).sum(0)
         return value * self.scale(weight)

@@ -57,15 +57,17 @@ class PairKernel(Kernel):
         scratch = Scratch(dtype, scores.device)
         for genes in columns(4 * n_spots, n_genes):  # more arrays at work than in a list loss, so smaller blocks
             shape = (n_spots, genes.stop - genes.start)
-            s = scratch.get("scores", *shape).copy_(scores[:, genes])
-            if self.offset is not None:
-                s.add_(self.offset.unsqueeze(1))
+            s = scratch.get("scores", *shape)
+            if self.offset is None:
+                s.copy_(scores[:, genes])
+            else:
+                torch.add(scores[:, genes].to(dtype), self.offset.unsqueeze(1), out=s)
             c = self.counts[:, genes].to(dtype)
             mine = self.compared(c)
-            pull = scratch.get("pull", *shape).zero_() if table is None else table[:, genes].zero_()
             loss_sum, weight_sum = torch.zeros_like(value[genes]), torch.zeros_like(value[genes])
-            for partner in self.partners:
-                gap = scratch.gather(s, partner.of, scratch.get("gap", *shape)).neg_().add_(s)
+            for nth, partner in enumerate(self.partners):
+                gap = scratch.gather(s, partner.of, scratch.get("gap", *shape))
+                torch.sub(s, gap, out=gap)
                 other = scratch.gather(mine, partner.of, scratch.get("other", *shape))
                 loss, slope, pair_weight = self.fused(gap, mine, other)
                 for factor in self._factors(c, partner, pair_weight):
@@ -74,7 +76,10 @@ class PairKernel(Kernel):
                 weight_sum += self._weight_sum(pair_weight, partner)
                 if table is not None:
                     back = scratch.gather(slope, partner.inverse, scratch.get("other", *shape))
-                    pull.add_(slope).sub_(back)
+                    if nth:
+                        table[:, genes].add_(slope.sub_(back))
+                    else:
+                        torch.sub(slope, back, out=table[:, genes])
             value[genes], weight[genes] = loss_sum, weight_sum
         scale = self.scale(weight)
         return Outcome(value * scale, scale, table)

@@ -13,6 +13,8 @@ from strank.losses.inputs import Library, check_number, list_weight, per_gene, r
 from strank.losses.special import LOG2_E, log_rising
 from strank.sampling import random_lists
 
+_FEW = 1 << 15  # elements below which torch's own softmax of one list costs less than preparing ours
+
 
 class _Multinomial(ListKernel):
     """-sum c log softmax(s + offset); the gradient of a list is its total count x softmax - counts."""
@@ -34,7 +36,9 @@ class _Multinomial(ListKernel):
         if block.real is not None:
             counts = counts * block.real
         lists = -(counts * torch.log_softmax(shifted(scores, block, self.offset), 1)).sum(1)
-        return (lists * list_weight(counts.sum(1) / block.lengths[:, 0], self.count_power)).sum(0), None
+        if self.count_power != 1:
+            lists = lists * list_weight(counts.sum(1) / block.lengths[:, 0], self.count_power)
+        return lists.sum(0), None
 
     def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch) -> tuple[Tensor, None]:
         if self.offset is not None:
@@ -108,7 +112,12 @@ def listwise_nll(
     groups = (
         slides if list_size is None else random_lists(_without(slides, library.keep), len(scores), list_size, generator)
     )
-    return evaluate(_Multinomial(counts, groups, library, count_power), scores)
+    if groups is not None and bool((groups == groups[:1]).all()):
+        groups = None
+    kernel = _Multinomial(counts, groups, library, count_power)
+    if groups is None and scores.numel() < _FEW:
+        return kernel.value(scores, None)
+    return evaluate(kernel, scores)
 
 
 def dirichlet_multinomial_nll(

@@ -36,7 +36,7 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
     from agl.progress import display
 
     with display() as progress:
-        runs = list(train_each(prepared, progress=progress, told=progress.console.print))
+        runs = list(train_each(prepared, progress=progress, told=lambda line: typer.echo(line, err=True)))
     _print_runs(runs, as_json)
 
 
@@ -196,6 +196,10 @@ def simulate(
     from agl.data.simulate.embedded import simulation_options
     from agl.data.simulate.task import simulate as write_sections
 
+    if "=" in out.name:
+        raise UserError(
+            f"Expected a folder to write before the options, received {str(out)!r}. Write agl simulate FOLDER {out}."
+        )
     typer.echo(f"wrote {write_sections(out, **simulation_options(words or []))}")
 
 
@@ -266,7 +270,8 @@ def _print_runs(runs: list[Any], as_json: bool, *, pooled: bool = False, csv: Pa
     console = Console() if sys.stdout.isatty() else Console(width=180)
     console.print(rich_table(methods, pooled=pooled))
     folders = sorted({str(run.folder.parent) for run in runs})
-    console.print(f"{len(runs)} runs in {', '.join(folders)}", highlight=False)
+    counted = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    typer.echo(f"{counted} in this table; folders: {', '.join(folders)}")
 
 
 def _print_json(content: Any) -> None:

@@ -279,7 +279,9 @@ def _explain(error: ValidationError) -> str:
     place = ".".join([*parents, last])
     if first["type"] == "extra_forbidden":
         known = _keys_at(parents)
-        return f"Unknown key {place!r} in the config.{did_you_mean(last, known)}"
+        return (
+            f"Unknown key {place!r} in the config.{did_you_mean(place, ['.'.join([*parents, key]) for key in known])}"
+        )
     return f"Config key {place!r}: {first['msg'][:1].lower()}{first['msg'][1:]}, received {first['input']!r}."
 
 

@@ -156,6 +156,12 @@ def find(kind: str, name: str) -> Callable[..., Any]:
     """The function or class behind a name."""
     place = WHERE[kind].get(name, name)
     module_name, separator, attribute = place.rpartition(":")
+    if not separator and name.endswith(".py"):
+        raise UserError(f"Expected path/to/file.py:name for a {kind.replace('_', ' ')} of your own, received {name!r}.")
+    if not separator and Path(name).suffix in (".txt", ".json", ".csv"):
+        raise UserError(
+            f"Expected a {kind.replace('_', ' ')}, received the file {name!r}. Write `file` and give path={name}."
+        )
     if not separator:
         raise UserError(
             f"Unknown {kind.replace('_', ' ')} {name!r}.{did_you_mean(name, WHERE[kind])} "
@@ -190,6 +196,14 @@ def bind(kind: str, component: Component) -> Callable[..., Any]:
     return functools.partial(target, **component.args)
 
 
+def check_complete(kind: str, component: Component, target: Callable[..., Any]) -> None:
+    """Every argument without a default that only the user can give must be there."""
+    for word, parameter in parameters(target).items():
+        wanted = parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY
+        if wanted and word not in FRAMEWORK and word not in component.args:
+            raise UserError(f"The {kind.replace('_', ' ')} {component.name!r} needs {word}=..., received none.")
+
+
 def taking(function: Callable[..., Any], *offered: str) -> Callable[..., Any]:
     """The function, deaf to those of the offered keyword arguments that its signature does not have."""
     unwanted = {word for word in offered if word not in parameters(function)}
@@ -219,6 +233,7 @@ def complete(kind: str, component: Component) -> Component:
     """The component with the defaults of its signature written out, so that equal runs have equal configs."""
     target = find(kind, component.name)
     check_arguments(kind, component, target)  # at once, not after the data have been read
+    check_complete(kind, component, target)
     defaults = {
         word: parameter.default
         for word, parameter in parameters(target).items()
@@ -244,10 +259,12 @@ def accepts_anything(target: Callable[..., Any]) -> bool:
 
 
 def file_digests(components: list[Component]) -> dict[str, str]:
-    """sha256 of every file the components consist of or read (`path`): their content is part of the run."""
+    """sha256 of every file the components consist of or read (`path`, `folder`): their content is part of the run."""
     places = [component.name.rpartition(":")[0] for component in components]
     files = {place for place in places if place.endswith(".py")}
     files |= {str(component.args["path"]) for component in components if "path" in component.args}
+    folders = [Path(str(component.args["folder"])) for component in components if "folder" in component.args]
+    files |= {str(file) for folder in folders for file in folder.glob("*.csv")}
     return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files)}
 
 

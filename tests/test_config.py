@@ -66,10 +66,10 @@ def test_overriding_a_finished_config_leaves_the_original() -> None:
     ("words", "ending"),
     [
         (["trainng.epochs=3"], "Unknown key 'trainng' in the config. Did you mean 'training'?"),
-        (["training.epoch=3"], "Unknown key 'training.epoch' in the config. Did you mean 'epochs'?"),
+        (["training.epoch=3"], "Unknown key 'training.epoch' in the config. Did you mean 'training.epochs'?"),
         (
             ["auxiliary.outer.step=3"],
-            "Unknown key 'auxiliary.outer.step' in the config. Did you mean 'steps'?",
+            "Unknown key 'auxiliary.outer.step' in the config. Did you mean 'auxiliary.outer.steps'?",
         ),
         (["training.epochs=many"], "received 'many'."),
         (["training.epochs=0"], "greater than or equal to 1, received 0."),

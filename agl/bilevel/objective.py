@@ -18,15 +18,14 @@ Combine = Callable[..., Tensor]
 
 
 def balanced(primary: Tensor, auxiliary: Tensor, weights: Tensor, *, strength: float = 1.0) -> Tensor:
-    """mean(primary) + strength * sum(w * auxiliary) / sum(w): the two groups keep their shares however many genes.
+    """mean(primary) + strength * sum(w * auxiliary) / max(1, sum(w)): shares that do not depend on how many genes.
 
     >>> primary, auxiliary = torch.tensor([1.0, 3.0]), torch.tensor([4.0, 8.0, 100.0])
     >>> balanced(primary, auxiliary, torch.tensor([1.0, 1.0, 0.0]), strength=0.5)
     tensor(5.)
     """
-    total = weights.detach().sum()
-    nothing = total < torch.finfo(weights.dtype).tiny
-    return primary.mean() + strength * (weights * auxiliary).sum() / torch.where(nothing, 1.0, total)
+    total = weights.detach().sum().clamp(min=1.0)  # less than one gene's weight fades out instead of being blown up
+    return primary.mean() + strength * (weights * auxiliary).sum() / total
 
 
 def sum(primary: Tensor, auxiliary: Tensor, weights: Tensor, *, strength: float = 1.0) -> Tensor:

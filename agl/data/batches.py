@@ -112,7 +112,7 @@ def balanced(slides: np.ndarray, batch_size: int, rng: np.random.Generator) -> l
     [[2, 2], [2, 2], [2, 2]]
     """
     codes = np.unique(slides)
-    share = max(1, batch_size // len(codes))
+    share = max(2, batch_size // len(codes))  # one spot alone ranks nothing
     rounds = -(-max(int((slides == code).sum()) for code in codes) // share)
     streams = [_endless(np.flatnonzero(slides == code), share * rounds, rng) for code in codes]
     return [np.concatenate([stream[i * share : (i + 1) * share] for stream in streams]) for i in range(rounds)]

@@ -181,7 +181,9 @@ def _search(study: SearchStudy, material: Material, folder: Path) -> Section:
         section.items.append(Text(f"Its SCC on the test spots: {score} over {len(tested)} runs."))
     section.items.append(
         Text(
-            "The search chose by validation spots. The highest test score among its trials is no estimate of anything: "
+            "The search chose by validation spots, averaged over its folds. Where these folds share patients, a test "
+            "patient of one is a validation patient of another, and the test score of the chosen trial is optimistic: "
+            "search on one fold (fold=0) for an honest one. The highest test score among the trials is no estimate: "
             "report the test score of the trial that the validation chose.",
             warning=True,
         )

@@ -64,6 +64,11 @@ def predict_section(run_folder: str | Path, section: str, *, root: Path | None =
     names = experiment.primary_names
     positions = {gene: i for i, gene in enumerate(dataset.genes)}
     measured = [i for i, gene in enumerate(names) if gene in positions]
+    if not measured:
+        raise UserError(
+            f"Expected a section that measures some of the run's {len(names)} primary genes ({', '.join(names[:3])}, "
+            f"...), section {section!r} has none of them. Are its gene names of the same kind?"
+        )
     scores = _predictor(run, experiment)(dataset, spots)[:, measured]
     table = dataset.spots.iloc[spots]
     adata = anndata.AnnData(

@@ -57,9 +57,9 @@ def fingerprint(config: Config, dataset: Dataset) -> str:
 
 
 def _without_paths(tree: Any) -> Any:
-    """What a `path` argument names is hashed by content, not by place."""
+    """What a `path` or `folder` argument names is hashed by content, not by place."""
     if isinstance(tree, dict):
-        return {key: _without_paths(value) for key, value in tree.items() if key != "path"}
+        return {key: _without_paths(value) for key, value in tree.items() if key not in ("path", "folder")}
     return [_without_paths(item) for item in tree] if isinstance(tree, list) else tree
 
 

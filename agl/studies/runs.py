@@ -81,15 +81,18 @@ def open_run(folder: str | Path) -> Run:
     if not run.folder.is_dir():
         raise UserError(f"Expected the folder of a run, received {str(folder)!r}: there is no such folder.")
     if not (run.folder / "config.yaml").is_file():
-        raise UserError(
-            f"Expected the folder of a run, {folder} holds no config.yaml. `agl table` lists the runs below a folder."
-        )
+        raise UserError(f"Expected the folder of a run, {folder} holds no config.yaml.{_below(folder)}")
     if not run.finished:
         raise UserError(
             f"The run in {folder} is not finished. "
             f"Start it again with `agl train {run.folder / 'config.yaml'}`; it resumes."
         )
     return run
+
+
+def _below(folder: str | Path) -> str:
+    found = sorted(str(file.parent) for file in Path(folder).rglob("result.json"))
+    return f" Below it there are {len(found)}, the first is {found[0]}." if found else ""
 
 
 def find_runs(*folders: str | Path) -> list[Run]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agl.config import Config
@@ -12,6 +12,8 @@ from agl.errors import UserError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from agl.data.dataset import Dataset
+    from agl.data.splitting.splits import Split
     from agl.studies.runs import Run
     from agl.training.experiment import Experiment
 
@@ -31,7 +33,7 @@ def prepare(config: Config) -> Prepared:
 
     completed = complete(config)
     dataset = load_data(completed)
-    splits = load_splits(completed, dataset)
+    splits = [_honest(split, dataset) for split in load_splits(completed, dataset)]
     if completed.fold is not None and completed.fold >= len(splits):
         names = ", ".join(f"{i}: {split.name}" for i, split in enumerate(splits))
         raise UserError(f"Expected fold below {len(splits)}, received fold={completed.fold}. The folds are {names}.")
@@ -61,3 +63,9 @@ def train_each(
         if told is not None:
             told(f"{'kept   ' if known else 'trained'}  {experiment.split.name:<16} {run.folder}")
         yield run
+
+
+def _honest(split: Split, dataset: Dataset) -> Split:
+    """Where patients are not recorded, slides of one patient may be on both sides: the split is called optimistic."""
+    sources = [section.get("patient_source") for section in dataset.report.get("sections", {}).values()]
+    return replace(split, optimistic=True) if "slide name" in sources else split

@@ -1,1 +1,26 @@
-"""Contract batteries for components, for ours and for yours."""
+"""Contract batteries for components, for ours and for yours: `check_loss(mine.tweedie)` says whether it fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_WHERE = {
+    "check_engine": "engines",
+    "check_gene_set": "gene_sets",
+    "check_loss": "losses",
+    "check_metric": "metrics",
+    "check_primary_rule": "gene_sets",
+    "check_prior": "gene_sets",
+    "check_selector": "selectors",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    """Each battery is imported when first asked for."""
+    from importlib import import_module
+
+    if name in _WHERE:
+        return getattr(import_module(f"agl.testing.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'agl.testing' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -233,13 +233,15 @@ def complete(config: Config) -> Config:
 
 
 def _completed(kind: str, component: Component, config: Config) -> dict[str, Any]:
-    """A component with its defaults, and with a `path` argument found here or in the data folder."""
+    """A component with its defaults, and with a `path` or `folder` found here or in the data folder."""
     tree = registry.complete(kind, component).model_dump(mode="json")
-    if isinstance(tree.get("path"), str) and not Path(tree["path"]).exists():
-        below = Path(data_folder(config)) / tree["path"]
-        if not below.exists():
-            raise UserError(f"Expected a file at {tree['path']} or {below} for {kind} {component.name!r}, found none.")
-        tree["path"] = str(below)
+    for word in ("path", "folder"):
+        given = tree.get(word)
+        if isinstance(given, str) and not Path(given).exists():
+            below = Path(data_folder(config)) / given
+            if not below.exists():
+                raise UserError(f"Expected a {word} at {given} or {below} for {kind} {component.name!r}, found none.")
+            tree[word] = str(below)
     return tree
 
 

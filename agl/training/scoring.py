@@ -29,9 +29,28 @@ def mean_scores(scores: Tensor, counts: Tensor, library_size: np.ndarray, slides
     keep = torch.from_numpy(measured)
     target = expression(counts[keep], library_size[measured])
     groups = torch.from_numpy(np.asarray(slides)[measured])
-    scc = strank.spearman(scores[keep], target, slides=groups, per_slide=True)
-    pcc = strank.pearson(scores[keep], target, slides=groups, per_slide=True)
-    return {"scc": _mean(scc), "pcc": _mean(pcc), "undefined": int(scc.isnan().sum())}
+    scc, pcc, constant = correlations(scores[keep], target, groups)
+    return {
+        "scc": _mean(scc),
+        "pcc": _mean(pcc),
+        "undefined": int(scc.isnan().sum()),
+        "constant": int(constant.sum()),
+    }
+
+
+def correlations(scores: Tensor, target: Tensor, slides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Spearman, Pearson `[slide, gene]`, and where the scores do not vary although the gene does.
+
+    Such a prediction ranks nothing and counts 0: left out of the means, a method whose heads collapse on hard genes
+    would gain by it. NaN remains for what no method could rank: a constant gene, fewer than three spots.
+    """
+    defined = strank.pearson(target, target, slides=slides, per_slide=True).isfinite()
+    scc = strank.spearman(scores, target, slides=slides, per_slide=True)
+    pcc = strank.pearson(scores, target, slides=slides, per_slide=True)
+    finite = torch.stack([scores[slides == code].isfinite().all(0) for code in slides.unique()])
+    constant = defined & scc.isnan() & finite
+    zero = torch.zeros((), dtype=scc.dtype)
+    return torch.where(constant, zero, scc), torch.where(constant, zero, pcc), constant
 
 
 def gene_table(
@@ -43,7 +62,8 @@ def gene_table(
 ) -> pd.DataFrame:
     """One row a gene and slide, and one a gene over all slides pooled.
 
-    Columns: slide, gene, spots, scc, pcc (against log-normalised expression), pcc_log1p (pooled rows: against
+    Columns: slide, gene, spots, scc, pcc (against log-normalised expression), constant (1 where the prediction does
+    not vary: it counts 0), pcc_log1p (pooled rows: against
     log1p of raw counts, HEST-bench's score), mean_count and zero_fraction of the gene on those spots.
     """
     measured = np.asarray(library_size) > 0
@@ -53,14 +73,15 @@ def gene_table(
     target = expression(counts, library_size)
     present, codes = np.unique(names, return_inverse=True)
     groups = torch.from_numpy(codes)
-    scc = strank.spearman(scores, target, slides=groups, per_slide=True)
-    pcc = strank.pearson(scores, target, slides=groups, per_slide=True)
+    scc, pcc, constant = correlations(scores, target, groups)
     parts = []
     for row, slide in enumerate(present):
         here = counts[groups == row]
-        parts.append(_rows(slide, genes, here, scc=scc[row], pcc=pcc[row]))
-    pooled = {"scc": strank.spearman(scores, target), "pcc": strank.pearson(scores, target)}
-    parts.append(_rows(POOLED, genes, counts, **pooled, pcc_log1p=strank.pearson(scores, counts.double().log1p())))
+        parts.append(_rows(slide, genes, here, scc=scc[row], pcc=pcc[row], constant=constant[row]))
+    together = torch.zeros(len(scores), dtype=torch.long)
+    scc, pcc, constant = (values[0] for values in correlations(scores, target, together))
+    raw = correlations(scores, counts.double().log1p(), together)[1][0]
+    parts.append(_rows(POOLED, genes, counts, scc=scc, pcc=pcc, constant=constant, pcc_log1p=raw))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -75,6 +96,7 @@ def summary(table: pd.DataFrame) -> dict[str, float | int]:
         "pcc_pooled": float(pooled.pcc.mean()),
         "pcc_log1p_pooled": float(pooled.pcc_log1p.mean()),
         "undefined": int(per_slide.scc.isna().sum()),
+        "constant": int(per_slide.constant.sum()),
         "pairs": len(per_slide),
     }
 

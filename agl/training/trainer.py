@@ -138,6 +138,11 @@ class Trainer:
         return gated_scores(task.model.trunk(inputs), head.weight, head.bias, gate_of(in_trunk, in_head))
 
     def _descend(self, loss: Tensor) -> None:
+        if not loss.requires_grad:
+            raise UserError(
+                "Expected a loss that depends on the scores, received one without a gradient. Do not detach the scores "
+                "or convert them to NumPy; `agl.testing.check_loss` tests a loss of your own."
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.settings.clip is not None:
@@ -189,10 +194,13 @@ class Trainer:
         ]
         names = [self.task.loader.dataset.slide_names[slide] for slide in bad]
         where = f" The inputs of slide {', '.join(names)} are not finite." if names else ""
-        return (
-            f"Expected a finite loss, received NaN or infinity at epoch {self.epoch + 1}, step {self.step + 1}.{where} "
+        advice = (
             "Lower training.learning_rate or set training.clip=1."
+            if self.step
+            else "It is so from the very first step: look at the loss (`agl.testing.check_loss`) and its arguments."
         )
+        place = f"at epoch {self.epoch + 1}, step {self.step + 1}"
+        return f"Expected a finite loss, received NaN or infinity {place}.{where} {advice}"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed training needs, after a finished epoch."""

@@ -155,7 +155,7 @@ def test_undefined_scores_all_along_leave_the_last_weights(dataset) -> None:
 def test_a_loss_that_is_not_finite_names_the_slide(dataset) -> None:
     trainer = make_trainer(dataset)
     dataset.features[3] = np.nan
-    with pytest.raises(UserError, match=r"The inputs of slide S0 are not finite\..* set training\.clip=1\.$"):
+    with pytest.raises(UserError, match=r"The inputs of slide S0 are not finite\. (Lower|It is so)"):
         trainer.fit()
 
 

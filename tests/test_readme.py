@@ -1,0 +1,55 @@
+"""What the README shows, run as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, alone = blocks("python")
+    (tmp_path / "readme_loss.py").write_text(loss)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import readme_loss  # type: ignore[import-not-found]
+
+    import agl.testing
+
+    agl.testing.check_loss(readme_loss.tweedie)
+    exec(compile(alone, "README.md", "exec"), {})
+
+
+def test_the_study_in_it_is_a_study(tmp_path: Path) -> None:
+    from agl.studies.grid import read_grid
+
+    (text,) = blocks("yaml")
+    assert len(yaml.safe_load(text)["axes"]) == 3
+    (tmp_path / "study.yaml").write_text(text)
+    assert len(read_grid(tmp_path / "study.yaml").cells()) == 18
+
+
+def test_the_commands_in_it_exist() -> None:
+    from typer.main import get_command
+
+    from agl.cli import app
+
+    known = set(get_command(app).commands)
+    named = set(re.findall(r"^agl ([a-z]+)", README, flags=re.MULTILINE))
+    assert named
+    assert named <= known
+
+
+def test_the_batteries_are_where_it_says() -> None:
+    import agl.testing
+
+    assert all(callable(getattr(agl.testing, name)) for name in agl.testing.__all__)
+    with pytest.raises(AttributeError, match="it has check_engine"):
+        agl.testing.check_los  # noqa: B018

@@ -25,5 +25,10 @@ METHODS: list[dict[str, Any]] = [
 
 def train_demo(output: Path, *, progress: Progress) -> list[Run]:
     """Every method, leaving out one simulated patient after another."""
-    shared = {"name": "demo", "output": str(output), "training": {"epochs": 60, "patience": 15}}
+    shared = {
+        "name": "demo",
+        "output": str(output),
+        "data": {"simulate": {"preset": "easy"}},
+        "training": {"epochs": 80, "patience": 20},
+    }
     return train_cells(Grid(shared, {"method": METHODS}, []), progress=progress)

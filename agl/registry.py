@@ -234,13 +234,24 @@ def complete(kind: str, component: Component) -> Component:
     target = find(kind, component.name)
     check_arguments(kind, component, target)  # at once, not after the data have been read
     check_complete(kind, component, target)
-    defaults = {
-        word: parameter.default
-        for word, parameter in parameters(target).items()
-        if word not in FRAMEWORK and isinstance(parameter.default, (bool, int, float, str, tuple, list))
+    return Component.model_validate({"name": component.name, **defaults(kind, component.name), **component.args})
+
+
+def defaults(kind: str, name: str) -> dict[str, Any]:
+    """The arguments a user may leave out, with what they then are.
+
+    >>> defaults("sampler", "grouped")
+    {'slides_per_batch': 4}
+    """
+    plain = (bool, int, float, str, tuple, list)
+    found = {
+        word: parameter.default for word, parameter in parameters(find(kind, name)).items() if word not in FRAMEWORK
     }
-    plain = {word: list(value) if isinstance(value, tuple) else value for word, value in defaults.items()}
-    return Component.model_validate({"name": component.name, **plain, **component.args})
+    return {
+        word: list(value) if isinstance(value, tuple) else value
+        for word, value in found.items()
+        if isinstance(value, plain)
+    }
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -108,3 +108,14 @@ def test_help_is_quick_and_names_the_commands(agl) -> None:
     assert status == 0
     for command in ("train", "evaluate", "predict", "table", "list", "show", "check", "features", "simulate", "demo"):
         assert command in out
+
+
+def test_a_gene_list_names_the_primary_genes_and_the_table_says_so(agl, sections: Path) -> None:
+    words = [f"data.root={sections}", "data.features=latent", "training.epochs=1", "fold=0", "model.hidden=[8]"]
+    lists = ["primary=file", "primary.path=var_50genes.json", "auxiliary.genes=file"]
+    status, out, err = agl("train", *words, *lists, "auxiliary.genes.path=oracle_genes.json", "--json")
+    assert status == 0, err
+    assert json.loads(out)["methods"][0]["auxiliary"] == "file(path=oracle_genes.json)"
+    status, _, err = agl("train", *words, "primary=file")
+    assert status == 2
+    assert "needs path=..." in err

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from agl import registry
-from agl.config import Component
 from agl.errors import UserError
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ def label(name: str, args: dict[str, Any], kind: str) -> str:
     defaults: dict[str, Any] = {}
     kind = "selector" if kind == "gene_set" and registry.has("selector", name) else kind
     if args and registry.has(kind, name):
-        defaults = registry.complete(kind, Component(name=name)).args
+        defaults = registry.defaults(kind, name)
     changed = {key: value for key, value in args.items() if key not in defaults or defaults[key] != value}
     words = ", ".join(f"{key}={Path(str(value)).name if key == 'path' else value}" for key, value in changed.items())
     return f"{short}({words})" if words else short

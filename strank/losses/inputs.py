@@ -18,13 +18,13 @@ class Library(NamedTuple):
 
 
 def read_library(library_size: Tensor | None, dtype: torch.dtype, *, relative: bool = False) -> Library:
-    """Log library size, or log of library size / its mean over the spots that have one (`relative`)."""
+    """Log library size, or (`relative`) log of library size / `TARGET_SUM`: a fixed reference, so that a spot's term
+    does not depend on which other spots are in the batch."""
     if library_size is None:
         return Library(None, None)
     size, keep = library_size.detach().to(dtype), usable_spots(library_size)
-    n_usable = len(size) if keep is None else int(keep.sum())
     if relative:
-        size = size * (n_usable / size.sum().clamp(min=1e-30))
+        size = size / TARGET_SUM
     return Library((size if keep is None else torch.where(keep, size, 1.0)).log(), keep)
 
 

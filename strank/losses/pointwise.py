@@ -114,7 +114,7 @@ def poisson_nll(
 ) -> Tensor:
     r"""Poisson regression: scores are log rates.
 
-    .. math:: L_g = \frac1n \sum_i \mu_i - c_i \log\mu_i, \qquad \log\mu_i = s_i + \log(l_i / \bar l)
+    .. math:: L_g = \frac1n \sum_i \mu_i - c_i \log\mu_i, \qquad \log\mu_i = s_i + \log(l_i / 10^4)
 
     Above a log rate of 20 the exponential is continued by its tangent, so that a score of 1e4 is finite. The term
     log c! is left out.
@@ -123,7 +123,7 @@ def poisson_nll(
         scores: `[spot, gene]`, floating point; half precision is accumulated in float32.
         counts: raw counts `[spot, gene]`, any numeric dtype.
         slides: accepted for a uniform call; not used.
-        library_size: `[spot]`, totals over all genes, None for no correction. Spots with 0 contribute 0.
+        library_size: `[spot]`, totals over all genes: rates are then per 10,000 counts. Spots with 0 contribute 0.
 
     Returns:
         `[gene]`, nats per spot.
@@ -151,7 +151,7 @@ def negative_binomial_nll(
     r"""Negative binomial regression: scores are log means, and the variance is mu + mu^2 / dispersion.
 
     .. math:: L_g = -\frac1n \sum_i \log \mathrm{NB}(c_i;\ \mu_i, \theta_g), \qquad
-              \log\mu_i = s_i + \log(l_i / \bar l)
+              \log\mu_i = s_i + \log(l_i / 10^4)
 
     Finite for any finite score. As the dispersion parameter theta grows it tends to the full Poisson likelihood.
 
@@ -159,7 +159,7 @@ def negative_binomial_nll(
         scores: `[spot, gene]`, floating point; half precision is accumulated in float32.
         counts: raw counts `[spot, gene]`, any numeric dtype.
         slides: accepted for a uniform call; not used.
-        library_size: `[spot]`, totals over all genes, None for no correction. Spots with 0 contribute 0.
+        library_size: `[spot]`, totals over all genes: rates are then per 10,000 counts. Spots with 0 contribute 0.
         dispersion: theta > 0, a number or a tensor `[gene]`; gradients flow to it
             (`strank.NegativeBinomialLoss` learns it).
 

@@ -89,10 +89,21 @@ def test_listwise_is_the_sum_over_slides_alone(power, batch):
 @given(batch=batches())
 def test_library_sizes_matter_only_as_ratios(batch):
     scores, counts, slides, library_size = batch
-    for loss in (strank.listwise_nll, strank.poisson_nll, strank.negative_binomial_nll):
-        before = loss(scores, counts, slides=slides, library_size=library_size)
-        after = loss(scores, counts, slides=slides, library_size=library_size * 8)
-        torch.testing.assert_close(after, before)
+    before = strank.listwise_nll(scores, counts, slides=slides, library_size=library_size)
+    after = strank.listwise_nll(scores, counts, slides=slides, library_size=library_size * 8)
+    torch.testing.assert_close(after, before)
+
+
+@quick
+@given(batch=batches())
+def test_rates_do_not_depend_on_who_else_is_in_the_batch(batch):
+    """A pointwise loss of all spots is the mean of the losses of each alone."""
+    scores, counts, _, library_size = batch
+    for loss in (strank.mse, strank.poisson_nll, strank.negative_binomial_nll):
+        together = loss(scores, counts, library_size=library_size)
+        rows = range(len(scores))
+        alone = [loss(scores[i : i + 1], counts[i : i + 1], library_size=library_size[i : i + 1]) for i in rows]
+        torch.testing.assert_close(together, torch.stack(alone).mean(0))
 
 
 @quick

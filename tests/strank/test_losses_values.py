@@ -115,8 +115,7 @@ def test_dirichlet_multinomial_tends_to_the_multinomial(batch):
 
 
 def rates(batch, library) -> np.ndarray:
-    usable = library > 0
-    factor = library.double() / library[usable].double().mean()
+    factor = library.double() / 1e4
     return (batch.scores.exp() * factor[:, None]).numpy()
 
 

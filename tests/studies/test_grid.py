@@ -78,7 +78,7 @@ def test_grids_written_wrongly(study_file: Callable, tree: dict, sentence: str) 
     ("axes", "sentence"),
     [
         ({"los": ["mse"]}, "Did you mean 'loss'?"),
-        ({"training.epoch": [3]}, "Did you mean 'epochs'?"),
+        ({"training.epoch": [3]}, "Did you mean 'training.epochs'?"),
         ({"training.epochs": [3, "many"]}, "'training.epochs'"),
         ({"loss": ["mse", "lisstwise"]}, "Did you mean 'listwise'?"),
         ({"loss.powr": [1.0]}, "takes no argument 'powr'"),

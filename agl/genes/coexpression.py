@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,20 +12,38 @@ from agl.genes.training import TrainingSpots
 
 ENOUGH = 6  # spots of a slide below which nothing is said about correlations
 NEGLIGIBLE = 1e-9  # share of a sum of squares below which what is left counts as rounding
-Extra = Callable[[np.ndarray], np.ndarray]  # rows of a slide -> maps [spot, column] to project genes on
+GENES = 512  # genes whose values are dense at one time
 
 
 @dataclass(frozen=True, eq=False)
 class SlideCorrelation:
-    """One slide's correlations, and the projections of its genes on extra maps."""
+    """One slide's correlations, and what it takes to get its genes' residual maps."""
 
-    n_spots: int
-    degrees: int  # spots less fitted covariates
+    rows: np.ndarray  # positions of its spots
+    basis: np.ndarray  # [spot, covariate] orthonormal: what is taken out of every gene
     correlation: np.ndarray  # [gene, primary], 0 where a gene does not vary
     varies: np.ndarray  # bool [gene]
     unevenness: np.ndarray  # [gene]: by how much Var(r) grows because shallow spots are noisier for both genes
-    extra: np.ndarray  # [gene, column]: unit-length residual of a gene times the residual maps
-    maps: np.ndarray  # [spot, column]: the residual maps
+    explained: np.ndarray  # [gene, covariate]: a gene's share of each covariate
+    length: np.ndarray  # [gene]: length of what is left
+
+    @property
+    def n_spots(self) -> int:
+        """Spots of the slide."""
+        return len(self.rows)
+
+    @property
+    def degrees(self) -> int:
+        """Spots less fitted covariates."""
+        return len(self.rows) - self.basis.shape[1]
+
+    def residual_maps(self, training: TrainingSpots, genes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Some genes, a piece at a time, with their residual maps of length 1 `[spot, gene]`; constant ones are 0."""
+        values = training.log_normalised(self.rows).tocsc()
+        for start in range(0, len(genes), GENES):
+            piece = genes[start : start + GENES]
+            left = values[:, piece].toarray() - self.basis @ self.explained[piece].T
+            yield piece, left * np.where(self.varies[piece], 1 / self.length[piece], 0.0)
 
 
 def coexpression(
@@ -86,7 +104,7 @@ def top_mean(values: np.ndarray, top: int) -> np.ndarray:
 
 
 def slide_correlations(
-    training: TrainingSpots, primary: np.ndarray, *, depth: bool = True, extra: Extra | None = None
+    training: TrainingSpots, primary: np.ndarray, *, depth: bool = True
 ) -> Iterator[SlideCorrelation]:
     """Correlations of all genes with the primary genes, slide by slide, on log(1 + counts per 10,000).
 
@@ -104,21 +122,18 @@ def slide_correlations(
         )
     for rows in training.slide_rows:
         if len(rows) >= ENOUGH:
-            yield _correlate(training, rows, primary, depth, extra)
+            yield _correlate(training, rows, primary, depth)
 
 
-def _correlate(
-    training: TrainingSpots, rows: np.ndarray, primary: np.ndarray, depth: bool, extra: Extra | None
-) -> SlideCorrelation:
+def _correlate(training: TrainingSpots, rows: np.ndarray, primary: np.ndarray, depth: bool) -> SlideCorrelation:
     basis = _covariates(training.library_size[rows], depth)
     n, n_covariates = basis.shape
     target = np.concatenate([training.log_normalised(b)[:, primary].toarray() for b in training.blocks(rows)])
     target = _unit(_residual(target, basis), np.square(target).sum(axis=0))
-    maps = _residual(extra(rows), basis) if extra is not None else np.empty((n, 0))
 
-    # One pass over the nonzero counts: every gene times [covariates, primary genes, maps].
+    # One pass over the nonzero counts: every gene times [covariates, primary genes].
     noise = _noise_by_depth(target, training.library_size[rows])
-    right = np.concatenate([basis, noise[:, None] * basis, target, maps], axis=1)
+    right = np.concatenate([basis, noise[:, None] * basis, target], axis=1)
     products = np.zeros((training.n_genes, right.shape[1]))
     squares, noisy_squares = np.zeros(training.n_genes), np.zeros(training.n_genes)
     for block in training.blocks(np.arange(n)):
@@ -128,18 +143,16 @@ def _correlate(
         weighted = values.data**2 * np.repeat(noise[block], np.diff(values.indptr))
         noisy_squares += np.bincount(values.indices, weighted, training.n_genes)
 
-    cuts = np.cumsum([n_covariates, n_covariates, target.shape[1]])
-    explained, noisy, with_target, with_maps = np.split(products, cuts, axis=1)
+    explained, noisy, with_target = np.split(products, [n_covariates, 2 * n_covariates], axis=1)
     left = squares - np.square(explained).sum(axis=1)
     varies = left > NEGLIGIBLE * squares
-    length = np.sqrt(np.where(varies, left, 1.0))[:, None]
-    correlation = np.where(varies[:, None], np.clip(with_target / length, -1, 1), 0.0)
+    length = np.sqrt(np.where(varies, left, 1.0))
+    correlation = np.where(varies[:, None], np.clip(with_target / length[:, None], -1, 1), 0.0)
     # sum_i noise_i (x_i - fit_i)^2 relative to sum_i (x_i - fit_i)^2, the fit being basis @ explained
     fitted = np.einsum("gk,kl,gl->g", explained, basis.T @ (noise[:, None] * basis), explained)
     noisy_left = noisy_squares - 2 * np.einsum("gk,gk->g", noisy, explained) + fitted
     unevenness = np.where(varies, np.maximum(noisy_left, 0.0) / np.where(varies, left, 1.0), 1.0)
-    projected = np.where(varies[:, None], with_maps / length, 0.0)
-    return SlideCorrelation(n, n - n_covariates, correlation, varies, unevenness, projected, maps)
+    return SlideCorrelation(rows, basis, correlation, varies, unevenness, explained, length)
 
 
 def _covariates(library: np.ndarray, depth: bool) -> np.ndarray:

@@ -3,8 +3,10 @@
 Two unrelated but smooth maps correlate by accident: a slide of 3,000 spots may hold no more than a dozen independent
 ones. So the variance of a correlation under "unrelated" is taken from the maps' own smoothness, as in the modified
 t-test of Clifford, Richardson and Hemon (1989) and Dutilleul (1993): Var(r) = trace(S_gene S_primary), S being the
-covariances of the two unit-length maps. Here S_primary is a sum of Gaussian kernels of several lengths and white noise,
-fitted by non-negative least squares, and traces are averages over random waves; so it costs one pass over the counts.
+covariances of the two unit-length maps. S_primary is a sum of Gaussian kernels of several lengths and white noise,
+fitted by non-negative least squares to the primary gene's own quadratic forms. On simulated unrelated maps of 484 spots
+a slide, 5 % of p-values are below 0.05 for white noise, 4 % for a length of 1 neighbour distance, 2 % for 3, and fewer
+than 1 % for 8, where a slide holds too few independent spots for anything to be said.
 """
 
 from __future__ import annotations
@@ -14,21 +16,18 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import nnls
-from scipy.spatial import cKDTree
 
 from agl.errors import UserError, did_you_mean
 from agl.genes.coexpression import (
-    Extra,
     SlideCorrelation,
     slide_correlations,
     top_mean,
     without_self,
 )
+from agl.genes.smoothness import LENGTHS, Kernels
 from agl.genes.training import TrainingSpots
 
 Null = Literal["spatial", "spots"]
-LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)  # kernel lengths, in distances between neighbouring spots
-WAVES = 24  # random waves per length; each gives a sine and a cosine
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +57,7 @@ def coexpression_evidence(
 
     Args:
         null: "spatial": Var(r) from the maps' smoothness. "spots": spots are exchangeable inside slides.
-        seed: of the random waves and draws; the result is a function of it.
+        seed: of the random draws; the result is a function of it.
     """
     if null not in ("spatial", "spots"):
         raise UserError(
@@ -67,12 +66,11 @@ def coexpression_evidence(
     if top < 1:
         raise UserError(f"Expected top of at least 1 primary gene, received {top}.")
     rng = np.random.default_rng(seed)
-    waves = _waves(training, rng) if null == "spatial" else None
     r, variance = np.zeros((2, training.n_genes, len(primary)))
     varies, spots = np.zeros(training.n_genes, dtype=bool), 0
-    for slide in slide_correlations(training, primary, depth=depth, extra=waves):  # one at a time in memory
+    for slide in slide_correlations(training, primary, depth=depth):  # one at a time in memory
         r += slide.n_spots * slide.correlation
-        variance += slide.n_spots**2 * _null_variance(slide, primary)
+        variance += slide.n_spots**2 * _null_variance(training, slide, primary, null)
         varies |= slide.varies
         spots += slide.n_spots
     r, variance = r / spots, variance / spots**2
@@ -126,55 +124,27 @@ def _chance(correlation: np.ndarray, top: int, draws: int, rng: np.random.Genera
     return top_mean(z**2, top)
 
 
-def _waves(training: TrainingSpots, rng: np.random.Generator) -> Extra:
-    """Maps whose average outer product is a Gaussian kernel: sine and cosine of random plane waves."""
-    directions = rng.standard_normal((len(LENGTHS), WAVES, 2))
-
-    def maps(rows: np.ndarray) -> np.ndarray:
-        coords = training.places(rows)
-        apart = cKDTree(coords).query(coords, k=2)[0][:, 1]
-        step = float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
-        phase = np.concatenate(
-            [coords @ (d / (length * step)).T for d, length in zip(directions, LENGTHS, strict=True)], axis=1
-        )
-        phase = phase.reshape(len(rows), len(LENGTHS), WAVES)
-        return np.concatenate([np.cos(phase), np.sin(phase)], axis=2).reshape(len(rows), -1)
-
-    return maps
-
-
-def _null_variance(slide: SlideCorrelation, primary: np.ndarray) -> np.ndarray:
+def _null_variance(training: TrainingSpots, slide: SlideCorrelation, primary: np.ndarray, null: Null) -> np.ndarray:
     """Var(r) `[gene, primary]` in one slide if gene and primary gene were unrelated maps of their own smoothness."""
-    white = np.full((len(slide.varies), 1), 1.0)
     uneven = np.where(slide.varies, slide.unevenness, 0.0)[:, None]
-    if slide.maps.shape[1] == 0:
+    if null == "spots":
         return uneven * np.full((1, len(primary)), 1 / slide.degrees)
-    n_lengths = len(LENGTHS)
-    # Quadratic forms of every gene in every kernel; the first kernel is white noise.
-    forms = np.square(slide.extra).reshape(-1, n_lengths, 2 * WAVES).mean(axis=2)
-    forms = np.where(slide.varies[:, None], np.concatenate([white, forms], axis=1), 0.0)
-    gram = _kernel_products(slide.maps, slide.degrees)
-    size = np.diag(gram)
-    scale = np.sqrt(np.where(size > 1e-9 * slide.degrees, size, np.inf))  # inf: all spots at one place, no such kernel
-    weights = np.zeros((n_lengths + 1, len(primary)))
-    for j, form in enumerate(forms[primary]):
-        fitted = nnls(gram / np.outer(scale, scale), form / scale)[0] / scale
-        trace = fitted @ gram[0]  # of the fitted covariance; a unit-length map has 1
-        weights[:, j] = fitted / trace if trace > 0 else 0.0
-    return uneven * (forms @ weights)
+    kernels = Kernels(training.places(slide.rows))
+    forms = np.zeros((training.n_genes, 1 + len(LENGTHS)))
+    for genes, maps in slide.residual_maps(training, np.flatnonzero(slide.varies)):
+        forms[genes] = kernels.forms(maps)
+    return uneven * (forms @ _fitted(forms[primary], kernels.products(slide.basis)))
 
 
-def _kernel_products(maps: np.ndarray, degrees: int) -> np.ndarray:
-    """trace(K_a K_b) of the kernels `[kernel, kernel]`, without the bias of a wave met by itself."""
-    n_lengths, per = len(LENGTHS), 2 * WAVES
-    inner = np.square(maps.T @ maps)
-    wave = np.tile(np.arange(per) % WAVES, n_lengths)
-    length = np.repeat(np.arange(n_lengths), per)
-    same = (wave[:, None] == wave[None, :]) & (length[:, None] == length[None, :])
-    inner[same] = np.nan
-    blocks = inner.reshape(n_lengths, per, n_lengths, per)
-    gram = np.empty((n_lengths + 1, n_lengths + 1))
-    gram[1:, 1:] = np.nanmean(blocks, axis=(1, 3))
-    gram[0, 0] = degrees
-    gram[0, 1:] = gram[1:, 0] = np.square(maps).reshape(-1, n_lengths, per).sum(axis=0).mean(axis=1)
-    return gram
+def _fitted(forms: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Weights >= 0 `[kernel, map]` of the mixture of kernels closest to x x' in Frobenius norm, of trace 1.
+
+    |x x' - sum_k w_k K_k|^2 = const - 2 w' forms + w' products w, written as |A w - b|^2 with A' A = products.
+    """
+    values, vectors = np.linalg.eigh(products)
+    kept = values > 1e-9 * values[-1]  # fewer where all spots are at one place
+    root = np.sqrt(values[kept])
+    factor = root[:, None] * vectors[:, kept].T
+    weights = np.stack([nnls(factor, b)[0] for b in forms @ vectors[:, kept] / root], axis=1)
+    trace = products[0] @ weights
+    return np.divide(weights, trace, out=np.zeros_like(weights), where=trace > 0)

@@ -55,9 +55,8 @@ def test_the_null_variance_of_white_maps_is_one_over_degrees():
     coords = np.array([(i, j) for i in range(20) for j in range(20)], dtype=float)
     counts = rng.poisson(5.0, (n, 200))
     training = TrainingSpots(counts, np.full(n, 1000), np.zeros(n), coords, tuple(map(str, range(200))))
-    waves = significance._waves(training, rng)
-    (slide,) = slide_correlations(training, np.arange(20), extra=waves)
-    variance = significance._null_variance(slide, np.arange(20))
+    (slide,) = slide_correlations(training, np.arange(20))
+    variance = significance._null_variance(training, slide, np.arange(20), "spatial")
     assert variance[20:].mean() == pytest.approx(1 / slide.degrees, rel=0.05)
 
 
@@ -76,11 +75,26 @@ def test_the_null_variance_of_smooth_maps_is_what_simulation_shows(length):
     counts = rng.poisson(20 * np.exp(0.5 * maps))
     training = TrainingSpots(counts, np.full(400, 10_000), np.zeros(400), coords, tuple(map(str, range(240))))
     primary = np.arange(40)
-    (slide,) = slide_correlations(training, primary, extra=significance._waves(training, rng))
-    predicted = significance._null_variance(slide, primary)[40:].mean()
+    (slide,) = slide_correlations(training, primary)
+    predicted = significance._null_variance(training, slide, primary, "spatial")[40:].mean()
     drawn = np.square(slide.correlation[40:]).mean()
     assert drawn > 1.5 / 400  # smoothness matters here at all
-    assert predicted == pytest.approx(drawn, rel=0.2)
+    assert predicted == pytest.approx(drawn, rel=0.1)
+
+
+@pytest.mark.parametrize(("length", "least"), [(0.3, 0.035), (1.0, 0.03), (2.0, 0.02), (3.0, 0.01), (8.0, 0.0)])
+def test_unrelated_smooth_maps_are_seldom_called_related(length, least):
+    """At most the nominal rate, whatever the maps' smoothness, and not far below it where maps are short."""
+    p_values = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        coords = np.array([(i, j) for i in range(20) for j in range(20)], dtype=float)
+        counts = np.concatenate([rng.poisson(20 * np.exp(0.5 * smooth_maps(rng, coords, length, 250))) for _ in "ab"])
+        training = TrainingSpots(
+            counts, np.full(800, 10_000), np.repeat([0, 1], 400), np.tile(coords, (2, 1)), tuple(map(str, range(250)))
+        )
+        p_values.append(coexpression_evidence(training, np.arange(50)).p_value[50:])
+    assert least <= (np.concatenate(p_values) <= 0.05).mean() <= 0.06
 
 
 @pytest.mark.parametrize("null", ["spots", "spatial"])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="See configs/ and experiments/.")]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", show_default=False)]
+Quick = Annotated[bool, typer.Option("--quick", help="The short form under `quick:` of the study file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Workers on this machine; they share its cores.")]
 Retries = Annotated[int, typer.Option(help="How often a failed cell is tried again.")]
@@ -39,6 +40,7 @@ def add_to(app: typer.Typer) -> None:
 def grid(
     study: StudyFile,
     words: Words = None,
+    quick: Quick = False,
     jobs: Jobs = 1,
     storage: Storage = None,
     retries: Retries = 2,
@@ -50,7 +52,7 @@ def grid(
     from agl.studies.launch import check_jobs, queue_grid
 
     check_jobs(storage, jobs)
-    launched = queue_grid(study, words or [], storage=storage, retries=retries)
+    launched = queue_grid(study, _words(study, words, quick), storage=storage, retries=retries)
     _run(launched, jobs)
     cells = [cell for cell in launched.study.cells() if cell.name in launched.names]
     runs = launched.study.runs(launched.names)
@@ -62,6 +64,7 @@ def grid(
 def search(
     study: StudyFile,
     words: Words = None,
+    quick: Quick = False,
     jobs: Jobs = 1,
     storage: Storage = None,
     retries: Retries = 2,
@@ -72,7 +75,7 @@ def search(
     from agl.studies.launch import check_jobs, queue_search
 
     check_jobs(storage, jobs)
-    launched = queue_search(study, words or [], storage=storage, retries=retries)
+    launched = queue_search(study, _words(study, words, quick), storage=storage, retries=retries)
     _run(launched, jobs)
     _print_study(launched.study, as_json)
     _end_with_failures(failed_report(launched.study.cells()))
@@ -160,6 +163,12 @@ def proxy(
         raise UserError("Expected --storage postgresql://user@host/database: what the proxy stands in front of.")
     typer.echo(f"Listening on grpc://{host}:{port}. Ctrl-C ends it.", err=True)
     serve_proxy(parse_storage(storage), host, port)
+
+
+def _words(study: Path, words: list[str] | None, quick: bool) -> list[str]:
+    from agl.studies.quick import quick_words
+
+    return [*(quick_words(study) if quick else []), *(words or [])]
 
 
 def _run(launched: Launched, jobs: int) -> None:

@@ -60,6 +60,7 @@ def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
     """A study file, with overrides on its shared config. `axes.seed=[0]` overrides an axis."""
     check_words(words)
     tree = read_yaml(path)
+    tree.pop("quick", None)  # see agl.studies.quick
     axes, skip = tree.pop("axes", None) or {}, tree.pop("skip", None) or []
     shared: dict[str, Any] = {}
     merge(shared, tree)

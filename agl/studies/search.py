@@ -128,6 +128,7 @@ def read_search(path: str | Path, words: Sequence[str] = ()) -> SearchFile:
     """A study file, with overrides: `search.trials=50` of the search, anything else of the shared config."""
     check_words(words)
     tree = read_yaml(path)
+    tree.pop("quick", None)  # see agl.studies.quick
     search = tree.pop("search", None)
     if not isinstance(search, dict) or not isinstance(search.get("parameters"), dict):
         raise UserError(

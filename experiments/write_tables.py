@@ -1,6 +1,6 @@
-"""The tables of finished runs, as small files beside a study: OUT.md (mean and spread) and OUT_runs.csv (one row a run).
+"""The tables of finished runs, as small files beside a study: OUT.md (mean, spread) and OUT_runs.csv (one row a run).
 
-    python experiments/write_tables.py RUNS OUT          # RUNS as `agl grid` printed it, OUT e.g. experiments/x/her2st
+python experiments/write_tables.py RUNS OUT          # RUNS as `agl grid` printed it, OUT e.g. experiments/x/her2st
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/losses.py --quick
 	$(BIN)/python benchmarks/hypergradient.py --quick
+	$(BIN)/python benchmarks/epoch.py --quick
 	$(BIN)/python benchmarks/scale.py --quick
 
 clean:

@@ -1,8 +1,10 @@
 """The table of a study on simulated sections: gain, share of the oracle's gain, AUC against the truth, k, stability.
 
-    python experiments/auxiliary_benefit/truth_table.py RUNS [OUT.csv]
+    python experiments/auxiliary_benefit/truth_table.py OUT.csv RUNS [STABILITY_RUNS]
 
-RUNS is the folder that `agl grid experiments/auxiliary_benefit/simulated.yaml` filled. Gains are paired by data set.
+RUNS is the folder that `agl grid experiments/auxiliary_benefit/simulated.yaml` filled, STABILITY_RUNS that of
+`stability.yaml`. Gains are paired by data set; `jaccard` compares the genes that two training seeds choose on one data
+set.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from agl.report.tables import label
 from agl.studies.runs import Run, find_runs
 from agl.training.experiment import data_folder
 
+SETTINGS = ["standard", "easy", "hard", "misleading"]
+
 
 def chosen_genes(run: Run, truth: pd.DataFrame) -> dict[str, object]:
     """AUC of the weights for the planted useful genes, and the genes of weight at least one half."""
@@ -31,16 +35,19 @@ def chosen_genes(run: Run, truth: pd.DataFrame) -> dict[str, object]:
     return {"auc": auc, "genes": frozenset(auxiliary.index[auxiliary >= 0.5])}
 
 
-def read(folder: str) -> pd.DataFrame:
+def read(folders: list[str]) -> pd.DataFrame:
     """One row a run."""
     rows = []
-    for run in find_runs(folder):
+    for run in (run for folder in folders for run in find_runs(folder)):
         config = run.config
         genes = config.auxiliary.genes
         kind = label(genes.name, {k: v for k, v in genes.args.items() if k != "path"}, "gene_set")
         kind = "oracle" if genes.name == "file" else kind
+        kind += ", gate=trunk" if config.auxiliary.gate == "trunk" else ""
         truth = pd.read_csv(Path(data_folder(config)) / "truth.csv")
-        row = {"preset": config.data.simulate["preset"], "genes": kind, "seed": config.seed, "scc": run.result["scc"]}
+        simulated = config.data.simulate
+        row = {"preset": simulated["preset"], "data_set": simulated["seed"], "seed": config.seed, "genes": kind}
+        row |= {"scc": run.result["scc"]}
         rows.append(
             row
             | {"k": run.result["k"], "signal": run.result.get("outer_signal", "")}
@@ -52,14 +59,21 @@ def read(folder: str) -> pd.DataFrame:
 def table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a setting and choice of genes."""
     rows = []
-    for preset, group in runs.groupby("preset", sort=False):
-        scores = group.pivot_table(index="seed", columns="genes", values="scc")
+    for preset in sorted(runs.preset.unique(), key=SETTINGS.index):
+        group = runs[runs.preset == preset]
+        scores = group.pivot_table(index=["data_set", "seed"], columns="genes", values="scc")
         scores = scores.dropna()  # data sets that every choice has seen
         gains = scores.sub(scores["none"], axis=0)
         for genes in dict.fromkeys(group.genes):
-            here = group[(group.genes == genes) & group.seed.isin(scores.index)]
+            same = group[group.genes == genes]
+            here = same.set_index(["data_set", "seed"]).loc[scores.index]
             gain = gains[genes]
-            pairs = [len(a & b) / len(a | b) for a, b in combinations(here.chosen, 2) if a | b]
+            pairs = [
+                len(a & b) / len(a | b)
+                for _, twins in same.groupby("data_set")
+                for a, b in combinations(twins.chosen, 2)
+                if a | b
+            ]
             rows.append(
                 {
                     "setting": preset,
@@ -78,7 +92,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    found = table(read(sys.argv[1]))
+    out, *folders = sys.argv[1:]
+    found = table(read(folders))
     print(found.to_string(index=False, float_format="{:.3f}".format))
-    if len(sys.argv) > 2:
-        found.to_csv(sys.argv[2], index=False, float_format="%.4f")
+    found.to_csv(out, index=False, float_format="%.4f")

@@ -246,12 +246,21 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not readable as YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file} is not readable as YAML: {_where(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise UserError(f"Expected a mapping of keys at the top of {file}, found {type(tree).__name__}.")
     return tree
+
+
+def _where(error: Exception) -> str:
+    """What is wrong, and in which line and column."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    problem = getattr(error, "problem", None) or "syntax error"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}. Mend the indentation, colon or bracket there."
 
 
 def parse_value(text: str, word: str = "") -> Any:

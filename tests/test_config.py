@@ -88,7 +88,8 @@ def test_mistakes_get_one_sentence(words: list[str], ending: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "part"), [("- a\n- b\n", "found list"), ("a: [1\n", "not readable as YAML"), ("", None)]
+    ("text", "part"),
+    [("- a\n- b\n", "found list"), ("a: [1\n", "not readable as YAML: line 2, column 1: "), ("", None)],
 )
 def test_odd_files(text: str, part: str | None, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"

@@ -161,7 +161,8 @@ def patient_in_obs(files: Files) -> str | None:
         else:
             values = strings(column[...])
             codes = range(len(values))
-    patients = sorted({values[code] for code in codes if code >= 0 and values[code] not in ("", "nan")})
+    named = {values[code].strip() for code in codes if code >= 0}  # "P1 " and "P1" are one patient, as in the tables
+    patients = sorted(named - {"", "nan"})
     if len(patients) > 1:
         raise UserError(
             f"expected one patient in a section, section '{files.slide}' has {len(patients)} in "

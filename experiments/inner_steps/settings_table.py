@@ -40,9 +40,8 @@ def main(folder: str) -> None:
     runs = read(folder)
     alone = runs[runs.setting == "primary genes alone"].set_index("data").scc
     runs["gain"] = runs.scc - runs.data.map(alone)
-    print(
-        "| setting | SCC | gain | smallest, largest gain | k | median abs(t) | signal | runs |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| setting | SCC | gain | smallest, largest gain | k | median abs(t) | signal | runs |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, group in runs.groupby("setting"):
         found = group.hypergradient_t.dropna().astype(float).abs()
         t = f"{found.median():.1f}" if len(found) else ""

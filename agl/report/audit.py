@@ -45,7 +45,9 @@ def protocol(material: Material, block: str) -> dict[str, str]:
     hashes = sorted({str(each.get("sha256", ""))[:12] for each in splits} - {""})
     listed = ", ".join(hashes[:8]) + (" …" if len(hashes) > 8 else "")
     fixed = "a fixed list from a file; it may have seen the test spots"
-    source = fixed if config.primary.name == "file" else "chosen anew in every fold, on its training spots only"
+    source = (
+        fixed if config.primary.name == "file" else "chosen anew in every fold, on its training and validation spots"
+    )
     features = first.get("data", {}).get("report", {}).get("features") or {}
     return {
         "Data": f"{here.data.iloc[0]}, content key {str(here.data_key.iloc[0])[:12] or 'unknown'}",
@@ -54,12 +56,14 @@ def protocol(material: Material, block: str) -> dict[str, str]:
         "Score": "Spearman (SCC) and Pearson (PCC) of score and target over the spots of a slide, for every gene; mean "
         "over genes, then over slides. Pooled: over all test spots of a fold together",
         "Undefined": f"{int(here.undefined.sum())} of {int(here.pairs.sum())} (run, slide, gene) scores are undefined "
-        "(a constant gene or constant scores); they are left out of means, never set to 0",
+        "(a gene that no method could rank there); they are left out of means. A prediction that does not vary counts 0",
         "Primary genes": f"{here.primary.iloc[0]}: {source}",
         "Split": f"{split.get('protocol', config.split.name)}, {here.fold.nunique()} folds; "
         + (f"spots {listed} (SHA-256)" if hashes else "hash unknown"),
         "Stopping": f"best {config.training.monitor.upper()} on validation spots ({config.validation.unit}, "
         f"{config.validation.fraction:.0%} of the training part); test spots are read once, after training",
+        "Validation spots": "help to choose the primary genes, so that seeds share them; stop both stages of a learned "
+        "selection and every training; judge the trials of a search. Priors and selections see none of them",
         "Leaks allowed": ", ".join(config.allow_leaks) or "none",
     }
 

@@ -55,7 +55,7 @@ def test_the_protocol_says_where_the_panel_comes_from(make_run: Make, world, tmp
     make_run(tmp_path / "b", world, "primary=file", "primary.path=genes.json", fold=0)
     material = read_material(find_runs(tmp_path))
     said = [protocol(material, block) for block in material.blocks]
-    assert "chosen anew in every fold, on its training spots only" in said[0]["Primary genes"]
+    assert "chosen anew in every fold, on its training and validation spots" in said[0]["Primary genes"]
     assert "may have seen the test spots" in said[1]["Primary genes"]
     assert said[0]["Undefined"].startswith("1 of 24 (run, slide, gene) scores")
     assert "000000000000 (SHA-256)" in said[0]["Split"]

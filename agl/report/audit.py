@@ -56,7 +56,7 @@ def protocol(material: Material, block: str) -> dict[str, str]:
         "Score": "Spearman (SCC) and Pearson (PCC) of score and target over the spots of a slide, for every gene; mean "
         "over genes, then over slides. Pooled: over all test spots of a fold together",
         "Undefined": f"{int(here.undefined.sum())} of {int(here.pairs.sum())} (run, slide, gene) scores are undefined "
-        "(a gene that no method could rank there); they are left out of means. A prediction that does not vary counts 0",
+        "(a gene that no method could rank there) and left out of means. A prediction that does not vary counts 0",
         "Primary genes": f"{here.primary.iloc[0]}: {source}",
         "Split": f"{split.get('protocol', config.split.name)}, {here.fold.nunique()} folds; "
         + (f"spots {listed} (SHA-256)" if hashes else "hash unknown"),

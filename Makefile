@@ -29,6 +29,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/losses.py --quick
 	$(BIN)/python benchmarks/hypergradient.py --quick
 	$(BIN)/python benchmarks/epoch.py --quick
+	$(BIN)/python benchmarks/synthetic.py --quick
 	$(BIN)/python benchmarks/scale.py --quick
 
 clean:

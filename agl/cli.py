@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from agl.cli_studies import add_to as add_study_commands
+from agl.cli_synthetic import synthetic
 from agl.errors import UserError
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
 
 
 add_study_commands(app)
+app.command()(synthetic)
 
 
 @app.command()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agl.errors import UserError, did_you_mean
 
-STUDIES = {"axes": "grid", "search": "search"}  # what a file of many runs holds, and the command for it
+STUDIES = {"axes": "grid", "search": "search", "methods": "synthetic"}  # what a study's file holds, and its command
 
 
 class Section(BaseModel):
@@ -33,9 +33,14 @@ class Section(BaseModel):
         named = {
             key: {"name": cls.model_fields[key].default.name, **value}
             for key, value in tree.items()
-            if isinstance(value, Mapping) and key in cls.model_fields and cls.model_fields[key].annotation is Component
+            if isinstance(value, Mapping)
+            and key in cls.model_fields
+            and isinstance(cls.model_fields[key].default, Component)
         }
         return {**tree, **named}
+
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 class Component(BaseModel):
@@ -168,27 +173,37 @@ def load(files_and_overrides: Sequence[str | Path]) -> Config:
     >>> load(["loss=mse", "loss.target=log1p"]).loss.args
     {'target': 'log1p'}
     """
+    return validate(read_tree(files_and_overrides))
+
+
+def read_tree(files_and_overrides: Sequence[str | Path], *, command: str = "train") -> dict[str, Any]:
+    """What YAML files and `key=value` words say, the words last; not validated. Another command's file is an error."""
     tree: dict[str, Any] = {}
     words = [str(item) for item in files_and_overrides]
     for path in (word for word in words if not is_override(word)):
         overlay = read_yaml(path)
-        for key, command in STUDIES.items():
-            if key in overlay:
+        for key, other in STUDIES.items():
+            if key in overlay and other != command:
                 raise UserError(
-                    f"{path} is a study (it has `{key}:`), not the config of one run. Use `agl {command} {path}`."
+                    f"{path} is a study (it has `{key}:`), not the config of one run. Use `agl {other} {path}`."
                 )
         merge(tree, overlay)
     for word in filter(is_override, words):
         apply_override(tree, word)
-    return validate(tree)
+    return tree
 
 
 def validate(tree: Mapping[str, Any]) -> Config:
     """A config, or one sentence about the first thing that is wrong with it."""
+    return validate_as(Config, tree)
+
+
+def validate_as(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
+    """Settings of one kind, or one sentence about the first thing that is wrong with them."""
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise UserError(_explain(error, kind)) from None
 
 
 def is_override(word: str) -> bool:
@@ -282,20 +297,20 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[Section]) -> str:
     first = error.errors()[0]
     *parents, last = [str(part) for part in first["loc"]] or [""]
     place = ".".join([*parents, last])
     if first["type"] == "extra_forbidden":
-        known = _keys_at(parents)
+        known = _keys_at(kind, parents)
         return (
             f"Unknown key {place!r} in the config.{did_you_mean(place, ['.'.join([*parents, key]) for key in known])}"
         )
     return f"Config key {place!r}: {first['msg'][:1].lower()}{first['msg'][1:]}, received {first['input']!r}."
 
 
-def _keys_at(path: list[str]) -> list[str]:
-    model: Any = Config
+def _keys_at(kind: type[Section], path: list[str]) -> list[str]:
+    model: Any = kind
     for key in path:
         model = model.model_fields[key].annotation
     return list(model.model_fields)

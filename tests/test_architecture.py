@@ -18,9 +18,10 @@ ORDER = [
     {"agl.bilevel"},
     {"agl.training"},
     {"agl.studies"},
+    {"agl.synthetic"},
     {"agl.report"},
     {"agl.testing"},
-    {"agl.cli", "agl.cli_studies"},
+    {"agl.cli", "agl.cli_studies", "agl.cli_synthetic"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 

@@ -16,9 +16,11 @@ from agl.studies.runs import find_runs
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "experiments").glob("*/*.yaml"))
+SYNTHETIC = [path for path in STUDIES if "methods" in read_yaml(path)]
+OF_RUNS = [path for path in STUDIES if path not in SYNTHETIC]
 
 
-@pytest.mark.parametrize("study", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("study", OF_RUNS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_the_short_form_runs(study, agl, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = "search" if "search" in read_yaml(study) else "grid"
@@ -28,6 +30,16 @@ def test_the_short_form_runs(study, agl, tmp_path, monkeypatch):
     runs = find_runs(tmp_path / "runs")
     assert {run.folder.parent.name for run in runs} == {read_yaml(study)["name"] + "_quick"}
     assert np.isfinite(runs_frame(runs)["scc"].to_numpy(dtype=float)).all()
+
+
+@pytest.mark.parametrize("study", SYNTHETIC, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_short_form_of_a_synthetic_study_runs(study, agl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = agl("synthetic", study, "--quick", "--json")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert len({row["method"] for row in rows}) >= 5
+    assert all(-1 <= row["last"] <= 1 for row in rows)
 
 
 def test_experiments_have_a_readme_and_say_their_command():

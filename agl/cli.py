@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agl.cli_hest import download, hest
 from agl.cli_studies import add_to as add_study_commands
 from agl.cli_synthetic import synthetic
 from agl.errors import UserError
@@ -42,7 +43,8 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
 
 
 add_study_commands(app)
-app.command()(synthetic)
+for command in (synthetic, hest, download):
+    app.command()(command)
 
 
 @app.command()

@@ -84,6 +84,7 @@ WHERE: dict[str, dict[str, str]] = {
         "leave_one_slide_out": "agl.data.splitting.splits:leave_one_slide_out",
         "k_fold": "agl.data.splitting.splits:k_fold",
         "hest_csv": "agl.data.splitting.splits:hest_csv",
+        "named_slides": "agl.data.splitting.named:named_slides",
         "spatial_blocks": "agl.data.splitting.splits:spatial_blocks",
         "random_spots": "agl.data.splitting.splits:random_spots",
     },

@@ -18,10 +18,10 @@ ORDER = [
     {"agl.bilevel"},
     {"agl.training"},
     {"agl.studies"},
-    {"agl.synthetic"},
+    {"agl.synthetic", "agl.hest"},
     {"agl.report"},
     {"agl.testing"},
-    {"agl.cli", "agl.cli_studies", "agl.cli_synthetic"},
+    {"agl.cli", "agl.cli_studies", "agl.cli_synthetic", "agl.cli_hest"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 

@@ -63,9 +63,10 @@ def gene_table(
     """One row a gene and slide, and one a gene over all slides pooled.
 
     Columns: slide, gene, spots, scc, pcc (against log-normalised expression), constant (1 where the prediction does
-    not vary: it counts 0), pcc_log1p (pooled rows: against
-    log1p of raw counts, HEST-bench's score), mean_count and zero_fraction of the gene on those spots.
+    not vary: it counts 0), pcc_log1p (pooled rows: against log1p of raw counts over all spots, those without any count
+    too, HEST-bench's score), mean_count and zero_fraction of the gene on the spots that have counts.
     """
+    raw = correlations(scores, counts.double().log1p(), torch.zeros(len(scores), dtype=torch.long))[1][0]
     measured = np.asarray(library_size) > 0
     names = np.asarray(slides)[measured]
     keep = torch.from_numpy(measured)
@@ -80,7 +81,6 @@ def gene_table(
         parts.append(_rows(slide, genes, here, scc=scc[row], pcc=pcc[row], constant=constant[row]))
     together = torch.zeros(len(scores), dtype=torch.long)
     scc, pcc, constant = (values[0] for values in correlations(scores, target, together))
-    raw = correlations(scores, counts.double().log1p(), together)[1][0]
     parts.append(_rows(POOLED, genes, counts, scc=scc, pcc=pcc, constant=constant, pcc_log1p=raw))
     return pd.concat(parts, ignore_index=True)
 

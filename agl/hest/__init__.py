@@ -1,0 +1,1 @@
+"""HEST-bench folders: three protocols on the same data, beside the published figures."""

@@ -37,6 +37,7 @@ WHERE: dict[str, dict[str, str]] = {
         "mlp": "agl.models.predictor:mlp",
         "resnet18": "agl.models.predictor:resnet18",
         "resnet50": "agl.models.predictor:resnet50",
+        "nsl": "agl.models.stain:nsl",
     },
     "baseline": {
         "mean": "agl.models.baselines:TrainingMean",

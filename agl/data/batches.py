@@ -36,10 +36,14 @@ class SpotLoader:
     Args:
         dataset: where the spots are.
         genes: positions of the panel's genes in `dataset.genes`, in panel order.
+        reduce: what a model keeps of patches uint8 `[spot, height, width, 3]`; read once, then held in memory.
     """
 
-    def __init__(self, dataset: Dataset, genes: np.ndarray) -> None:
+    def __init__(
+        self, dataset: Dataset, genes: np.ndarray, *, reduce: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> None:
         self.dataset = dataset
+        self._reduced = None if reduce is None or dataset.patches is None else Reduced(dataset, reduce)
         self.counts = dataset.panel_counts(genes)
         small = len(dataset.spots) * len(genes) <= DENSE_LIMIT
         self._dense = torch.from_numpy(self.counts.toarray().astype(np.float32)) if small else None
@@ -61,12 +65,36 @@ class SpotLoader:
         if self.dataset.features is not None:
             return torch.from_numpy(np.asarray(self.dataset.features[spots], dtype=np.float32))
         assert self.dataset.patches is not None
-        return torch.from_numpy(self.dataset.patches.read(spots))
+        read = self.dataset.patches.read if self._reduced is None else self._reduced.read
+        return torch.from_numpy(read(spots))
 
     def in_order(self, spots: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """All these spots, once, in their order: for scoring."""
         for start in range(0, len(spots), batch_size):
             yield self(spots[start : start + batch_size])
+
+
+class Reduced:
+    """What is kept of the patches, each read from disk once."""
+
+    def __init__(self, dataset: Dataset, reduce: Callable[[np.ndarray], np.ndarray]) -> None:
+        assert dataset.patches is not None
+        self._patches, self._reduce = dataset.patches, reduce
+        self._known = np.zeros(len(dataset.spots), dtype=bool)
+        self._table: np.ndarray | None = None
+
+    def read(self, spots: np.ndarray) -> np.ndarray:
+        """As `Patches.read`, reduced."""
+        wanted = np.unique(np.asarray(spots)[~self._known[spots]])
+        for start in range(0, len(wanted), 256):
+            part = wanted[start : start + 256]
+            values = self._reduce(self._patches.read(part))
+            if self._table is None:
+                self._table = np.empty((len(self._known), *values.shape[1:]), dtype=values.dtype)
+            self._table[part] = values
+            self._known[part] = True
+        assert self._table is not None, "no spots to read"
+        return self._table[spots]
 
 
 Sampler = Callable[[np.ndarray, int, np.random.Generator], list[np.ndarray]]

@@ -84,6 +84,7 @@ def _write(
         parts = [sections.scores(block)]
         compared, tables = sections.differences(block)
         parts += [compared, sections.genes(block), sections.maps(block), sections.selection(block)]
+        parts.append(sections.stains(block))
         short.items += [Text(words) for words in in_short(block, tables, several)]
         for part in parts:
             if part.items:

@@ -10,7 +10,7 @@ import pandas as pd
 from agl.report.comparisons import Comparisons
 from agl.report.style import INK, MUTED, PAPER, Drawn, Look, file_name, house_style, new_figure, save, short
 
-MOST = 14  # methods in one figure; the tables hold them all
+MOST = 16  # methods in one figure; the tables hold them all
 
 
 def draw_scores(frame: pd.DataFrame, block: str, methods: list[str], look: dict[str, Look], folder: Path) -> Drawn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from agl.report.content import Section, Table, Text, number, span, write_csv
 from agl.report.figures_genes import Pair, draw_bars, draw_profit, draw_scatter
 from agl.report.figures_scores import draw_differences, draw_scores
 from agl.report.figures_selection import draw_chosen, draw_mask, draw_stability, draw_trajectory
+from agl.report.figures_stain import draw_stains, learned_vectors
 from agl.report.maps import draw_maps
 from agl.report.material import difference_matrix, gene_abundance, gene_means
 from agl.report.methods import matched_reference
@@ -20,6 +22,7 @@ from agl.report.selection import chosen_genes, selections, stability, stability_
 from agl.report.statistics import TOO_SMALL
 from agl.report.style import file_name
 from agl.report.tables import METHOD, best_rows, mean_sd, methods_frame
+from agl.studies.runs import Run
 
 FOLD_FROM = 16  # rows from which a table is folded
 MOST_ROWS = 30
@@ -166,6 +169,20 @@ def selection(block: Block) -> Section:
         if len(chosen):
             section.items.append(_chosen_table(each.method, chosen, csv))
     section.items[:0] = [Text(note, warning=True) for note in notes]
+    return section
+
+
+def stains(block: Block) -> Section:
+    """Stain vectors, where a model learnt some."""
+    section = Section("Learned stains")
+    for method in block.material.methods(block.name):
+        frame = block.frame[block.frame.method == method]
+        vectors = learned_vectors([Run(Path(folder)) for folder in frame.folder])
+        if vectors.empty:
+            continue
+        write_csv(block.folder, file_name("stains", block.name, method), vectors)
+        scores = block.cells[block.cells.method == method].groupby("gene").scc.mean().sort_values(ascending=False)
+        section.items.append(draw_stains(vectors, list(scores.index), method, block.name, block.figures))
     return section
 
 

@@ -141,7 +141,7 @@ class Experiment:
         task = Task(
             model=model,
             loss=self._loss(),
-            loader=SpotLoader(self.dataset, panel.genes),
+            loader=SpotLoader(self.dataset, panel.genes, reduce=getattr(model, "reduce", None)),
             train=train,
             validation=self.split.validation,
             n_primary=len(panel.primary),
@@ -173,6 +173,15 @@ class Experiment:
         for module in model.modules():
             if isinstance(module, Standardise) and features is not None:
                 module.fit(torch.from_numpy(np.asarray(features[self.split.train], dtype=np.float32)))
+        if features is None and hasattr(model, "calibrate"):
+            model.calibrate(
+                SpotLoader(self.dataset, self.panel.genes, reduce=model.reduce).inputs(self.split.train).numpy()
+            )
+        if len(self.panel.weights) and self.config.auxiliary.gate == "trunk" and not hasattr(model, "head"):
+            raise UserError(
+                f"The model {self.config.model.name!r} shares no trunk as it is configured, so auxiliary.gate=trunk "
+                "has nothing to act on. Use auxiliary.gate=loss, or a shared trunk (nsl: model.shared=true)."
+            )
         return model
 
     def _loss(self) -> Any:

@@ -91,7 +91,7 @@ class Study(Section):
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-3
     schedule: Literal["restarts", "cosine"] = "restarts"
-    evaluate_every: PositiveInt = 1  # epochs
+    evaluate_every: PositiveInt = 1  # epochs, after the first ten, which all are
     device: str = "cpu"
     seed: int = 0  # of the order of spots and of random pairs
     output: str = Field("runs", exclude=True)

@@ -18,6 +18,7 @@ from agl.synthetic.tables import comparison, markdown
 from agl.synthetic.training import STREAMS, Material, Training, check_device
 
 SAVE_AFTER = 60.0  # seconds of work that may be lost
+EACH = 10  # first epochs that are all evaluated
 
 
 def run_study(study: Study, *, progress: Progress | None = None, save_after: float = SAVE_AFTER) -> Path:
@@ -65,6 +66,15 @@ def trainings_frame(study: Study, trainings: list[Training]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def is_evaluated(study: Study, epoch: int) -> bool:
+    """Each of the first epochs, where a method that drifts is at its best, then every `evaluate_every`th, and the last.
+
+    >>> [epoch for epoch in range(1, 31) if is_evaluated(Study(epochs=30, evaluate_every=7), epoch)]
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14, 21, 28, 30]
+    """
+    return epoch <= EACH or epoch % study.evaluate_every == 0 or epoch == study.epochs
+
+
 def _best(scores: list[np.ndarray]) -> np.ndarray:
     """The evaluation with the best score, by case; an undefined score never is the best."""
     return np.nan_to_num(np.array(scores), nan=-np.inf).argmax(0)
@@ -81,7 +91,7 @@ def _train(
         batches = list(material.batches(epoch))
         for training in trainings:
             training.train_epoch(batches, epoch)
-            if (epoch + 1) % study.evaluate_every == 0 or epoch + 1 == study.epochs:
+            if is_evaluated(study, epoch + 1):
                 training.evaluate(material, epoch + 1)
             if progress is not None and task is not None:
                 progress.update(task, note=training.method.label)

@@ -30,15 +30,25 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 @app.command()
 def train(words: Words = None, as_json: AsJson = False) -> None:
-    """Train one run a fold, or the one that fold=N names, and print the table. Finished runs are kept."""
+    """Train one run a fold, or the one that fold=N names, and print the table. Finished runs are kept.
+
+    Several GPUs, or machines, on one run: torchrun --nproc-per-node N -m agl train ...
+    """
     from agl.config import load
-    from agl.studies.train import prepare, train_each
-
-    prepared = prepare(load(words or []))
     from agl.progress import display
+    from agl.studies.train import prepare, train_each
+    from agl.training.parallel import together
 
-    with display() as progress:
-        runs = list(train_each(prepared, progress=progress, told=lambda line: typer.echo(line, err=True)))
+    config = load(words or [])
+    with together(config.training.device) as ranks:
+        if not ranks.leads:
+            ranks.wait()  # until the leader has imported the data
+            list(train_each(prepare(config)))
+            return
+        prepared = prepare(config)
+        ranks.wait()
+        with display() as progress:
+            runs = list(train_each(prepared, progress=progress, told=lambda line: typer.echo(line, err=True)))
     _print_runs(runs, as_json)
 
 
@@ -226,6 +236,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
+        _refuse_torchrun(sys.argv[1:])
         app()
     except UserError as error:
         _fail(str(error), error, debug)
@@ -251,6 +262,21 @@ def _fail(sentence: str, error: Exception, debug: bool) -> None:
         raise error
     typer.echo(f"agl: {sentence}", err=True)
     sys.exit(2)
+
+
+def _refuse_torchrun(words: list[str]) -> None:
+    """Several processes on one thing is for `agl train` alone."""
+    import os
+
+    if (
+        {"RANK", "MASTER_ADDR"} <= set(os.environ)
+        and os.environ.get("WORLD_SIZE", "1") != "1"
+        and words[:1] != ["train"]
+    ):
+        raise UserError(
+            f"torchrun shares one run among processes, which only `agl train` can use; received agl {words[:1]}. "
+            "For many runs at once give --jobs, or start several `agl worker`."
+        )
 
 
 def _print_runs(runs: list[Any], as_json: bool, *, pooled: bool = False, csv: Path | None = None) -> None:

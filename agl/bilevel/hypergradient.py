@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,11 @@ class HyperGradient:
     outer_before: float
     outer_after: float
     zero: str = field(default="")
+
+    def to(self, device: torch.device | str) -> HyperGradient:
+        """The same on another device."""
+        phi = {name: value.to(device) for name, value in self.phi.items()}
+        return replace(self, phi=phi, weights=None if self.weights is None else self.weights.to(device))
 
 
 @dataclass(frozen=True)

@@ -50,15 +50,15 @@ class SpotLoader:
         self._library = torch.from_numpy(np.asarray(dataset.library_size, dtype=np.float32))
         self._slides = torch.from_numpy(np.asarray(dataset.slide_codes, dtype=np.int64))
 
-    def __call__(self, spots: np.ndarray) -> Batch:
-        """The batch of these spots, in this order."""
+    def __call__(self, spots: np.ndarray, *, inputs: slice = slice(None)) -> Batch:
+        """The batch of these spots, in this order; `inputs` says of which of them the inputs are wanted."""
         rows = torch.from_numpy(np.asarray(spots, dtype=np.int64))
         counts = (
             self._dense[rows]
             if self._dense is not None
             else torch.from_numpy(self.counts[spots].toarray().astype(np.float32))
         )
-        return Batch(self.inputs(spots), counts, self._library[rows], self._slides[rows], rows)
+        return Batch(self.inputs(spots[inputs]), counts, self._library[rows], self._slides[rows], rows)
 
     def inputs(self, spots: np.ndarray) -> Tensor:
         """Features where there are any, else patches."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from agl.data.dataset import Dataset
     from agl.training.experiment import Experiment
+    from agl.training.parallel import Ranks
 
 
 @dataclass(frozen=True)
@@ -115,13 +118,31 @@ def execute(experiment: Experiment, *, progress: Progress | None = None) -> Run:
 
     `experiment.config` must be complete (see `agl.training.experiment.complete`) and name a fold.
     """
-    run = Run(folder_of(experiment.config, experiment.dataset))
-    if run.finished:
+    from agl.training.parallel import current
+
+    run, ranks = Run(folder_of(experiment.config, experiment.dataset)), current()
+    if ranks.agreed(run.finished):
         return run
+    if not ranks.leads:
+        return _follow(run, experiment, ranks)
     run.folder.mkdir(parents=True, exist_ok=True)
     with locked(run.folder):
-        if not run.finished:  # another process may have finished it while this one waited
+        if not ranks.agreed(run.finished):  # another process may have finished it while this one waited
+            ranks.wait()  # until the others have read what an interrupted attempt left
             _write(run, experiment, progress)
+            ranks.wait()
+    return run
+
+
+def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
+    """Take part in a run that another process writes: the same steps, in a folder that is thrown away."""
+    if not ranks.agreed(None):
+        with tempfile.TemporaryDirectory(prefix="agl-") as scratch:
+            own = Run(Path(scratch) / "run")
+            shutil.copytree(run.folder, own.folder)
+            ranks.wait()
+            _write(own, experiment, None)
+        ranks.wait()
     return run
 
 

@@ -39,6 +39,8 @@ class AuxiliarySelection(Plugin):
         seed: names the look-aheads' batches.
     """
 
+    looks_ahead = True
+
     def __init__(self, selector: Any, settings: Outer, outer_spots: np.ndarray, *, seed: int = 0) -> None:
         self.selector, self.settings, self.outer_spots, self.seed = selector, settings, outer_spots, seed
         parameters = [parameter for parameter in selector.parameters() if parameter.requires_grad]
@@ -111,7 +113,9 @@ class AuxiliarySelection(Plugin):
 
     def _outer_step(self, trainer: Trainer) -> None:
         """Several look-aheads, averaged, then one step of the selector."""
-        found = [self._look_ahead(trainer, turn) for turn in range(self.settings.batches)]
+        ranks = trainer.ranks
+        mine = [self._look_ahead(trainer, turn).to("cpu") for turn in ranks.dealt(self.settings.batches)]
+        found = [each.to(trainer.device) for each in ranks.merged(mine)]
         if all(each.zero for each in found):
             self.signals.refused = found[0].zero
         if self.selector.signal == "influence":

@@ -20,6 +20,7 @@ from agl.data.batches import Batch, Sampler, SpotLoader
 from agl.errors import UserError
 from agl.models.predictor import Predictor
 from agl.seeds import seeded
+from agl.training.parallel import Ranks, current, fit_for
 from agl.training.plugins import Plugin
 from agl.training.scoring import mean_scores
 
@@ -59,12 +60,14 @@ class Trainer:
     seed: int = 0
     plugins: Sequence[Plugin] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    ranks: Ranks = field(default_factory=current)
     epoch: int = 0  # epochs finished
     step: int = 0
     stop: bool = False
 
     def __post_init__(self) -> None:
         self.task.model.to(self.device)
+        fit_for(self.task.model, self.ranks, self.device, selects=any(plugin.looks_ahead for plugin in self.plugins))
         self.task.weights = self.task.weights.to(self.device)
         if isinstance(self.task.loss, nn.Module):
             self.task.loss.to(self.device)
@@ -96,11 +99,12 @@ class Trainer:
     def _train_epoch(self) -> dict[str, float]:
         slides = np.asarray(self.task.loader.dataset.slide_codes)[self.task.train]
         batches = self.sampler(slides, self.settings.batch_size, seeded(self.seed, "batches", self.epoch))
-        torch.manual_seed(int(seeded(self.seed, "noise", self.epoch).integers(2**62)))
+        noise = seeded(self.seed, "noise", self.epoch, *([self.ranks.rank] if self.ranks.rank else []))
+        torch.manual_seed(int(noise.integers(2**62)))
         generator = torch.Generator(self.device).manual_seed(int(seeded(self.seed, "loss", self.epoch).integers(2**62)))
         totals = np.zeros(3)
         for rows in batches:
-            batch = self.task.loader(self.task.train[rows]).to(self.device)
+            batch = self.task.loader(self.task.train[rows], inputs=self.ranks.share(len(rows))).to(self.device)
             loss, primary, auxiliary = self.objective(batch, generator)
             if not math.isfinite(loss.item()):
                 raise UserError(self._not_finite(batch))
@@ -118,6 +122,7 @@ class Trainer:
         gated = task.gate == "trunk" and len(task.weights) > 0
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             scores = self._gated(batch.inputs) if gated else task.model(batch.inputs)
+        scores = self.ranks.gather(scores, len(batch.counts))
         gene_loss = partial(task.loss, slides=batch.slides, library_size=batch.library_size)
         losses = gene_loss(scores.float(), batch.counts, **({"generator": generator} if self._draws else {}))
         if losses.shape != scores.shape[1:]:
@@ -145,6 +150,7 @@ class Trainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self.ranks.add_up(self.task.model.parameters())
         if self.settings.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.task.model.parameters(), self.settings.clip)
@@ -163,9 +169,12 @@ class Trainer:
     def predict(self, spots: np.ndarray) -> Tensor:
         """Scores `[spot, gene]` on the CPU, in evaluation mode."""
         self.task.model.eval()
-        batches = (self.task.loader.inputs(spots[i : i + 1024]).to(self.device) for i in range(0, len(spots), 1024))
+        parts = [spots[i : i + 1024] for i in range(0, len(spots), 1024)]
+        mine = [parts[i] for i in self.ranks.dealt(len(parts))]
+        batches = (self.task.loader.inputs(part).to(self.device) for part in mine)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return torch.cat([self.task.model(inputs).float().cpu() for inputs in batches])
+            scored = [self.task.model(inputs).float().cpu() for inputs in batches]
+        return torch.cat(self.ranks.merged(scored))
 
     @property
     def _draws(self) -> bool:
@@ -187,10 +196,11 @@ class Trainer:
             group["lr"] = self.settings.learning_rate * factor
 
     def _not_finite(self, batch: Batch) -> str:
+        slides = batch.slides[self.ranks.share(len(batch.slides))]
         bad = [
             slide
-            for slide in batch.slides.unique().tolist()
-            if not bool(torch.isfinite(batch.inputs[batch.slides == slide].float()).all())
+            for slide in slides.unique().tolist()
+            if not bool(torch.isfinite(batch.inputs[slides == slide].float()).all())
         ]
         names = [self.task.loader.dataset.slide_names[slide] for slide in bad]
         where = f" The inputs of slide {', '.join(names)} are not finite." if names else ""

@@ -39,8 +39,6 @@ class AuxiliarySelection(Plugin):
         seed: names the look-aheads' batches.
     """
 
-    looks_ahead = True
-
     def __init__(self, selector: Any, settings: Outer, outer_spots: np.ndarray, *, seed: int = 0) -> None:
         self.selector, self.settings, self.outer_spots, self.seed = selector, settings, outer_spots, seed
         parameters = [parameter for parameter in selector.parameters() if parameter.requires_grad]

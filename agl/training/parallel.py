@@ -5,8 +5,7 @@ spots, all processes exchange scores, and each computes the whole loss on them: 
 the spots are dealt out. The gradient for its own scores goes back through its own part of the graph, and the gradients
 of the model are added up. Look-aheads of an outer step, and spots to predict, are dealt out one by one.
 
-What would not be the result of one process is refused: batch norm sees only a share of the batch, so on GPUs its
-moments are exchanged too (`SyncBatchNorm`), and on CPUs, or beside a learned selection, it cannot be used.
+Batch norm exchanges its moments too (`shared_norm`). Only dropout differs: each process draws the noise of its share.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from agl.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -116,22 +113,35 @@ def under_torchrun() -> bool:
     return {"RANK", "MASTER_ADDR"} <= set(os.environ) and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def fit_for(model: nn.Module, ranks: Ranks, device: torch.device, *, selects: bool) -> None:
-    """Make batch norm in the model exchange its moments, in place.
+@contextmanager
+def alone() -> Iterator[None]:
+    """What a process computes by itself: `current` is one alone for a while."""
+    global _current
+    before, _current = _current, Ranks()
+    try:
+        yield
+    finally:
+        _current = before
 
-    Raises:
-        UserError: batch norm where its moments cannot be exchanged.
-    """
-    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if ranks.size == 1 or not normed:
-        return
-    if device.type != "cuda" or selects:
-        why = "a learned selection looks ahead on one process" if selects else "on CPUs it is not implemented in torch"
-        raise UserError(
-            f"Expected a model without batch norm for {ranks.size} processes ({why}). "
-            "Use one process, or another model."
-        )
-    nn.SyncBatchNorm.convert_sync_batchnorm(model)  # below the top, in place
+
+def total(values: Tensor) -> Tensor:
+    """The sum over processes, and of the gradients on the way back."""
+    summed: Tensor = _Total.apply(values)
+    return summed
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        torch.distributed.all_reduce(gradient)
+        return gradient
 
 
 class _Gather(torch.autograd.Function):

@@ -23,8 +23,6 @@ class Plugin:
     goes into `state_dict` (tensors, numbers, strings, lists and dicts of them).
     """
 
-    looks_ahead = False  # whether it runs the model on batches of its own
-
     def fit_start(self, trainer: Trainer) -> None:
         """Before the first epoch, or before the first one after a resume."""
 

@@ -20,9 +20,10 @@ from agl.data.batches import Batch, Sampler, SpotLoader
 from agl.errors import UserError
 from agl.models.predictor import Predictor
 from agl.seeds import seeded
-from agl.training.parallel import Ranks, current, fit_for
+from agl.training.parallel import Ranks, alone, current
 from agl.training.plugins import Plugin
 from agl.training.scoring import mean_scores
+from agl.training.shared_norm import share_batch_norm
 
 GeneLoss = Callable[..., Tensor]
 
@@ -67,7 +68,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.task.model.to(self.device)
-        fit_for(self.task.model, self.ranks, self.device, selects=any(plugin.looks_ahead for plugin in self.plugins))
+        if self.ranks.size > 1:
+            share_batch_norm(self.task.model)
         self.task.weights = self.task.weights.to(self.device)
         if isinstance(self.task.loss, nn.Module):
             self.task.loss.to(self.device)
@@ -92,9 +94,10 @@ class Trainer:
         self.emit("fit_end")
 
     def emit(self, event: str, *details: Any) -> None:
-        """Tell every plugin, in their order."""
+        """Tell every plugin, in their order. What a plugin computes is each process's own."""
         for plugin in self.plugins:
-            getattr(plugin, event)(self, *details)
+            with alone():
+                getattr(plugin, event)(self, *details)
 
     def _train_epoch(self) -> dict[str, float]:
         slides = np.asarray(self.task.loader.dataset.slide_codes)[self.task.train]

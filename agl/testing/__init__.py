@@ -9,6 +9,8 @@ _WHERE = {
     "check_gene_set": "gene_sets",
     "check_loss": "losses",
     "check_metric": "metrics",
+    "check_model": "models",
+    "check_plugin": "plugins",
     "check_primary_rule": "gene_sets",
     "check_prior": "gene_sets",
     "check_selector": "selectors",

@@ -170,7 +170,7 @@ def _summary(watched: _Watched) -> dict[str, Any]:
 
 def _through_a_file(saved: bytes) -> dict[str, Any]:
     try:
-        return torch.load(io.BytesIO(saved), weights_only=True)  # type: ignore[no-any-return]
+        return torch.load(io.BytesIO(saved), weights_only=True)
     except Exception as error:
         raise AssertionError(
             "Expected a state_dict of tensors, numbers, strings, lists and dicts, received something that cannot be "

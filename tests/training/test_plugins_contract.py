@@ -97,7 +97,7 @@ class Meddling(Plugin):
     [
         (Misnamed, "Did you mean 'epoch_end'"),
         (Forgetful, "belongs in state_dict"),
-        (Quiet, "Expected the same records of the epochs after 1"),
+        (Quiet, "Expected the same records of epochs after 1"),
         (Moody, "seed what is random"),
         (Wordy, "Expected numbers and words in the record"),
         (Pickled, "cannot be read back without running code"),

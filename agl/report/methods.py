@@ -11,15 +11,15 @@ from agl.errors import UserError, did_you_mean
 from agl.report.tables import BLOCK, METHOD
 
 # What a baseline may be named by; a block is not chosen but compared within.
-NAMEABLE = ("method", "study", "model", "loss", "auxiliary", "control", "settings")
+NAMEABLE = ("method", "study", "features", "model", "loss", "auxiliary", "control", "settings")
 IDENTITY = [column for column in METHOD if column not in BLOCK]
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs with two more columns: `block` (data, split and primary genes in words) and `method`, short and unique.
 
-    A method is called by its loss and its auxiliary genes, a baseline by its model; the rest is said where methods
-    differ in it.
+    A method is called by its loss and its auxiliary genes, a baseline by its model; the rest (features, say) is told
+    where methods differ in it.
     """
     frame = frame.copy()
     differing = [column for column in BLOCK if frame[column].nunique() > 1]
@@ -27,6 +27,8 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     trained = frame[frame.loss != "-"]
     say_model = trained.model.nunique() > 1
     frame["method"] = [_words(row, say_model) for row in frame.itertuples()]
+    seen_by = frame.groupby(["block", "method"]).features.transform("nunique")
+    frame["method"] = frame.method.where(seen_by == 1, frame.method + " on " + frame.features)
     if (frame.groupby(["block", "method"])[IDENTITY].nunique() > 1).any(axis=None):
         frame["method"] = frame.method + " · " + frame.study
     return frame

@@ -1,7 +1,8 @@
 """Runs as a table: one row a method, mean and spread over its folds and seeds.
 
-Scores are averaged only over runs that differ in nothing but fold and seed. Runs of different data, splits or primary
-genes answer different questions: they stand in different blocks of the table and are never compared.
+Scores are averaged only over runs that differ in nothing but fold and seed. Runs of different spots, splits or primary
+genes answer different questions: they stand in different blocks of the table and are never compared. Different features
+of the same spots are different methods.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 SCORES = ("scc", "pcc", "scc_pooled", "pcc_pooled", "pcc_log1p_pooled")
 BLOCK = ("data", "split", "primary")
-METHOD = ("study", *BLOCK, "model", "loss", "auxiliary", "control", "settings")
+METHOD = ("study", *BLOCK, "features", "model", "loss", "auxiliary", "control", "settings")
 # What makes no other method: the repetition, and where and on what it was computed (the data have a column).
 NOT_A_SETTING = (
     "name", "output", "seed", "fold", "data", "training.device", "training.threads", "training.checkpoint_every",
@@ -34,9 +35,10 @@ def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run: what it was, and its numbers."""
     configs = [run.config for run in runs]
     frame = pd.DataFrame([_row(run, config) for run, config in zip(runs, configs, strict=True)])
-    frame["data"] = _data_names(frame)
+    frame["data"] = _names(frame.root, frame.data_key)
+    frame["features"] = _names(frame.features, frame.features_key, within=frame.data)
     frame["settings"] = _settings(frame, configs)
-    return frame.drop(columns=["root", "files"])
+    return frame.drop(columns=["root", "files", "features_key"])
 
 
 def methods_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -155,9 +157,13 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
             "Remove that folder and train the run again."
         )
     provenance = run.provenance if (run.folder / "provenance.json").is_file() else {}
+    data = provenance.get("data", {})
+    content = str(data.get("key", "")).removesuffix("-permuted")
     return {
         "study": config.name,
-        "data_key": str(provenance.get("data", {}).get("key", "")).removesuffix("-permuted"),
+        "data_key": str(data.get("spots", content)),
+        "features_key": content,
+        "features": {"none": "patches"}.get(config.data.features, Path(config.data.features).name),
         "root": Path(config.data.root).name if config.data.root else "simulated",
         "files": provenance.get("plugin_files", {}),
         "split": label(config.split.name, config.split.args, "split").removeprefix("leave_").replace("_", " "),
@@ -178,10 +184,10 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
     }
 
 
-def _data_names(frame: pd.DataFrame) -> pd.Series:
-    """The folder's name, with the start of the content key where several data sets share it."""
-    shared = frame.groupby("root").data_key.transform("nunique") > 1
-    return frame.root.where(~shared, frame.root + " " + frame.data_key.str[:6].replace("", "unknown"))
+def _names(words: pd.Series, keys: pd.Series, *, within: pd.Series | None = None) -> pd.Series:
+    """Words, with the start of the content key where several contents share one."""
+    shared = keys.groupby([words] if within is None else [words, within]).transform("nunique") > 1
+    return words.where(~shared, words + " " + keys.str[:6].replace("", "unknown"))
 
 
 def _settings(frame: pd.DataFrame, configs: Sequence[Config]) -> pd.Series:

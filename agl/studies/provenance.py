@@ -82,11 +82,25 @@ def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
         "data": {
             "root": experiment.config.data.root or "simulated",
             "key": dataset.key,
+            "spots": spots_key(dataset),
             "report": dataset.report,
         },
         "split": split_provenance(split, dataset),
         "plugin_files": registry.file_digests(_components(experiment.config)),
     }
+
+
+def spots_key(dataset: Dataset) -> str:
+    """A hash of what is ranked: spots, genes and library sizes, whatever features they are ranked by.
+
+    Library sizes are sorted, so that counts dealt out anew (the negative control) are still those of the same spots.
+    """
+    digest = hashlib.sha256()
+    for column in ("slide", "barcode"):
+        digest.update("\n".join(dataset.spots[column].astype(str)).encode())
+    digest.update("\n".join(dataset.genes).encode())
+    digest.update(np.sort(np.asarray(dataset.library_size, dtype=np.int64)).tobytes())
+    return digest.hexdigest()
 
 
 def split_provenance(split: Any, dataset: Dataset) -> dict[str, Any]:

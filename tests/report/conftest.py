@@ -30,6 +30,7 @@ class World:
     patients: dict[str, list[str]]  # patient -> slides
     spots: int = 36
     key: str = "worldkey"
+    spots_key: str = ""  # as runs of before it was recorded
 
     def slides(self, fold: int) -> list[str]:
         return self.patients[list(self.patients)[fold]]
@@ -99,6 +100,7 @@ def write_run(
         "data": {
             "root": str(config.data.root or "simulated"),
             "key": world.key + ("-permuted" if config.data.permute else ""),
+            **({"spots": world.spots_key} if world.spots_key else {}),
             "report": {"sections": {slide: {"patient": patient[slide]} for slide in patient}},
         },
         "split": {

@@ -8,11 +8,11 @@ import pytest
 from agl.errors import UserError
 from agl.report.methods import find_method, matched_reference, named, reference, usual_baseline
 
-COLUMNS = ["study", "data", "split", "primary", "model", "loss", "auxiliary", "control", "settings"]
+COLUMNS = ["study", "data", "split", "primary", "features", "model", "loss", "auxiliary", "control", "settings"]
 
 
 def block(*rows: tuple[str, str, str], control: str = "") -> pd.DataFrame:
-    table = pd.DataFrame([("s", "d", "p", "hvg", *row, control, "") for row in rows], columns=COLUMNS)
+    table = pd.DataFrame([("s", "d", "p", "hvg", "uni", *row, control, "") for row in rows], columns=COLUMNS)
     return named(table)
 
 
@@ -28,9 +28,9 @@ def test_names_are_short_and_say_what_differs() -> None:
 
 def test_settings_controls_and_studies_keep_names_apart() -> None:
     rows = [
-        ("a", "d", "p", "hvg", "mlp", "mse", "none", "", "training.learning_rate=0.1"),
-        ("a", "d", "p", "hvg", "mlp", "mse", "none", "permuted", ""),
-        ("b", "d", "p", "hvg", "mlp", "mse", "none", "permuted", ""),
+        ("a", "d", "p", "hvg", "uni", "mlp", "mse", "none", "", "training.learning_rate=0.1"),
+        ("a", "d", "p", "hvg", "uni", "mlp", "mse", "none", "permuted", ""),
+        ("b", "d", "p", "hvg", "uni", "mlp", "mse", "none", "permuted", ""),
     ]
     found = named(pd.DataFrame(rows, columns=COLUMNS))
     assert list(found.method) == ["mse [learning_rate=0.1] · a", "mse (permuted) · a", "mse (permuted) · b"]

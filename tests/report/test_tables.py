@@ -18,7 +18,7 @@ Make = Callable[..., Path]
 
 def frame(**columns: list[object]) -> pd.DataFrame:
     n = len(next(iter(columns.values())))
-    words = ["study", *BLOCK, "model", "loss", "auxiliary", "control", "settings"]
+    words = ["study", *BLOCK, "features", "model", "loss", "auxiliary", "control", "settings"]
     base: dict[str, list[object]] = {name: [""] * n for name in words}
     base |= {name: [0.5] * n for name in ("pcc", "scc_pooled", "pcc_pooled", "pcc_log1p_pooled")}
     base |= {"seed": [0] * n, "undefined": [1] * n, "pairs": [10] * n, "optimistic": [False] * n, "fold": [0] * n}
@@ -69,6 +69,27 @@ def test_runs_of_other_data_are_another_block(make_run: Make, world, tmp_path: P
     assert sorted(set(runs.data)) == ["simulated otherk", "simulated worldk"]
     assert list(runs.data_key) == ["worldkey", "otherkey", "worldkey"]  # the control belongs to what it permutes
     assert list(methods_frame(runs).runs) == [1, 1, 1]
+
+
+def test_other_features_of_the_same_spots_are_another_method_of_one_block(
+    make_run: Make, world, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    from agl.report.methods import named
+
+    for key, features in (("k1", "here/uni"), ("k2", "here/conch"), ("k3", "none")):
+        for fold in (0, 1):
+            here = replace(world, key=key, spots_key="same")
+            make_run(tmp_path / key, here, f"data.features={features}", fold=fold)
+    runs = runs_frame(find_runs(tmp_path))
+    assert runs.data.unique().tolist() == ["simulated"]
+    assert sorted(methods_frame(runs).features) == ["conch", "patches", "uni"]
+    assert list(methods_frame(runs).runs) == [2, 2, 2]
+    assert set(named(runs).method) == {"listwise on conch", "listwise on patches", "listwise on uni"}
+    make_run(tmp_path / "d", replace(world, key="k4", spots_key="same"), "data.features=there/uni", fold=0)
+    two_of_a_name = {"uni k1", "uni k4"}  # told apart by content
+    assert two_of_a_name < set(methods_frame(runs_frame(find_runs(tmp_path))).features)
 
 
 def test_place_device_and_threads_make_no_method(make_run: Make, world, tmp_path: Path) -> None:

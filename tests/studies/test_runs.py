@@ -223,6 +223,7 @@ def test_what_a_run_folder_holds(sections: Path, tmp_path: Path) -> None:
     provenance = json.loads((run.folder / "provenance.json").read_text())
     assert provenance["split"]["spots"]["test"] == 40
     assert provenance["packages"]["torch"]
+    assert len(provenance["data"]["spots"]) == 64
     assert len((run.folder / "history.jsonl").read_text().splitlines()) == run.result["epochs"] == 4
 
 

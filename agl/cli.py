@@ -64,7 +64,11 @@ def table(
     pooled: Annotated[bool, typer.Option(help="Also scores over all test spots of a fold together.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Also write one row a run to this file.")] = None,
 ) -> None:
-    """Mean and spread of finished runs over folds and seeds, and how many scores are undefined."""
+    """Mean and spread of finished runs over folds and seeds, and how many scores are undefined.
+
+    Undefined is what no method could rank: a gene that does not vary, fewer than three spots. A prediction that does
+    not vary ranks nothing and counts 0.
+    """
     from agl.studies.runs import find_runs, unfinished
 
     _print_runs(find_runs(*folders), as_json, pooled=pooled, csv=csv, unfinished=unfinished(*folders))
@@ -201,7 +205,18 @@ def features(
     typer.echo(f"wrote {folder}")
 
 
-@app.command()
+SIMULATE = """Options, key=value:
+
+\b
+  preset=standard          standard, easy, hard or misleading
+  n_patients=4             slides_per_patient=1
+  spots_per_slide=150      n_genes=600
+  n_primary=50             patch_size=64
+  features=patches         or latent: no pictures, ready-made features
+  seed=0                   overwrite=false"""
+
+
+@app.command(epilog=SIMULATE)
 def simulate(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", show_default=False)] = None,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,10 +64,14 @@ def table(
     pooled: Annotated[bool, typer.Option(help="Also scores over all test spots of a fold together.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Also write one row a run to this file.")] = None,
 ) -> None:
-    """Mean and spread of finished runs over folds and seeds, and how many scores are undefined."""
-    from agl.studies.runs import find_runs
+    """Mean and spread of finished runs over folds and seeds, and how many scores are undefined.
 
-    _print_runs(find_runs(*folders), as_json, pooled=pooled, csv=csv)
+    Undefined is what no method could rank: a gene that does not vary, fewer than three spots. A prediction that does
+    not vary ranks nothing and counts 0.
+    """
+    from agl.studies.runs import find_runs, unfinished
+
+    _print_runs(find_runs(*folders), as_json, pooled=pooled, csv=csv, unfinished=unfinished(*folders))
 
 
 @app.command()
@@ -201,7 +205,18 @@ def features(
     typer.echo(f"wrote {folder}")
 
 
-@app.command()
+SIMULATE = """Options, key=value:
+
+\b
+  preset=standard          standard, easy, hard or misleading
+  n_patients=4             slides_per_patient=1
+  spots_per_slide=150      n_genes=600
+  n_primary=50             patch_size=64
+  features=patches         or latent: no pictures, ready-made features
+  seed=0                   overwrite=false"""
+
+
+@app.command(epilog=SIMULATE)
 def simulate(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", show_default=False)] = None,
@@ -243,18 +258,13 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("\nStopped. The same command goes on from the last checkpoint.", err=True)
         sys.exit(130)
-    except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EACCES: "permission denied",
-            errno.EROFS: "the file system is read-only",
-            errno.ENOTDIR: "a part of the path is a file",
-            errno.EEXIST: "a file of that name is in the way",
-        }
-        if error.errno not in reasons:
+    except Exception as error:
+        from agl.blame import sentence as explained
+
+        told = explained(error)
+        if told is None:
             raise
-        sentence = f"Could not write {error.filename or 'a file'}: {reasons[error.errno]}. "
-        _fail(sentence + "Make room or choose another output=; the same command resumes.", error, debug)
+        _fail(told, error, debug)
 
 
 def _fail(sentence: str, error: Exception, debug: bool) -> None:
@@ -279,21 +289,30 @@ def _refuse_torchrun(words: list[str]) -> None:
         )
 
 
-def _print_runs(runs: list[Any], as_json: bool, *, pooled: bool = False, csv: Path | None = None) -> None:
+def _print_runs(
+    runs: list[Any],
+    as_json: bool,
+    *,
+    pooled: bool = False,
+    csv: Path | None = None,
+    unfinished: Sequence[Path] | None = None,
+) -> None:
     from rich.console import Console
 
     from agl.report.tables import methods_frame, rich_table, runs_frame
+    from agl.studies.files import write_text
 
     frame = runs_frame(runs)
     methods = methods_frame(frame)
     if csv is not None:
-        frame.to_csv(csv, index=False)
+        write_text(csv, frame.to_csv(index=False))
     if as_json:
         _print_json(
             {
                 "methods": json.loads(methods.to_json(orient="records")),
                 "runs": json.loads(frame.to_json(orient="records")),
             }
+            | ({} if unfinished is None else {"unfinished": [str(folder) for folder in unfinished]})
         )
         return
     # Redirected, a table may be as wide as it needs to be.
@@ -302,10 +321,16 @@ def _print_runs(runs: list[Any], as_json: bool, *, pooled: bool = False, csv: Pa
     folders = sorted({str(run.folder.parent) for run in runs})
     counted = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     typer.echo(f"{counted} in this table; folders: {', '.join(folders)}")
+    if unfinished:
+        others = f"  and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
+        typer.echo(f"{len(unfinished)} not finished (failed, interrupted or at work), hence not in it:")
+        typer.echo("".join(f"  {folder}\n" for folder in unfinished[:3]) + others, nl=bool(others))
 
 
 def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, default=str))
+    from agl.studies.files import plain
+
+    typer.echo(json.dumps(plain(content), indent=2, default=str))
 
 
 if __name__ == "__main__":

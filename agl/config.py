@@ -16,13 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agl.errors import UserError, did_you_mean
 
+WANTED = {
+    "tuple_type": "a list such as [a, b]",
+    "dict_type": "keys and values such as {key: value}",
+    "model_type": "a name, or keys and values such as {key: value}",
+}
 STUDIES = {"axes": "grid", "search": "search", "methods": "synthetic"}  # what a study's file holds, and its command
 
 
 class Section(BaseModel):
     """A part of the config: frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -275,7 +280,8 @@ def _where(error: Exception) -> str:
     if mark is None:
         return " ".join(str(error).split())
     problem = getattr(error, "problem", None) or "syntax error"
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}. Mend the indentation, colon or bracket there."
+    advice = "Keep one." if "twice" in problem else "Mend the indentation, colon or bracket there."
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}. {advice}"
 
 
 def parse_value(text: str, word: str = "") -> Any:
@@ -289,7 +295,15 @@ def parse_value(text: str, word: str = "") -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 asks for a dot in floats; people write 3e-5."""
+    """YAML 1.1 asks for a dot in floats; people write 3e-5. And it lets the last of two equal keys win, unseen."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} comes twice", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -306,6 +320,8 @@ def _explain(error: ValidationError, kind: type[Section]) -> str:
         return (
             f"Unknown key {place!r} in the config.{did_you_mean(place, ['.'.join([*parents, key]) for key in known])}"
         )
+    if first["type"] in WANTED:
+        return f"Expected {WANTED[first['type']]} at the config key {place!r}, received {first['input']!r}."
     return f"Config key {place!r}: {first['msg'][:1].lower()}{first['msg'][1:]}, received {first['input']!r}."
 
 

@@ -10,6 +10,14 @@ class UserError(Exception):
     """Something the user can mend. The command line prints it without a traceback and exits with status 2."""
 
 
+def refuse_to_write(value: object) -> None:
+    """For `json.dumps(default=...)`: what a plugin puts into a record or a summary must be plain."""
+    raise UserError(
+        f"Expected numbers, words, lists and dicts of them to write down, received {type(value).__name__}. "
+        "A plugin turns it into one with .item() or .tolist()."
+    )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint naming the nearest known word, or the known words when none is near.
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from agl.blame import PLUGIN
 from agl.config import Component
 from agl.errors import UserError, did_you_mean
+from agl.values import wanted
 
 WHERE: dict[str, dict[str, str]] = {
     "loss": {
@@ -220,10 +222,15 @@ def taking(function: Callable[..., Any], *offered: str) -> Callable[..., Any]:
 
 
 def check_arguments(kind: str, component: Component, target: Callable[..., Any]) -> None:
-    """Every argument in the config must be one the signature takes, and one that is the user's to give."""
+    """Every argument in the config must be one the signature takes, the user's to give, and of the annotated type."""
     options = [word for word in parameters(target) if word not in FRAMEWORK - {"seed"}]
-    for word in component.args:
+    for word, value in component.args.items():
         if word in options or (accepts_anything(target) and word not in FRAMEWORK):
+            if (expected := wanted(target, word, value)) is not None:
+                raise UserError(
+                    f"Expected {expected} for {word} of the {kind.replace('_', ' ')} {component.name!r}, "
+                    f"received {value!r}."
+                )
             continue
         raise UserError(
             f"The {kind.replace('_', ' ')} {component.name!r} takes no argument {word!r}."
@@ -292,7 +299,7 @@ def _module_from_file(path: str) -> ModuleType:
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"Expected a Python file before ':', received {path!r}: there is no such file.")
-    name = f"agl_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    name = f"{PLUGIN}{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

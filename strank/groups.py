@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+FEWEST_SPOTS = 3  # for a correlation: that of two spots is 1 or -1 whatever their values
 PADDING = -1e30  # a logit that softmax turns into exactly 0, yet 0 * PADDING is 0 (not NaN as for -inf)
 _STEP_COST = 1 << 15  # elements that may be wasted on padding before another block is cheaper
 
@@ -157,7 +158,10 @@ class Coverage(NamedTuple):
 
     @property
     def constant(self) -> Tensor:
-        """bool `[gene]`: no slide where the counts differ; Pearson and margin ranking are exactly 0."""
+        """bool `[gene]`: no slide where the counts differ; Pearson and margin ranking are exactly 0.
+
+        Pearson is 0, too, where all slides with a contrast have two spots.
+        """
         return self.contrasts == 0
 
 

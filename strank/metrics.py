@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from strank.groups import FEWEST_SPOTS
 from strank.ranks import check_table, codes_by_gene, gene_chunks, inversions, ranks_by_gene, sort_integers
 from strank.segments import Segments
 
-FEWEST_SPOTS = 3
 LAST_PLACES = 4  # range of a constant column, in units of float rounding at its largest value
 
 Kernel = Callable[[Tensor, Tensor, Segments], Tensor]  # two float64 [gene, spot] -> [gene, slide]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from strank.losses.correlation import pearson_loss
+from strank.losses.inputs import above_zero
 from strank.losses.listwise import dirichlet_multinomial_nll, listwise_nll
 from strank.losses.pairwise import Ties, margin_ranking, pairwise_nll
 from strank.losses.pointwise import mse, negative_binomial_nll, poisson_nll
@@ -51,6 +52,7 @@ class NegativeBinomialLoss(nn.Module):
 
     def __init__(self, n_genes: int, *, dispersion: float = 1.0) -> None:
         super().__init__()
+        above_zero("dispersion", dispersion)
         self.log_dispersion = nn.Parameter(torch.full((n_genes,), float(dispersion)).log())
 
     @property
@@ -177,6 +179,7 @@ class DirichletMultinomialLoss(nn.Module):
 
     def __init__(self, n_genes: int, *, concentration: float = 100.0, count_power: float = 1.0) -> None:
         super().__init__()
+        above_zero("concentration", concentration)
         self.log_concentration = nn.Parameter(torch.full((n_genes,), float(concentration)).log())
         self.count_power = count_power
 
@@ -201,7 +204,7 @@ class DirichletMultinomialLoss(nn.Module):
 class PearsonLoss(nn.Module):
     """`strank.pearson_loss` as a module.
 
-    >>> PearsonLoss()(torch.tensor([[0.0], [1.0]]), torch.tensor([[0], [9]]))
+    >>> PearsonLoss()(torch.tensor([[0.0], [1.0], [1.0]]), torch.tensor([[0], [9], [9]]))
     tensor([0.])
     """
 

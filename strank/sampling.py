@@ -26,6 +26,8 @@ def random_lists(slides: Tensor | None, n_spots: int, size: int, generator: torc
     >>> sorted(codes.bincount().tolist())
     [3, 3, 4]
     """
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"Expected list_size as a whole number or None, received {size!r}.")
     if size < 2:
         raise ValueError(f"Expected list_size of at least 2, received {size}; None takes all spots of a slide.")
     order, codes = shuffled_within(slides, n_spots, generator)

@@ -188,6 +188,38 @@ def test_an_output_folder_that_cannot_be_made(agl, sections: Path, tmp_path: Pat
     assert_one_sentence(agl("train", f"data.root={sections}", *QUICK, "output=taken"), "taken")
 
 
+def test_a_path_that_is_a_folder_and_a_name_that_is_too_long(agl, sections: Path, tmp_path: Path) -> None:
+    words = [f"data.root={sections}", *QUICK[:1], QUICK[3]]
+    assert_one_sentence(agl("train", *words, "primary=file", f"primary.path={sections}"), "received the folder")
+    assert_one_sentence(agl("train", *words, f"name={'x' * 300}"), "the name is too long")
+    (tmp_path / "a file").write_text("")
+    assert_one_sentence(agl("train", "data.root=a file"), "found a file; give the folder it is in")
+
+
+def test_a_table_that_cannot_be_written(agl, sections: Path, tmp_path: Path) -> None:
+    assert agl("train", f"data.root={sections}", *QUICK, "model=ridge", "fold=0")[0] == 0
+    assert_one_sentence(agl("table", "runs", "--csv", "nowhere/x.csv"), "there is no such file or folder")
+    (tmp_path / "taken.csv").mkdir()
+    assert_one_sentence(agl("table", "runs", "--csv", "taken.csv"), "it is a folder")
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["simulate", "new", "preset=[1]"], "expected a preset (standard, easy, hard, misleading), received '[1]'"),
+        (["features", "{root}", "--device", "tpu"], "expected the device cpu or cuda[:n], received 'tpu'"),
+        (["features", "{root}", "--weights", "x.pt"], "expected no weights for the encoder 'builtin', received x.pt"),
+    ],
+)
+def test_mistakes_in_other_commands(agl, sections: Path, tmp_path: Path, words: list[str], part: str) -> None:
+    (tmp_path / "patches").mkdir()
+    (tmp_path / "patches" / "S1.h5").write_bytes(b"")
+    assert_one_sentence(agl(*[word.replace("{root}", ".") for word in words]), part)
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "embeddings").exists()
+
+
 def test_debug_shows_the_traceback(agl) -> None:
     from agl.errors import UserError
 

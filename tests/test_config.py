@@ -78,6 +78,12 @@ def test_overriding_a_finished_config_leaves_the_original() -> None:
         (["seed.x=3"], "received {'x': 3}."),
         (["seed=1", "seed.x=3"], "'seed.x=3' cannot go inside it."),
         (["nothing.yaml"], "received 'nothing.yaml': there is no such file."),
+        (["training.learning_rate=inf"], "input should be a finite number, received 'inf'."),
+        (["data.sections=P1"], "Expected a list such as [a, b] at the config key 'data.sections', received 'P1'."),
+        (
+            ["training=3"],
+            "Expected a name, or keys and values such as {key: value} at the config key 'training', received 3.",
+        ),
         (["loss=[1,"], "Quote text with special characters."),
     ],
 )
@@ -89,7 +95,13 @@ def test_mistakes_get_one_sentence(words: list[str], ending: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [("- a\n- b\n", "found list"), ("a: [1\n", "not readable as YAML: line 2, column 1: "), ("", None)],
+    [
+        ("- a\n- b\n", "found list"),
+        ("a: [1\n", "not readable as YAML: line 2, column 1: "),
+        ("", None),
+        ("loss: mse\nseed: 1\nloss: listwise\n", "line 3, column 1: the key 'loss' comes twice. Keep one."),
+        ("training: {epochs: 1, epochs: 2}\n", "the key 'epochs' comes twice"),
+    ],
 )
 def test_odd_files(text: str, part: str | None, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"

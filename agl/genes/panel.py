@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from agl import registry
 from agl.config import Auxiliary, Component
@@ -45,7 +46,18 @@ class Panel:
 
 def choose_primary(seen: TrainingSpots, rule: Component, *, seed: int) -> np.ndarray:
     """Positions of the primary genes, best first, by a rule that sees training and validation spots only."""
-    chosen = np.asarray(registry.build("primary", rule, seen, seed=seed), dtype=np.int64)
+    given = np.asarray(registry.build("primary", rule, seen, seed=seed))
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise UserError(
+            f"Expected whole numbers, positions in training.genes, from the rule of primary genes {rule.name!r}, "
+            f"received {given.dtype} of shape {given.shape}. Return np.array([...], dtype=np.int64)."
+        )
+    chosen = given.astype(np.int64)
+    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < seen.n_genes):
+        raise UserError(
+            f"Expected gene positions from 0 to {seen.n_genes - 1} from the rule of primary genes {rule.name!r}, "
+            "received others. Return positions in training.genes."
+        )
     if len(chosen) == 0:
         raise UserError(
             f"Expected primary genes, the rule {rule.name!r} chose none. Lower its min_detection or raise k."
@@ -61,9 +73,16 @@ def choose_panel(training: TrainingSpots, primary: np.ndarray, auxiliary: Auxili
     name = auxiliary.genes.name
     if registry.is_a("selector", name):
         selector = registry.build("selector", auxiliary.genes, candidates, seed=seed)
-        weights = selector().detach().numpy().astype(np.float32)
+        value = selector() if callable(selector) else None
+        if not isinstance(value, Tensor) or value.shape != candidates.auxiliary.shape:
+            raise UserError(
+                f"Expected a module whose value is one weight for each of the {len(candidates)} candidate genes from "
+                f"the selector {name!r}, received something else. `agl.testing.check_selector` tests one of your own."
+            )
+        weights = value.detach().numpy().astype(np.float32)
         return Panel(primary, candidates.auxiliary, weights, selector, candidates)
-    weights = np.asarray(registry.build("gene_set", auxiliary.genes, candidates, seed=seed), dtype=np.float32)
+    given = np.asarray(registry.build("gene_set", auxiliary.genes, candidates, seed=seed))
+    weights = given.astype(np.float32) if given.dtype.kind in "biuf" else np.zeros(0, dtype=np.float32)
     if (
         weights.shape != candidates.auxiliary.shape
         or not np.isfinite(weights).all()
@@ -72,7 +91,8 @@ def choose_panel(training: TrainingSpots, primary: np.ndarray, auxiliary: Auxili
     ):
         raise UserError(
             f"Expected one weight in [0, 1] for each of the {len(candidates.auxiliary)} candidate genes, "
-            f"received shape {weights.shape} from the gene set {name!r}. Return a vector over candidates.auxiliary."
+            f"received {given.dtype} of shape {given.shape} from the gene set {name!r}. "
+            "Return a vector over candidates.auxiliary."
         )
     kept = weights > 0
     return Panel(primary, candidates.auxiliary[kept], weights[kept], None, candidates)

@@ -8,17 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from agl.errors import refuse_to_write
+
 
 def write_text(path: Path, text: str) -> None:
     """Text in UTF-8."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        if part.is_file():
+            part.unlink()
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:
     """JSON without NaN (null instead)."""
-    write_text(path, json.dumps(plain(content), indent=2) + "\n")
+    write_text(path, json.dumps(plain(content), indent=2, default=refuse_to_write) + "\n")
 
 
 def plain(value: Any) -> Any:

@@ -107,10 +107,19 @@ def find_runs(*folders: str | Path) -> list[Run]:
         for file in sorted(folder.rglob("result.json")):
             found.setdefault(file.parent.resolve(), Run(file.parent))
     if not found:
+        begun = unfinished(*folders)
+        also = f" and {len(begun)} unfinished, the first {begun[0]}" if begun else ""
         raise UserError(
-            f"Expected finished runs below {', '.join(map(str, folders))}, found none. Train some with `agl train`."
+            f"Expected finished runs below {', '.join(map(str, folders))}, found none{also}. "
+            "Train some with `agl train`."
         )
     return list(found.values())
+
+
+def unfinished(*folders: str | Path) -> list[Path]:
+    """Folders of runs without a result, in and below some folders: failed, interrupted, or still at work."""
+    begun = {file.parent for folder in map(Path, folders) for file in folder.rglob("config.yaml")}
+    return sorted(folder for folder in begun if not Run(folder).finished)
 
 
 def execute(experiment: Experiment, *, progress: Progress | None = None) -> Run:
@@ -129,9 +138,21 @@ def execute(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     with locked(run.folder):
         if not ranks.agreed(run.finished):  # another process may have finished it while this one waited
             ranks.wait()  # until the others have read what an interrupted attempt left
-            _write(run, experiment, progress)
+            with _begun_or_gone(run.folder):
+                _write(run, experiment, progress)
             ranks.wait()
     return run
+
+
+@contextmanager
+def _begun_or_gone(folder: Path) -> Iterator[None]:
+    """A run that ends before its first epoch did has nothing to resume: its folder goes, too."""
+    try:
+        yield
+    except BaseException:
+        if not any(file.stat().st_size for file in folder.glob("*.jsonl")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
@@ -189,6 +210,11 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
     test = experiment.split.test
     dataset, n_primary = experiment.dataset, len(experiment.panel.primary)
     scores = fitted.predict(test)[:, :n_primary]
+    if not bool(scores.isfinite().all()):
+        raise UserError(
+            f"Expected finite scores of the test spots, received NaN or infinity: the training of {run.folder} has "
+            "diverged. Lower training.learning_rate or set training.clip=1."
+        )
     counts = dataset.dense_counts(test, experiment.panel.primary)
     write_predictions(run.folder / "predictions.npz", experiment, scores)
     names = np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]]

@@ -20,6 +20,7 @@ from agl.errors import UserError
 from agl.genes.panel import Panel, choose_panel, choose_primary
 from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
+from agl.training.contracts import module_of, plugin_of, splits_of, try_model
 from agl.training.plugins import EarlyStopping, Plugin
 from agl.training.trainer import Task, Trainer
 
@@ -48,7 +49,7 @@ def load_data(config: Config) -> Dataset:
 
 def load_splits(config: Config, dataset: Dataset) -> list[Split]:
     """Every fold of the config's split, validation carved from its training spots."""
-    return registry.build(
+    splits = registry.build(
         "split",
         config.split,
         dataset.spots,
@@ -57,6 +58,7 @@ def load_splits(config: Config, dataset: Dataset) -> list[Split]:
         validation_fraction=config.validation.fraction,
         validation_unit=config.validation.unit,
     )
+    return splits_of(config.split.name, splits, validated=not registry.has("baseline", config.model.name))
 
 
 def permuted(dataset: Dataset, seed: int) -> Dataset:
@@ -136,7 +138,7 @@ class Experiment:
         if panel.selector is not None:
             train, outer = self._outer_spots()
             plugins.append(AuxiliarySelection(panel.selector, config.auxiliary.outer, outer, seed=config.seed))
-        plugins += [registry.build("plugin", component, seed=config.seed) for component in config.plugins]
+        plugins += [plugin_of(c.name, registry.build("plugin", c, seed=config.seed)) for c in config.plugins]
         plugins.append(EarlyStopping(patience=config.training.patience, monitor=config.training.monitor))
         task = Task(
             model=model,
@@ -162,14 +164,18 @@ class Experiment:
         given |= {"n_features": features.shape[1]} if features is not None else {}
         torch.manual_seed(int(seeded(self.config.seed, "init").integers(2**62)))
         try:
-            model = registry.build("model", self.config.model, **given)
+            model = module_of(self.config.model.name, registry.build("model", self.config.model, **given))
         except TypeError as error:
-            kind = "features" if "n_features" in str(error) else "arguments"
-            raise UserError(
-                f"The model {self.config.model.name!r} could not be built, it lacks {kind}: {error}."
-            ) from None
+            if features is None and "n_features" in str(error):
+                raise UserError(
+                    f"The model {self.config.model.name!r} needs features, and data.features=none gives none. "
+                    "Set data.features=builtin or a folder of features, or choose a model of patches: resnet18, nsl."
+                ) from None
+            raise UserError(f"The model {self.config.model.name!r} could not be built: {error}.") from None
         except ValueError as error:
             raise UserError(str(error)) from None
+        if features is not None and not registry.has("model", self.config.model.name):
+            try_model(self.config.model.name, model, features.shape[1], len(self.panel.genes))
         for module in model.modules():
             if isinstance(module, Standardise) and features is not None:
                 module.fit(torch.from_numpy(np.asarray(features[self.split.train], dtype=np.float32)))
@@ -251,6 +257,8 @@ def _completed(kind: str, component: Component, config: Config) -> dict[str, Any
             if not below.exists():
                 raise UserError(f"Expected a {word} at {given} or {below} for {kind} {component.name!r}, found none.")
             tree[word] = str(below)
+        if word == "path" and given is not None and not Path(tree[word]).is_file():
+            raise UserError(f"Expected a file as path of the {kind} {component.name!r}, received the folder {given}.")
     return tree
 
 

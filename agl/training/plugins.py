@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from agl.errors import refuse_to_write
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -91,8 +93,9 @@ class History(Plugin):
 
     def epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        line = json.dumps(plain, default=refuse_to_write)
         with self.path.open("a") as file:
-            file.write(json.dumps(plain) + "\n")
+            file.write(line + "\n")
 
 
 class Checkpoint(Plugin):

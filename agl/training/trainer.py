@@ -20,6 +20,7 @@ from agl.data.batches import Batch, Sampler, SpotLoader
 from agl.errors import UserError
 from agl.models.predictor import Predictor
 from agl.seeds import seeded
+from agl.training.contracts import batches_of, check_losses, check_scores
 from agl.training.parallel import Ranks, alone, current
 from agl.training.plugins import Plugin
 from agl.training.scoring import mean_scores
@@ -101,7 +102,8 @@ class Trainer:
 
     def _train_epoch(self) -> dict[str, float]:
         slides = np.asarray(self.task.loader.dataset.slide_codes)[self.task.train]
-        batches = self.sampler(slides, self.settings.batch_size, seeded(self.seed, "batches", self.epoch))
+        rng = seeded(self.seed, "batches", self.epoch)
+        batches = batches_of(self.sampler, slides, self.settings.batch_size, rng)
         noise = seeded(self.seed, "noise", self.epoch, *([self.ranks.rank] if self.ranks.rank else []))
         torch.manual_seed(int(noise.integers(2**62)))
         generator = torch.Generator(self.device).manual_seed(int(seeded(self.seed, "loss", self.epoch).integers(2**62)))
@@ -125,15 +127,11 @@ class Trainer:
         gated = task.gate == "trunk" and len(task.weights) > 0
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             scores = self._gated(batch.inputs) if gated else task.model(batch.inputs)
+        check_scores(scores, len(batch.inputs), batch.counts.shape[1])
         scores = self.ranks.gather(scores, len(batch.counts))
         gene_loss = partial(task.loss, slides=batch.slides, library_size=batch.library_size)
         losses = gene_loss(scores.float(), batch.counts, **({"generator": generator} if self._draws else {}))
-        if losses.shape != scores.shape[1:]:
-            raise UserError(
-                f"Expected the loss to give one value per gene, shape ({scores.shape[1]},), "
-                f"received {tuple(losses.shape)}. Reduce over spots only; "
-                "`agl.testing.check_loss` tests a loss of your own."
-            )
+        check_losses(losses, scores.shape[1])
         primary, auxiliary = losses[: task.n_primary], losses[task.n_primary :]
         weights = torch.ones_like(task.weights) if gated else task.weights
         return self.combine(primary, auxiliary, weights, strength=task.strength), primary, auxiliary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from strank.groups import Block, check_inputs
+from strank.groups import FEWEST_SPOTS, Block, check_inputs
 from strank.losses.analytic import Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import check_number, list_weight, log_target, target_factor, usable_spots, wide
@@ -25,7 +25,7 @@ class _Pearson(ListKernel):
         x, x_level = _centred(scores, block)
         y, y_level = _centred(self.target(counts, block), block)
         xx, yy, xy = (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)
-        defined = ~(_constant(xx, x_level, block) | _constant(yy, y_level, block))
+        defined = _defined(xx, x_level, yy, y_level, block)
         r = xy * torch.where(defined, xx, 1.0).rsqrt() * torch.where(defined, yy, 1.0).rsqrt()
         value = torch.where(defined, 1 - r, 0.0) * self.list_weight(counts, block)
         return value.sum(0), defined.sum(0).to(value.dtype)
@@ -38,7 +38,7 @@ class _Pearson(ListKernel):
         y, y_level = _centred(target, block, target)
         product = scratch.get("product", *out.shape)
         xx, yy, xy = (torch.mul(a, b, out=product).sum(1) for a, b in ((x, x), (y, y), (x, y)))
-        defined = ~(_constant(xx, x_level, block) | _constant(yy, y_level, block))
+        defined = _defined(xx, x_level, yy, y_level, block)
         x_scale, y_scale = (torch.where(defined, square, 1.0).rsqrt() for square in (xx, yy))
         r = xy * x_scale * y_scale
         weight = torch.where(defined, self.list_weight(counts, block), 0.0)
@@ -71,6 +71,11 @@ def _centred(values: Tensor, block: Block, out: Tensor | None = None) -> tuple[T
     return block.clear_(torch.sub(values, mean, out=out), 0.0), mean[:, 0]
 
 
+def _defined(xx: Tensor, x_level: Tensor, yy: Tensor, y_level: Tensor, block: Block) -> Tensor:
+    """Lists with a correlation, by the rule of `strank.pearson`: three spots or more, and both sides vary."""
+    return ~(_constant(xx, x_level, block) | _constant(yy, y_level, block)) & (block.lengths[:, 0] >= FEWEST_SPOTS)
+
+
 def _constant(squares: Tensor, mean: Tensor, block: Block) -> Tensor:
     """Whether a sum of squares is nothing but the rounding error of the mean; NaN is not constant, it must show."""
     noise = 4 * torch.finfo(squares.dtype).eps * mean
@@ -92,8 +97,9 @@ def pearson_loss(
               y = \log(1 + c) \text{ or } \log(1 + 10^4 c / l)
 
     r is taken between scores and y over the spots of slide k, m is the gene's mean count there, gamma `count_power`.
-    D_g are the slides with two spots or more where neither y nor the scores are constant; a gene without any gives
-    exactly 0 and gradient 0 (see `strank.coverage`). Raw counts are always log-transformed: their own correlation
+    D_g are the slides with three spots or more where neither y nor the scores are constant (two spots correlate by 1
+    or -1 whatever they hold: as in `strank.pearson`, that is undefined); a gene without any gives exactly 0 and
+    gradient 0 (see `strank.coverage`). Raw counts are always log-transformed: their own correlation
     follows the few deepest spots.
 
     Args:
@@ -112,9 +118,9 @@ def pearson_loss(
 
     Source: AGL, eq. 5 (pooled over the mini-batch); per slide is the control that STRank's table lacks.
 
-    >>> scores, counts = torch.tensor([[0.0], [1.0], [5.0], [4.0]]), torch.tensor([[0], [9], [0], [9]])
-    >>> pearson_loss(scores, counts, slides=torch.tensor([0, 0, 1, 1]))  # r = 1 and r = -1
-    tensor([1.])
+    >>> scores, counts = torch.tensor([[0.0], [1.0], [1.0], [5.0], [5.0], [4.0]]), torch.tensor([[0], [9], [9]] * 2)
+    >>> pearson_loss(scores, counts, slides=torch.tensor([0, 0, 0, 1, 1, 1])).round(decimals=4)  # r = 1 and r = -1/2
+    tensor([0.7500])
     """
     check_inputs(scores, counts, slides, library_size)
     check_number("count_power", count_power, at_least=0)

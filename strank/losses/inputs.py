@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -66,16 +67,24 @@ def check_number(name: str, value: float, *, at_least: float) -> None:
         raise ValueError(f"Expected {name} of at least {at_least:g}, received {value!r}.")
 
 
+def above_zero(name: str, value: float) -> None:
+    """A finite number above 0, or an error that says so."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"Expected a number for {name}, received {value!r}.")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"Expected {name} above 0 and finite, received {value!r}.")
+
+
 def per_gene(name: str, value: Tensor | float, scores: Tensor) -> Tensor:
     """A positive parameter as a `[gene]` tensor in the dtype of accumulation."""
     dtype = wide(scores.dtype)
+    if not isinstance(value, Tensor):
+        above_zero(name, value)
     tensor = value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=dtype, device=scores.device)
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) not in (1, scores.shape[1])):
         raise ValueError(
             f"Expected {name} as a number or of shape [gene] = ({scores.shape[1]},), received {tuple(tensor.shape)}."
         )
-    if not isinstance(value, Tensor) and not value > 0:
-        raise ValueError(f"Expected {name} above 0, received {value!r}.")
     return tensor.to(dtype).expand(scores.shape[1])
 
 

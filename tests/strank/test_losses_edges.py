@@ -243,6 +243,10 @@ def test_bad_shapes_and_types(loss, change, error, message):
         (strank.margin_ranking, {"margin": math.inf}, "margin of at least 0"),
         (strank.margin_ranking, {"ties": "drop"}, "ties='skip' or ties='released', received 'drop'"),
         (strank.negative_binomial_nll, {"dispersion": 0.0}, "dispersion above 0"),
+        (strank.negative_binomial_nll, {"dispersion": math.inf}, "dispersion above 0 and finite"),
+        (strank.negative_binomial_nll, {"dispersion": "a"}, "a number for dispersion"),
+        (strank.listwise_nll, {"list_size": 2.5}, "list_size as a whole number or None, received 2.5"),
+        (strank.listwise_nll, {"list_size": True}, "list_size as a whole number or None"),
         (strank.negative_binomial_nll, {"dispersion": torch.ones(5)}, r"shape \[gene\] = \(2,\)"),
         (strank.dirichlet_multinomial_nll, {"concentration": -1.0}, "concentration above 0"),
     ],
@@ -250,3 +254,24 @@ def test_bad_shapes_and_types(loss, change, error, message):
 def test_bad_options(loss, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         loss(torch.ones(4, 2), torch.ones(4, 2), **options)
+
+
+@pytest.mark.parametrize("module", [strank.NegativeBinomialLoss, strank.DirichletMultinomialLoss])
+def test_a_learned_parameter_starts_above_zero(module):
+    word = "dispersion" if module is strank.NegativeBinomialLoss else "concentration"
+    with pytest.raises(ValueError, match=f"{word} above 0 and finite, received 0"):
+        module(3, **{word: 0})
+
+
+def test_two_spots_have_no_correlation_in_the_loss_as_in_the_metric():
+    """Two points correlate by 1 or -1 whatever they hold: counted, such slides would only dilute the others."""
+    scores = torch.tensor([[0.3], [1.0], [0.0], [4.0], [5.0]], requires_grad=True)
+    counts, slides = torch.tensor([[0], [5], [9], [7], [2]]), torch.tensor([0, 0, 0, 1, 1])
+    alone = strank.pearson_loss(scores[:3], counts[:3])
+    both = strank.pearson_loss(scores, counts, slides=slides)
+    assert both.item() == pytest.approx(alone.item(), abs=1e-6)
+    assert strank.pearson(scores, counts, slides=slides, per_slide=True).isnan().tolist() == [[False], [True]]
+    pair = strank.pearson_loss(scores[3:], counts[3:])
+    pair.sum().backward()
+    assert pair.item() == 0
+    assert not scores.grad.any()

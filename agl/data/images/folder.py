@@ -57,6 +57,7 @@ def extract_folder(
     sources = sorted((root / "patches").glob("*.h5"))
     if not sources:
         raise UserError(f"expected patches in {root / 'patches'}/<id>.h5, found none; give the task folder")
+    _check_device(device)
     compute, fingerprint = _encoder(encoder, weights, device, batch_size)
     folder = Path(out) if out is not None else root / "embeddings" / Path(encoder).name
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,11 +71,24 @@ def extract_folder(
                 else:
                     _write(target, source, patches, fingerprint, compute, batch_size, told)
         except (OSError, KeyError) as error:
+            if isinstance(error, OSError) and error.errno is not None and source.is_file():
+                raise  # a full disk is not the patches' fault
             raise UserError(
                 f"expected {source} to be a readable HDF5 file with img, barcode and coords, but: {error}; "
                 "copy or cut the patches again"
             ) from error
     return folder
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"expected the device cpu or cuda[:n], received {name!r}; choose one of them") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"expected a GPU for the device {name}, found none; use cpu")
 
 
 def _teller(progress: Progress | None, name: str, total: int) -> Callable[[int], None]:
@@ -90,6 +104,8 @@ def _encoder(
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """A function from patches to features, and a text that changes when its numbers would."""
     if name == "builtin":
+        if weights is not None:
+            raise UserError(f"expected no weights for the encoder 'builtin', received {weights}; name an encoder")
         return lambda images: extract(images, batch_size, device=device), BUILTIN_VERSION
     from agl.data.images.encoders import load_encoder
 

@@ -77,6 +77,8 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
         return Folder(
             root.parent, "one h5ad file", (_files(root, root.parent),), None, _metadata(root.parent, metadata)
         )
+    if root.is_file():
+        raise UserError(f"expected a folder of tissue sections at {root}, found a file; give the folder it is in")
     if not root.is_dir():
         near = [p.name for p in root.parent.iterdir() if p.is_dir()] if root.parent.is_dir() else []
         hint = nearest(root.name, near)

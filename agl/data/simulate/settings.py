@@ -122,8 +122,8 @@ def settings_of(preset: str) -> Settings:
     >>> settings_of("standard").target_programmes
     4
     """
-    if preset not in PRESETS:
+    if preset not in tuple(PRESETS):  # a list or a number may come from a config
         raise UserError(
-            f"expected a preset ({', '.join(PRESETS)}), received '{preset}'." + did_you_mean(preset, PRESETS)
+            f"expected a preset ({', '.join(PRESETS)}), received '{preset}'." + did_you_mean(str(preset), PRESETS)
         )
     return PRESETS[preset]

@@ -1,0 +1,68 @@
+"""Whether a value from a config fits the annotation of the argument it is given for."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    type(None): "null",
+}
+
+
+def wanted(target: Callable[..., Any], argument: str, value: Any) -> str | None:
+    """What the argument asks for, in words, if the value is something else; None where it fits or nobody can tell.
+
+    >>> def loss(scores, *, power: float = 1.0, size: int | None = None): ...
+    >>> wanted(loss, "power", "a"), wanted(loss, "size", 2.5), wanted(loss, "power", 2)
+    ('a number', 'a whole number or null', None)
+    """
+    hint = _hints(target).get(argument, Any)
+    return None if _fits(value, hint) else _words(hint)
+
+
+@functools.cache
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations by argument; none where they name what only a type checker imports."""
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except Exception:  # an annotation may be any expression, also in a user's file
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if origin is Literal:
+        return any(value == option and type(value) is type(option) for option in get_args(hint))
+    if origin in (Sequence, list, tuple):
+        item = next(iter(get_args(hint)), Any)
+        if isinstance(value, str):
+            return item is str  # one name is a list of one where a component takes it so
+        return isinstance(value, (list, tuple)) and all(_fits(part, item) for part in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, (str, int, float)) and not isinstance(value, bool)  # a slide may be called 12
+    return isinstance(value, hint) if hint in (bool, type(None)) else True
+
+
+def _words(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(option) for option in get_args(hint))
+    if origin is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if origin in (Sequence, list, tuple):
+        return f"a list like [{', '.join([WORDS.get(next(iter(get_args(hint)), None), 'a value')] * 2)}]"
+    return WORDS.get(hint, getattr(hint, "__name__", str(hint)))

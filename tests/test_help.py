@@ -1,0 +1,16 @@
+"""`--help` answers what a command takes, without importing anything to find out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+
+def test_the_help_of_simulate_lists_its_options_with_their_defaults(agl) -> None:
+    from agl.data.simulate.task import simulate
+
+    status, out, _ = agl("simulate", "--help")
+    assert status == 0
+    shown = dict(re.findall(r"(\w+)=(\w+)", out))
+    options = {word: p.default for word, p in inspect.signature(simulate).parameters.items() if word != "out"}
+    assert shown == {"key": "value"} | {word: str(value).lower() for word, value in options.items()}

@@ -11,7 +11,7 @@
 
 #define VERSION 1      /* of this interface; native.py asks for the same */
 #define WIDEST 512     /* genes of a block */
-#define BLOCK (1 << 17) /* elements of a block: one of each table fits a core's own cache */
+#define BLOCK (1 << 19) /* elements of a block: narrower ones stay nearer but cost more in pages touched */
 #define PART 256       /* spots added up before a sum of sums: rounds less than one long sum */
 
 #if defined(__GLIBC__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)

@@ -89,22 +89,30 @@ def blocks(
         return []
     if slides is None and keep is None:
         return [_whole(n_spots, device, None)]
-    if slides is None:
-        assert keep is not None
-        slides = torch.zeros(n_spots, dtype=torch.long, device=keep.device)
+    order, lengths = line_up(slides, n_spots, keep)
+    if len(lengths) < 2:
+        return [_whole(int(lengths[0]), lengths.device, order)] if len(lengths) else []
+    return _classes(lengths, order, n_genes)
+
+
+def line_up(slides: Tensor | None, n_spots: int, keep: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    """Spots slide after slide: their order (None: as they lie) and the length of every slide, both int64.
+
+    >>> line_up(torch.tensor([7, 2, 7]), 3, None)
+    (tensor([1, 0, 2]), tensor([1, 2]))
+    """
     rows = None if keep is None else keep.nonzero().squeeze(1)
+    if slides is None:
+        n_kept = n_spots if rows is None else len(rows)
+        return rows, torch.full((min(1, n_kept),), n_kept, device=None if rows is None else rows.device)
     codes = slides if rows is None else slides.index_select(0, rows)
-    if not len(codes):
-        return []
     if bool((codes[1:] >= codes[:-1]).all()):
         order = rows  # None: the batch is sorted and complete, so lists are slices of it
     else:
-        codes, by_slide = codes.sort(stable=True)
+        by_slide = codes.argsort()  # not stable: deterministic all the same, and twice as fast
+        codes = codes[by_slide]
         order = by_slide if rows is None else rows[by_slide]
-    if bool(codes[0] == codes[-1]):
-        return [_whole(len(codes), codes.device, order)]
-    lengths = codes.unique_consecutive(return_counts=True)[1]
-    return _classes(lengths, order, n_genes)
+    return order, codes.unique_consecutive(return_counts=True)[1]
 
 
 def _whole(n_spots: int, device: torch.device | None, order: Tensor | None) -> Block:

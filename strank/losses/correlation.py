@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from strank.groups import FEWEST_SPOTS, Block, check_inputs
-from strank.losses.analytic import Scratch, evaluate
+from strank.losses import native
+from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import check_number, list_weight, log_target, target_factor, usable_spots, wide
 
@@ -20,6 +21,11 @@ class _Pearson(ListKernel):
         super().__init__(counts, groups, keep)
         self.factor = factor
         self.count_power = count_power
+
+    def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
+        if gradient and native.serves(scores, self.counts, self.groups):
+            return native.pearson(scores, self.counts, self.groups, self.keep, self.factor, self.count_power)
+        return super().run(scores, parameter, gradient=gradient)
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, Tensor]:
         x, x_level = _centred(scores, block)

@@ -33,7 +33,7 @@ def usable_spots(library_size: Tensor | None) -> Tensor | None:
     """bool `[spot]`: spots whose library is not empty; None if that is all of them."""
     if library_size is None:
         return None
-    return library_size != 0 if bool((library_size == 0).any()) else None
+    return None if bool(library_size.all()) else library_size != 0
 
 
 def log_target(counts: Tensor, per_spot: Tensor | None, out: Tensor | None = None) -> Tensor:

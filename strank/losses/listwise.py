@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from strank.groups import PADDING, Block, blocks, check_inputs
-from strank.losses import sweep
+from strank.losses import native, sweep
 from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import Library, check_number, list_weight, per_gene, read_library, wide
@@ -25,6 +25,8 @@ class _Multinomial(ListKernel):
         self.count_power = count_power
 
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
+        if gradient and native.serves(scores, self.counts, self.groups):
+            return native.multinomial(scores, self.counts, self.groups, self.keep, self.offset, self.count_power)
         found = None
         if self.keep is None and scores.device.type == "cpu" and scores.numel():
             found = sweep.multinomial(
@@ -112,10 +114,8 @@ def listwise_nll(
     groups = (
         slides if list_size is None else random_lists(_without(slides, library.keep), len(scores), list_size, generator)
     )
-    if groups is not None and bool((groups == groups[:1]).all()):
-        groups = None
     kernel = _Multinomial(counts, groups, library, count_power)
-    if groups is None and scores.numel() < _FEW:
+    if scores.numel() < _FEW and not native.serves(scores, counts, groups) and _is_one_list(groups):
         return kernel.value(scores, None)
     return evaluate(kernel, scores)
 
@@ -166,6 +166,10 @@ def dirichlet_multinomial_nll(
         lists = terms - log_rising(log_a.exp(), log_a, c).sum(1)
         value = value + (lists * list_weight(depth / block.lengths[:, 0], count_power)).sum(0)
     return value / max(1, len(scores))
+
+
+def _is_one_list(groups: Tensor | None) -> bool:
+    return groups is None or bool((groups == groups[:1]).all())
 
 
 def _without(slides: Tensor | None, keep: Tensor | None) -> Tensor | None:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from strank.groups import check_inputs
-from strank.losses.analytic import evaluate
+from strank.losses import native
+from strank.losses.analytic import Outcome, evaluate
 from strank.losses.by_pair import PairKernel, partners_for
 from strank.losses.inputs import Library, check_number, read_library, usable_spots, wide
 from strank.losses.special import sign
@@ -28,6 +29,12 @@ class _Binomial(PairKernel):
     @property
     def offset(self) -> Tensor | None:
         return self.library.log
+
+    def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
+        if gradient and native.serves(scores, self.counts):
+            partners = torch.stack([one.of for one in self.partners])
+            return native.pairs(scores, self.counts, partners, self.offset, self.count_power)
+        return super().run(scores, parameter, gradient=gradient)
 
     def terms(self, gap: Tensor, mine: Tensor, other: Tensor) -> tuple[Tensor, None]:
         return -(mine * F.logsigmoid(gap) + other * F.logsigmoid(-gap)), None

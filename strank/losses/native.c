@@ -1,0 +1,298 @@
+/* The list, Pearson and pair losses with their gradients in float32, for native.py.
+
+   Lists are walked one after the other in blocks of genes that stay in the cache. Inner loops run over genes: they
+   vectorise without -ffast-math, so NaN stays NaN, and no result depends on threads or on the width of a vector unit.
+   `order` lists the spots list after list (NULL: as they lie), `lengths` says how many belong to each list. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <math.h>
+
+#define VERSION 2      /* of this interface; native.py asks for the same */
+#define WIDEST 512     /* genes of a block */
+#define BLOCK (1 << 19) /* elements of a block: narrower ones stay nearer but cost more in pages touched */
+#define FEWEST 3       /* spots of a list with a correlation, as groups.FEWEST_SPOTS */
+#define PART 256       /* spots added up before a sum of sums: rounds less than one long sum */
+
+#if defined(__GLIBC__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define EVERY_CPU __attribute__((target_clones("avx512f", "avx2", "default"))) /* by feature; arch= asks for a model */
+#else
+#define EVERY_CPU
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+typedef const float *restrict Row;
+
+typedef struct { /* [spot, gene] each, with what lies between two spots */
+    const float *scores, *counts;
+    float *gradient;
+    int64_t scores_step, counts_step, gradient_step;
+} Tables;
+
+int strank_version(void) { return VERSION; }
+
+INLINE float as_float(int32_t bits) { float x; memcpy(&x, &bits, 4); return x; }
+INLINE int32_t as_bits(float x) { int32_t bits; memcpy(&bits, &x, 4); return bits; }
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+INLINE float exp_of(float x) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
+    float in = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float shifted = in * 1.44269504f + magic, n = shifted - magic;
+    float r = (in - n * 0.693145752f) - n * 1.42860677e-6f;
+    float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * (0.0416695364f
+              + r * (0.00833358756f + r * 0.00138731f)))));
+    float found = p * as_float((as_bits(shifted) - as_bits(magic) + 127) << 23);
+    return x < -87.0f ? 0.0f : found;
+}
+
+INLINE float log_of(float x) { /* for normal x > 0; NaN stays NaN */
+    int32_t exponent = (as_bits(x) - 0x3f2aaaab) & (int32_t)0xff800000;
+    float f = as_float(as_bits(x) - exponent) - 1.0f, s = f * f; /* of a mantissa in [2/3, 4/3) */
+    float r = -0.130310059f, t = 0.140869141f;
+    r = r * s - 0.121483512f;
+    t = t * s + 0.139814854f;
+    r = r * s - 0.166846126f;
+    t = t * s + 0.200120345f;
+    r = r * s - 0.249996200f;
+    r = t * f + r;
+    r = r * f + 0.333331972f;
+    r = r * f - 0.5f;
+    r = r * s + f;
+    return (float)exponent * 1.19209290e-7f * 0.693147182f + r + 0.0f * x;
+}
+
+INLINE float log1p_of(float z) { /* the quotient gives back what 1 + z has rounded away */
+    float u = 1.0f + z, found = log_of(u) + (z - (u - 1.0f)) / u;
+    return u <= 0.0f ? NAN : found;
+}
+
+INLINE float list_weight(float mean_count, float power) { /* as inputs.list_weight */
+    return mean_count > 0.0f ? exp_of((power - 1.0f) * log_of(mean_count)) : 0.0f * mean_count;
+}
+
+INLINE int64_t block_width(int64_t n_spots) {
+    int64_t width = BLOCK / n_spots / 16 * 16;
+    return width < 32 ? 32 : least(width, WIDEST);
+}
+
+INLINE int64_t spot_at(const int64_t *order, int64_t place) { return order ? order[place] : place; }
+
+INLINE void add_parts(float *restrict sum, float *restrict part, int64_t width) {
+    for (int64_t g = 0; g < width; g++) { sum[g] += part[g]; part[g] = 0.0f; }
+}
+
+/* The steps of the losses are functions of their own: only so a compiler believes that nothing overlaps. */
+
+INLINE void highest(Row s, float shift, float *restrict top, int64_t width) {
+    for (int64_t g = 0; g < width; g++) top[g] = s[g] + shift > top[g] ? s[g] + shift : top[g];
+}
+
+INLINE void exponentials(
+    Row s, Row c, Row top, float shift, float *restrict out, float *restrict mass, float *restrict depth,
+    float *restrict dot, int64_t width) {
+    for (int64_t g = 0; g < width; g++) {
+        const float x = s[g] + shift - top[g], e = exp_of(x);
+        out[g] = e;
+        mass[g] += e;
+        depth[g] += c[g];
+        dot[g] += c[g] * x;
+    }
+}
+
+INLINE void list_terms(
+    float *restrict mass, float *restrict depth, float *restrict dot, Row weight, int64_t width) {
+    for (int64_t g = 0; g < width; g++) { /* -> factor of the exponentials, factor of the counts, loss */
+        const float all = depth[g], w = weight[g];
+        dot[g] = w * (all * log_of(mass[g]) - dot[g]);
+        mass[g] = w * all / mass[g];
+        depth[g] = w;
+    }
+}
+
+INLINE void softmax_gradient(Row c, Row ratio, Row weight, float *restrict out, int64_t width) {
+    for (int64_t g = 0; g < width; g++) out[g] = out[g] * ratio[g] - c[g] * weight[g];
+}
+
+INLINE void add_to(double *restrict value, Row found, int64_t width) {
+    for (int64_t g = 0; g < width; g++) value[g] += found[g];
+}
+
+INLINE void means(Row sum, float n_spots, float *restrict mean, int64_t width) {
+    for (int64_t g = 0; g < width; g++) mean[g] = sum[g] / n_spots;
+}
+
+INLINE void weights(Row depth, float n_spots, float power, float *restrict weight, int64_t width) {
+    if (power == 1.0f)
+        for (int64_t g = 0; g < width; g++) weight[g] = 1.0f;
+    else
+        for (int64_t g = 0; g < width; g++) weight[g] = list_weight(depth[g] / n_spots, power);
+}
+
+/* -sum c log softmax(s + offset) by list: value [gene] is added to, the gradient is written. */
+EVERY_CPU void strank_multinomial(
+    const Tables *tables, const int64_t *order, const int64_t *lengths, int64_t n_lists, const float *offset,
+    float power, int64_t n_genes, double *value) {
+    const Tables t = *tables;
+    float top[WIDEST], weight[WIDEST], sums[3][WIDEST], part[3][WIDEST] = {{0}};
+    for (int64_t list = 0, begin = 0; list < n_lists; begin += lengths[list++]) {
+        const int64_t n = lengths[list], block = block_width(n);
+        for (int64_t first = 0; first < n_genes; first += block) {
+            const int64_t width = least(block, n_genes - first);
+            for (int64_t g = 0; g < width; g++) top[g] = -INFINITY;
+            for (int64_t i = begin; i < begin + n; i++) {
+                const int64_t spot = spot_at(order, i);
+                const float shift = offset ? offset[spot] : 0.0f;
+                highest(t.scores + spot * t.scores_step + first, shift, top, width);
+            }
+            for (int k = 0; k < 3; k++) memset(sums[k], 0, (size_t)width * sizeof(float));
+            for (int64_t i = begin; i < begin + n; i++) {
+                const int64_t spot = spot_at(order, i);
+                const float shift = offset ? offset[spot] : 0.0f;
+                exponentials(
+                    t.scores + spot * t.scores_step + first, t.counts + spot * t.counts_step + first, top, shift,
+                    t.gradient + spot * t.gradient_step + first, part[0], part[1], part[2], width);
+                if ((i - begin) % PART == PART - 1 || i == begin + n - 1)
+                    for (int k = 0; k < 3; k++) add_parts(sums[k], part[k], width);
+            }
+            weights(sums[1], (float)n, power, weight, width);
+            list_terms(sums[0], sums[1], sums[2], weight, width);
+            add_to(value + first, sums[2], width);
+            for (int64_t i = begin; i < begin + n; i++) {
+                const int64_t spot = spot_at(order, i);
+                softmax_gradient(
+                    t.counts + spot * t.counts_step + first, sums[0], sums[1],
+                    t.gradient + spot * t.gradient_step + first, width);
+            }
+        }
+    }
+}
+
+INLINE void targets(
+    Row s, Row c, float factor, float *restrict y, float *restrict x_sum, float *restrict y_sum,
+    float *restrict depth, int64_t width) {
+    for (int64_t g = 0; g < width; g++) {
+        y[g] = log1p_of(c[g] * factor);
+        x_sum[g] += s[g];
+        y_sum[g] += y[g];
+        depth[g] += c[g];
+    }
+}
+
+INLINE void moments(
+    Row s, Row y, Row x_mean, Row y_mean, float *restrict xx, float *restrict yy, float *restrict xy, int64_t width) {
+    for (int64_t g = 0; g < width; g++) {
+        const float x = s[g] - x_mean[g], y_ = y[g] - y_mean[g];
+        xx[g] += x * x;
+        yy[g] += y_ * y_;
+        xy[g] += x * y_;
+    }
+}
+
+INLINE void correlation_terms(
+    float *restrict xx, float *restrict yy, float *restrict xy, Row x_mean, Row y_mean, float *restrict weight,
+    float n_spots, int64_t width) {
+    const float noise = 4 * 1.19209290e-7f; /* a sum of squares may be nothing but the rounding error of the mean */
+    for (int64_t g = 0; g < width; g++) {   /* -> factors of scores and targets, loss, whether r exists */
+        const float x_noise = noise * x_mean[g], y_noise = noise * y_mean[g];
+        const float x_there = xx[g] <= n_spots * x_noise * x_noise ? 0.0f : 1.0f;
+        const float y_there = yy[g] <= n_spots * y_noise * y_noise ? 0.0f : x_there;
+        const float there = n_spots < FEWEST ? 0.0f : y_there;
+        const float x_scale = 1.0f / sqrtf(there == 0.0f ? 1.0f : xx[g]);
+        const float y_scale = 1.0f / sqrtf(there == 0.0f ? 1.0f : yy[g]);
+        const float r = xy[g] * x_scale * y_scale, w = there == 0.0f ? 0.0f : weight[g];
+        xx[g] = w * r * x_scale * x_scale;
+        yy[g] = w * x_scale * y_scale;
+        xy[g] = w * (1.0f - r);
+        weight[g] = there;
+    }
+}
+
+INLINE void correlation_gradient(Row s, Row x_mean, Row y_mean, Row a, Row b, float *restrict y, int64_t width) {
+    for (int64_t g = 0; g < width; g++) y[g] = (s[g] - x_mean[g]) * a[g] - (y[g] - y_mean[g]) * b[g];
+}
+
+/* 1 - r of scores and log1p(counts x factor) by list; `defined` [gene] counts the lists where r exists. */
+EVERY_CPU void strank_pearson(
+    const Tables *tables, const int64_t *order, const int64_t *lengths, int64_t n_lists, const float *factor,
+    float power, int64_t n_genes, double *value, double *defined) {
+    const Tables t = *tables;
+    float sums[3][WIDEST], part[3][WIDEST] = {{0}}, x_mean[WIDEST], y_mean[WIDEST], weight[WIDEST];
+    for (int64_t list = 0, begin = 0; list < n_lists; begin += lengths[list++]) {
+        const int64_t n = lengths[list], block = block_width(n);
+        for (int64_t first = 0; first < n_genes; first += block) {
+            const int64_t width = least(block, n_genes - first);
+            for (int k = 0; k < 3; k++) memset(sums[k], 0, (size_t)width * sizeof(float));
+            for (int64_t i = begin; i < begin + n; i++) {
+                const int64_t spot = spot_at(order, i);
+                targets(
+                    t.scores + spot * t.scores_step + first, t.counts + spot * t.counts_step + first,
+                    factor ? factor[spot] : 1.0f, t.gradient + spot * t.gradient_step + first,
+                    part[0], part[1], part[2], width);
+                if ((i - begin) % PART == PART - 1 || i == begin + n - 1)
+                    for (int k = 0; k < 3; k++) add_parts(sums[k], part[k], width);
+            }
+            means(sums[0], (float)n, x_mean, width);
+            means(sums[1], (float)n, y_mean, width);
+            weights(sums[2], (float)n, power, weight, width);
+            for (int k = 0; k < 3; k++) memset(sums[k], 0, (size_t)width * sizeof(float));
+            for (int64_t i = begin; i < begin + n; i++) {
+                const int64_t spot = spot_at(order, i);
+                moments(
+                    t.scores + spot * t.scores_step + first, t.gradient + spot * t.gradient_step + first,
+                    x_mean, y_mean, part[0], part[1], part[2], width);
+                if ((i - begin) % PART == PART - 1 || i == begin + n - 1)
+                    for (int k = 0; k < 3; k++) add_parts(sums[k], part[k], width);
+            }
+            correlation_terms(sums[0], sums[1], sums[2], x_mean, y_mean, weight, (float)n, width);
+            add_to(value + first, sums[2], width);
+            add_to(defined + first, weight, width);
+            for (int64_t i = begin; i < begin + n; i++) {
+                const int64_t spot = spot_at(order, i);
+                correlation_gradient(
+                    t.scores + spot * t.scores_step + first, x_mean, y_mean, sums[0], sums[1],
+                    t.gradient + spot * t.gradient_step + first, width);
+            }
+        }
+    }
+}
+
+/* One pair of spots over some genes; a function of its own so that the compiler believes that nothing overlaps. */
+INLINE void pair_of_spots(
+    Row s, Row s_, Row c, Row c_, float *restrict up, float *restrict down, float *restrict loss,
+    float shift, float power, int weighted, int64_t width) {
+    for (int64_t g = 0; g < width; g++) {
+        const float gap = s[g] - s_[g] + shift, e = exp_of(-fabsf(gap)), tail = log1p_of(e);
+        const float over = gap > 0.0f ? gap : 0.0f, above = gap > 0.0f ? 1.0f : e, p = above / (1.0f + e);
+        const float w = weighted ? list_weight((c[g] + c_[g]) / 2, power) : 1.0f, slope = w * ((c[g] + c_[g]) * p - c[g]);
+        loss[g] += w * (c[g] * (over - gap + tail) + c_[g] * (over + tail));
+        up[g] += slope;
+        down[g] -= slope;
+    }
+}
+
+/* -(c log p + c' log(1 - p)) over pairs, p = sigmoid(s - s'); `partners` [n_partners, spot], itself for none. */
+EVERY_CPU void strank_pairs(
+    const Tables *tables, const int64_t *partners, int64_t n_partners, int64_t n_spots, const float *offset,
+    float power, int64_t n_genes, double *value) {
+    const Tables t = *tables;
+    float part[WIDEST] = {0};
+    const int64_t block = block_width(n_spots), n_pairs = n_partners * n_spots;
+    for (int64_t first = 0; first < n_genes; first += block) {
+        const int64_t width = least(block, n_genes - first);
+        for (int64_t i = 0; i < n_spots; i++)
+            memset(t.gradient + i * t.gradient_step + first, 0, (size_t)width * sizeof(float));
+        for (int64_t at = 0; at < n_pairs; at++) {
+            const int64_t i = at % n_spots, j = partners[at];
+            Row s = t.scores + i * t.scores_step + first, s_ = t.scores + j * t.scores_step + first;
+            Row c = t.counts + i * t.counts_step + first, c_ = t.counts + j * t.counts_step + first;
+            float *up = t.gradient + i * t.gradient_step + first, *down = t.gradient + j * t.gradient_step + first;
+            const float shift = offset ? offset[i] - offset[j] : 0.0f;
+            if (i != j && power == 1.0f) pair_of_spots(s, s_, c, c_, up, down, part, shift, power, 0, width);
+            if (i != j && power != 1.0f) pair_of_spots(s, s_, c, c_, up, down, part, shift, power, 1, width);
+            if (at % PART == PART - 1 || at == n_pairs - 1)
+                add_to(value + first, part, width), memset(part, 0, sizeof part);
+        }
+    }
+}

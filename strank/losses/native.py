@@ -1,0 +1,155 @@
+"""The list, Pearson and pair losses compiled from native.c: one pass per list in blocks that stay in the cache.
+
+They are several times as fast as the torch versions, which stay the reference and serve wherever this one does not:
+without a compiler at installation, on a GPU, in other precisions, and where only the value is asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strank.groups import line_up
+from strank.losses.analytic import Outcome, columns
+
+_VERSION = 2  # of the interface in native.c: a file built from another one is left alone
+_WORTH_A_THREAD = 1 << 20  # elements
+_POINTER, _WHOLE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class _Tables(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("scores", "counts", "gradient")),
+        *((name, _WHOLE) for name in ("scores_step", "counts_step", "gradient_step")),
+    )
+
+
+_ARGUMENTS = {  # after the tables
+    "strank_multinomial": (_POINTER, _POINTER, _WHOLE, _POINTER, _NUMBER, _WHOLE, _POINTER),
+    "strank_pearson": (_POINTER, _POINTER, _WHOLE, _POINTER, _NUMBER, _WHOLE, _POINTER, _POINTER),
+    "strank_pairs": (_POINTER, _WHOLE, _WHOLE, _POINTER, _NUMBER, _WHOLE, _POINTER),
+}
+
+
+def _load() -> ctypes.CDLL | None:
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name("_native" + suffix)
+        try:
+            found = ctypes.CDLL(str(path)) if path.exists() else None
+        except OSError:  # built for another machine
+            continue
+        if found is not None and found.strank_version() == _VERSION:
+            for name, types in _ARGUMENTS.items():
+                getattr(found, name).argtypes = (_POINTER, *types)
+                getattr(found, name).restype = None
+            return found
+    return None
+
+
+library = _load()
+
+
+def serves(scores: Tensor, *others: Tensor | None) -> bool:
+    """Whether the compiled version takes these tensors."""
+    return (
+        library is not None
+        and scores.dtype == torch.float32
+        and scores.numel() > 0
+        and all(tensor is None or tensor.device.type == "cpu" for tensor in (scores, *others))
+    )
+
+
+def multinomial(
+    scores: Tensor,
+    counts: Tensor,
+    groups: Tensor | None,
+    keep: Tensor | None,
+    offset: Tensor | None,
+    count_power: float,
+) -> Outcome:
+    """`strank.listwise_nll`: lists by `groups` `[spot]` among the spots in `keep`, `offset` `[spot]` on the scores."""
+    order, lengths = line_up(groups, len(scores), keep)
+    values = scores.new_zeros(1, scores.shape[1], dtype=torch.float64)
+    arguments = (_pointer(order), lengths.data_ptr(), len(lengths), _pointer(offset), count_power)
+    gradient = _run("strank_multinomial", scores, counts, arguments, values, keep)
+    scale = scores.new_full(scores.shape[1:], 1 / len(scores))
+    return Outcome(values[0].to(scores.dtype) * scale, scale, gradient)
+
+
+def pearson(
+    scores: Tensor,
+    counts: Tensor,
+    groups: Tensor | None,
+    keep: Tensor | None,
+    factor: Tensor | None,
+    count_power: float,
+) -> Outcome:
+    """`strank.pearson_loss` with targets log(1 + counts x `factor`), `factor` `[spot]`."""
+    order, lengths = line_up(groups, len(scores), keep)
+    values = scores.new_zeros(2, scores.shape[1], dtype=torch.float64)
+    arguments = (_pointer(order), lengths.data_ptr(), len(lengths), _pointer(factor), count_power)
+    gradient = _run("strank_pearson", scores, counts, arguments, values, keep)
+    value, defined = values.to(scores.dtype)
+    scale = 1 / defined.clamp(min=1)
+    return Outcome(value * scale, scale, gradient)
+
+
+def pairs(scores: Tensor, counts: Tensor, partners: Tensor, offset: Tensor | None, count_power: float) -> Outcome:
+    """`strank.pairwise_nll` for `partners` `[partner, spot]`; a spot that is its own partner takes no part."""
+    values = scores.new_zeros(1, scores.shape[1], dtype=torch.float64)
+    arguments = (partners.data_ptr(), *partners.shape, _pointer(offset), count_power)
+    gradient = _run("strank_pairs", scores, counts, arguments, values, None)
+    scale = scores.new_full(scores.shape[1:], 1 / (2 * partners.numel()))
+    return Outcome(values[0].to(scores.dtype) * scale, scale, gradient)
+
+
+def _run(
+    name: str, scores: Tensor, counts: Tensor, arguments: tuple[Any, ...], values: Tensor, keep: Tensor | None
+) -> Tensor:
+    """Calls a function for ranges of genes, in threads if that pays; adds to `values`, returns the gradient."""
+    make: Callable[..., Tensor] = torch.empty if keep is None else torch.zeros
+    gradient = make(scores.shape, dtype=scores.dtype)
+    function = getattr(library, name)
+
+    def some(genes: slice) -> None:
+        s, c, out = _plain(scores[:, genes]), _plain(counts[:, genes]), gradient[:, genes]
+        tables = _Tables(s.data_ptr(), c.data_ptr(), out.data_ptr(), s.stride(0), c.stride(0), out.stride(0))
+        sums = (row[genes].data_ptr() for row in values)
+        function(ctypes.byref(tables), *arguments, s.shape[1], *sums)
+
+    ranges = list(_ranges(scores, counts))
+    workers = min(torch.get_num_threads(), len(ranges), scores.numel() // _WORTH_A_THREAD)
+    if workers > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(some, ranges))
+    else:
+        for genes in ranges:
+            some(genes)
+    return gradient
+
+
+def _ranges(scores: Tensor, counts: Tensor) -> Iterator[slice]:
+    """Genes by thread, or in blocks where a table must be converted, so that only a block of it ever is."""
+    n_spots, n_genes = scores.shape
+    if not _is_plain(scores) or not _is_plain(counts):
+        return columns(n_spots, n_genes)
+    return columns(n_spots, n_genes, max(_WORTH_A_THREAD, -(-scores.numel() // torch.get_num_threads())))
+
+
+def _is_plain(table: Tensor) -> bool:
+    return table.dtype == torch.float32 and (table.stride(1) == 1 or table.shape[1] == 1)
+
+
+def _plain(table: Tensor) -> Tensor:
+    return table if _is_plain(table) else table.to(torch.float32).contiguous()
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

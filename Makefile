@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint bench clean
 
 # The stamp is newer than the project's own files, so a changed dependency installs again.
-$(VENV)/.installed: pyproject.toml constraints.txt strank/losses/native.c
+$(VENV)/.installed: pyproject.toml constraints.txt strank/losses/native.c strank/losses/native_math.h
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $@

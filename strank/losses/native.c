@@ -4,10 +4,11 @@
    vectorise without -ffast-math, so NaN stays NaN, and no result depends on threads or on the width of a vector unit.
    `order` lists the spots list after list (NULL: as they lie), `lengths` says how many belong to each list. */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "native_math.h"
 
 #define VERSION 2      /* of this interface; native.py asks for the same */
 #define WIDEST 512     /* genes of a block */
@@ -20,7 +21,6 @@
 #else
 #define EVERY_CPU
 #endif
-#define INLINE static inline __attribute__((always_inline))
 
 typedef const float *restrict Row;
 
@@ -32,45 +32,7 @@ typedef struct { /* [spot, gene] each, with what lies between two spots */
 
 int strank_version(void) { return VERSION; }
 
-INLINE float as_float(int32_t bits) { float x; memcpy(&x, &bits, 4); return x; }
-INLINE int32_t as_bits(float x) { int32_t bits; memcpy(&bits, &x, 4); return bits; }
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-INLINE float exp_of(float x) {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
-    float in = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float shifted = in * 1.44269504f + magic, n = shifted - magic;
-    float r = (in - n * 0.693145752f) - n * 1.42860677e-6f;
-    float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666657f + r * (0.0416695364f
-              + r * (0.00833358756f + r * 0.00138731f)))));
-    float found = p * as_float((as_bits(shifted) - as_bits(magic) + 127) << 23);
-    return x < -87.0f ? 0.0f : found;
-}
-
-INLINE float log_of(float x) { /* for normal x > 0; NaN stays NaN */
-    int32_t exponent = (as_bits(x) - 0x3f2aaaab) & (int32_t)0xff800000;
-    float f = as_float(as_bits(x) - exponent) - 1.0f, s = f * f; /* of a mantissa in [2/3, 4/3) */
-    float r = -0.130310059f, t = 0.140869141f;
-    r = r * s - 0.121483512f;
-    t = t * s + 0.139814854f;
-    r = r * s - 0.166846126f;
-    t = t * s + 0.200120345f;
-    r = r * s - 0.249996200f;
-    r = t * f + r;
-    r = r * f + 0.333331972f;
-    r = r * f - 0.5f;
-    r = r * s + f;
-    return (float)exponent * 1.19209290e-7f * 0.693147182f + r + 0.0f * x;
-}
-
-INLINE float log1p_of(float z) { /* the quotient gives back what 1 + z has rounded away */
-    float u = 1.0f + z, found = log_of(u) + (z - (u - 1.0f)) / u;
-    return u <= 0.0f ? NAN : found;
-}
-
-INLINE float list_weight(float mean_count, float power) { /* as inputs.list_weight */
-    return mean_count > 0.0f ? exp_of((power - 1.0f) * log_of(mean_count)) : 0.0f * mean_count;
-}
 
 INLINE int64_t block_width(int64_t n_spots) {
     int64_t width = BLOCK / n_spots / 16 * 16;
@@ -272,6 +234,14 @@ INLINE void pair_of_spots(
     }
 }
 
+INLINE void spot_alone(Row s, Row c, float *restrict out, float *restrict loss, int64_t width) {
+    for (int64_t g = 0; g < width; g++) { /* nothing, yet NaN that comes in stays visible */
+        const float nothing = 0.0f * (s[g] + c[g]);
+        loss[g] += nothing;
+        out[g] += nothing;
+    }
+}
+
 /* -(c log p + c' log(1 - p)) over pairs, p = sigmoid(s - s'); `partners` [n_partners, spot], itself for none. */
 EVERY_CPU void strank_pairs(
     const Tables *tables, const int64_t *partners, int64_t n_partners, int64_t n_spots, const float *offset,
@@ -289,6 +259,7 @@ EVERY_CPU void strank_pairs(
             Row c = t.counts + i * t.counts_step + first, c_ = t.counts + j * t.counts_step + first;
             float *up = t.gradient + i * t.gradient_step + first, *down = t.gradient + j * t.gradient_step + first;
             const float shift = offset ? offset[i] - offset[j] : 0.0f;
+            if (i == j) spot_alone(s, c, up, part, width);
             if (i != j && power == 1.0f) pair_of_spots(s, s_, c, c_, up, down, part, shift, power, 0, width);
             if (i != j && power != 1.0f) pair_of_spots(s, s_, c, c_, up, down, part, shift, power, 1, width);
             if (at % PART == PART - 1 || at == n_pairs - 1)

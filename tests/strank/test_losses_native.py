@@ -19,7 +19,7 @@ LOSSES = {
         *a, **k, n_partners=3, generator=torch.Generator().manual_seed(1)
     ),
 }
-LAYOUTS = ("as it is", "sorted", "one slide", "all alone", "all empty", "transposed", "integer counts", "cut out")
+LAYOUTS = ("as it is", "sorted", "one slide", "all alone", "in twos", "all empty", "transposed", "integer counts", "cut out")
 needs_compiled = pytest.mark.skipif(native.library is None, reason="the package was installed without a compiler")
 
 
@@ -57,6 +57,8 @@ def laid_out(batch, layout: str):
         slides = None
     elif layout == "all alone":
         slides = torch.arange(len(scores))
+    elif layout == "in twos":
+        slides = torch.arange(len(scores)) // 2
     elif layout == "all empty":
         size = torch.zeros_like(size)
     elif layout == "transposed":
@@ -99,6 +101,15 @@ def test_nan_shows_in_the_same_places(name, where, make_batch, monkeypatch):
     batch = laid_out(make_batch(60, 20), "as it is")
     getattr(batch, where)[7, 3] = torch.nan
     assert run(LOSSES[name], batch)[0].isnan().nonzero().flatten().tolist() == [3]
+    compare(monkeypatch, LOSSES[name], batch)
+
+
+@needs_compiled
+@pytest.mark.parametrize("layout", ["all alone", "in twos"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_nan_in_a_slide_that_is_too_small(name, layout, make_batch, monkeypatch):
+    batch = laid_out(make_batch(60, 20), layout)
+    batch.scores[7, 3] = torch.nan
     compare(monkeypatch, LOSSES[name], batch)
 
 

@@ -132,9 +132,11 @@ class Training(Section):
     patience: int = Field(30, ge=1)
     monitor: Literal["scc", "pcc"] = "scc"
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
+    augment: Literal["none", "dihedral"] = "none"  # patches flipped and turned at random, in training batches only
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # lower precision acts on a GPU only
     device: str = "auto"
     threads: int = Field(1, ge=1)  # part of the run: sums in another order are other bits
+    workers: int = Field(0, ge=0)  # processes that read patches ahead; no part of the run, the bits are the same
     checkpoint_every: int = Field(10, ge=1)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from agl.data.ahead import ReadAhead, reading_ahead
 from agl.data.dataset import Dataset
 
 DENSE_LIMIT = 1 << 28  # entries of a [spot, gene] table kept dense in memory (1 GiB of float32)
@@ -44,6 +46,7 @@ class SpotLoader:
     ) -> None:
         self.dataset = dataset
         self._reduced = None if reduce is None or dataset.patches is None else Reduced(dataset, reduce)
+        self._ahead: ReadAhead | None = None
         self.counts = dataset.panel_counts(genes)
         small = len(dataset.spots) * len(genes) <= DENSE_LIMIT
         self._dense = torch.from_numpy(self.counts.toarray().astype(np.float32)) if small else None
@@ -52,13 +55,23 @@ class SpotLoader:
 
     def __call__(self, spots: np.ndarray, *, inputs: slice = slice(None)) -> Batch:
         """The batch of these spots, in this order; `inputs` says of which of them the inputs are wanted."""
+        return self._batch(spots, self.inputs(spots[inputs]))
+
+    def batches(
+        self, parts: Sequence[np.ndarray], *, share: Callable[[int], slice] = lambda n: slice(None)
+    ) -> Iterator[Batch]:
+        """A batch of each of these sets of spots in turn; `share` says of which of n spots the inputs are wanted."""
+        read = self.inputs_in_turn([spots[share(len(spots))] for spots in parts])
+        return (self._batch(spots, inputs) for spots, inputs in zip(parts, read, strict=True))
+
+    def _batch(self, spots: np.ndarray, inputs: Tensor) -> Batch:
         rows = torch.from_numpy(np.asarray(spots, dtype=np.int64))
         counts = (
             self._dense[rows]
             if self._dense is not None
             else torch.from_numpy(self.counts[spots].toarray().astype(np.float32))
         )
-        return Batch(self.inputs(spots[inputs]), counts, self._library[rows], self._slides[rows], rows)
+        return Batch(inputs, counts, self._library[rows], self._slides[rows], rows)
 
     def inputs(self, spots: np.ndarray) -> Tensor:
         """Features where there are any, else patches."""
@@ -67,6 +80,27 @@ class SpotLoader:
         assert self.dataset.patches is not None
         read = self.dataset.patches.read if self._reduced is None else self._reduced.read
         return torch.from_numpy(read(spots))
+
+    def inputs_in_turn(self, parts: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        """Inputs of each of these sets of spots, read ahead where somebody does."""
+        return map(self.inputs, parts) if self._ahead is None else self._ahead(parts)
+
+    @contextmanager
+    def read_by(self, workers: int, *, pin: bool = False) -> Iterator[None]:
+        """Have patches read ahead inside; features, and what is kept of patches, lie in memory as they are."""
+        if workers == 0 or self.dataset.patches is None or not self.from_disk:
+            yield
+            return
+        with reading_ahead(self.dataset.patches.read, workers, pin=pin) as self._ahead:
+            try:
+                yield
+            finally:
+                self._ahead = None
+
+    @property
+    def from_disk(self) -> bool:
+        """Whether the inputs are patches, read from their files each time."""
+        return self.dataset.features is None and self._reduced is None
 
     def in_order(self, spots: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """All these spots, once, in their order: for scoring."""

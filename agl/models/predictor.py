@@ -91,20 +91,26 @@ def mlp(
     return Predictor(nn.Sequential(*layers), width, n_genes)
 
 
-def resnet18(n_genes: int, *, weights: str | None = None, frozen: bool = False) -> Predictor:
-    """ResNet-18 on patches, end to end; `weights` is a local file with torchvision's parameter names."""
-    return _resnet("resnet18", n_genes, weights, frozen)
+def resnet18(n_genes: int, *, weights: str | None = None, frozen: bool = False, size: int | None = None) -> Predictor:
+    """ResNet-18 on patches, end to end.
+
+    Args:
+        weights: a local file with torchvision's parameter names.
+        frozen: train the heads only.
+        size: average the patches down to this many pixels a side, as a CPU needs it; None takes them as they are.
+    """
+    return _resnet("resnet18", n_genes, weights, frozen, size)
 
 
-def resnet50(n_genes: int, *, weights: str | None = None, frozen: bool = False) -> Predictor:
-    """ResNet-50 on patches, end to end; `weights` is a local file with torchvision's parameter names."""
-    return _resnet("resnet50", n_genes, weights, frozen)
+def resnet50(n_genes: int, *, weights: str | None = None, frozen: bool = False, size: int | None = None) -> Predictor:
+    """ResNet-50 on patches, end to end; arguments as `resnet18`."""
+    return _resnet("resnet50", n_genes, weights, frozen, size)
 
 
-def _resnet(name: str, n_genes: int, weights: str | None, frozen: bool) -> Predictor:
+def _resnet(name: str, n_genes: int, weights: str | None, frozen: bool, size: int | None) -> Predictor:
     from agl.models import resnet
 
-    trunk = getattr(resnet, name)()
+    trunk = getattr(resnet, name)(size=size)
     if weights is not None:
         resnet.load_weights(trunk, weights)
     trunk.requires_grad_(not frozen)

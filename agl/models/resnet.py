@@ -79,9 +79,10 @@ class ResNet(nn.Module):
 
     Input is uint8 `[spot, height, width, 3]` or float `[spot, 3, height, width]` in [0, 1]; ImageNet's mean
     and standard deviation are applied inside. Weights are drawn as torchvision draws them (He normal over
-    fan-out for convolutions; 1 and 0 for batch norm) from `generator`, or loaded with `load_weights`.
+    fan-out for convolutions; 1 and 0 for batch norm) from `generator`, or loaded with `load_weights`. With `size`,
+    larger patches are first averaged down to `size` x `size` pixels.
 
-    Raises UserError for an unknown architecture or an input of another kind.
+    Raises UserError for an unknown architecture, a size below 32, or an input of another kind.
 
     >>> trunk = ResNet("resnet18", generator=torch.Generator().manual_seed(0)).eval()
     >>> trunk.out_features, trunk(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).shape
@@ -91,15 +92,23 @@ class ResNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, architecture: str = "resnet18", *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        architecture: str = "resnet18",
+        *,
+        generator: torch.Generator | None = None,
+        size: int | None = None,
+    ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise UserError(
                 f"expected one of {', '.join(ARCHITECTURES)}, received '{architecture}'."
                 + did_you_mean(architecture, ARCHITECTURES)
             )
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 32):
+            raise UserError(f"expected size as a whole number of pixels of at least 32, received {size!r}")
         block, depths = ARCHITECTURES[architecture]
-        self.architecture = architecture
+        self.architecture, self.size = architecture, size
         self.conv1 = _convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm2d(64)
         self.layer1 = _stage(block, 64, 64, depths[0], stride=1)
@@ -127,17 +136,19 @@ class ResNet(nn.Module):
                 "expected patches as uint8 [spot, height, width, 3] or float [spot, 3, height, width] in "
                 f"[0, 1], received {images.dtype} {list(images.shape)}; permute or convert them"
             )
+        if self.size is not None and max(images.shape[2:]) > self.size:
+            images = F.interpolate(images, size=(self.size, self.size), mode="area")
         return (images - self.mean) / self.std
 
 
-def resnet18(*, generator: torch.Generator | None = None) -> ResNet:
+def resnet18(*, generator: torch.Generator | None = None, size: int | None = None) -> ResNet:
     """A ResNet-18 trunk: 11.2 million parameters, 512 outputs."""
-    return ResNet("resnet18", generator=generator)
+    return ResNet("resnet18", generator=generator, size=size)
 
 
-def resnet50(*, generator: torch.Generator | None = None) -> ResNet:
+def resnet50(*, generator: torch.Generator | None = None, size: int | None = None) -> ResNet:
     """A ResNet-50 trunk: 23.5 million parameters, 2048 outputs."""
-    return ResNet("resnet50", generator=generator)
+    return ResNet("resnet50", generator=generator, size=size)
 
 
 def load_weights(trunk: ResNet, path: str | Path) -> None:

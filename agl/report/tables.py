@@ -27,7 +27,8 @@ BLOCK = ("data", "split", "primary")
 METHOD = ("study", *BLOCK, "features", "model", "loss", "auxiliary", "control", "settings")
 # What makes no other method: the repetition, and where and on what it was computed (the data have a column).
 NOT_A_SETTING = (
-    "name", "output", "seed", "fold", "data", "training.device", "training.threads", "training.checkpoint_every",
+    "name", "output", "seed", "fold", "data", "training.device", "training.threads", "training.workers",
+    "training.checkpoint_every",
 )  # fmt: skip
 
 

@@ -39,7 +39,8 @@ PACKAGES = (
 def fingerprint(config: Config, dataset: Dataset) -> str:
     """Twelve hex digits for one run: its complete config, the content of its data and of its plugin files.
 
-    Where things lie (`output`, `name`, `data.root`, `data.cache`) is no part of it; the data's content is.
+    Where things lie (`output`, `name`, `data.root`, `data.cache`) is no part of it, nor who reads them
+    (`training.workers`); the data's content is.
     """
     from agl.training.experiment import components
 
@@ -48,6 +49,7 @@ def fingerprint(config: Config, dataset: Dataset) -> str:
         del tree[key]
     for key in ("root", "cache", "simulate", "features"):
         del tree["data"][key]
+    del tree["training"]["workers"]
     content = {
         "config": _without_paths(tree),
         "data": dataset.key,

@@ -155,17 +155,18 @@ class AuxiliarySelection(Plugin):
         )
 
     def _batches(self, trainer: Trainer, spots: np.ndarray, purpose: str, turn: int, n: int) -> list[Batch]:
-        """n batches of these spots, drawn as the training draws its own.
+        """n batches of these spots, drawn as the training draws its own; inner ones are augmented as its are.
 
         None holds more than half of the spots, so that look-aheads differ and their spread says something.
         """
         slides = np.asarray(trainer.task.loader.dataset.slide_codes)[spots]
         size = min(self.settings.batch_size, max(2, len(spots) // 2))
-        found: list[Batch] = []
+        drawn: list[np.ndarray] = []
         draw = 0
-        while len(found) < n:
+        while len(drawn) < n:
             rng = seeded(self.seed, purpose, trainer.epoch, turn, draw)
-            rows = trainer.sampler(slides, size, rng)
-            found += [trainer.task.loader(spots[each]).to(trainer.device) for each in rows[: n - len(found)]]
+            drawn += [spots[each] for each in trainer.sampler(slides, size, rng)]
             draw += 1
-        return found
+        batches = [batch.to(trainer.device) for batch in trainer.task.loader.batches(drawn[:n])]
+        turns = seeded(self.seed, purpose, "augment", trainer.epoch, turn)
+        return [trainer.augment(batch, turns) for batch in batches] if purpose == "inner" else batches

@@ -16,6 +16,7 @@ from agl import registry
 from agl.bilevel.gates import gate_of, gated_scores
 from agl.bilevel.objective import coefficients
 from agl.config import Training
+from agl.data.augment import AUGMENTATIONS
 from agl.data.batches import Batch, Sampler, SpotLoader
 from agl.errors import UserError
 from agl.models.predictor import Predictor
@@ -78,6 +79,7 @@ class Trainer:
             self._parameter_groups(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
         self.combine = registry.find("objective", self.task.objective)
+        self.augment = AUGMENTATIONS[self.settings.augment]
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.precision)
         self.autocast = half if self.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast is torch.float16)
@@ -85,13 +87,14 @@ class Trainer:
     def fit(self) -> None:
         """Train from the current epoch to the last one, or until a plugin asks to stop."""
         self.emit("fit_start")
-        while self.epoch < self.settings.epochs and not self.stop:
-            self._set_learning_rate()
-            self.task.model.train()  # before the event: a look-ahead trains as the epoch will
-            self.emit("epoch_start")
-            record = self._train_epoch() | self.validate()
-            self.epoch += 1
-            self.emit("epoch_end", {"epoch": self.epoch} | record)
+        with self.task.loader.read_by(self.settings.workers, pin=self.device.type == "cuda"):
+            while self.epoch < self.settings.epochs and not self.stop:
+                self._set_learning_rate()
+                self.task.model.train()  # before the event: a look-ahead trains as the epoch will
+                self.emit("epoch_start")
+                record = self._train_epoch() | self.validate()
+                self.epoch += 1
+                self.emit("epoch_end", {"epoch": self.epoch} | record)
         self.emit("fit_end")
 
     def emit(self, event: str, *details: Any) -> None:
@@ -107,15 +110,16 @@ class Trainer:
         noise = seeded(self.seed, "noise", self.epoch, *([self.ranks.rank] if self.ranks.rank else []))
         torch.manual_seed(int(noise.integers(2**62)))
         generator = torch.Generator(self.device).manual_seed(int(seeded(self.seed, "loss", self.epoch).integers(2**62)))
+        turns = seeded(self.seed, "augment", self.epoch)
         totals = np.zeros(3)
-        for rows in batches:
-            batch = self.task.loader(self.task.train[rows], inputs=self.ranks.share(len(rows))).to(self.device)
+        for batch in self.task.loader.batches([self.task.train[rows] for rows in batches], share=self.ranks.share):
+            batch = self.augment(batch.to(self.device), turns, self.ranks.share(len(batch.spots)))
             loss, primary, auxiliary = self.objective(batch, generator)
             if not math.isfinite(loss.item()):
                 raise UserError(self._not_finite(batch))
             self._descend(loss)
             self.step += 1
-            totals += len(rows) * np.array([loss.item(), primary.mean().item(), _mean(auxiliary)])
+            totals += len(batch.spots) * np.array([loss.item(), primary.mean().item(), _mean(auxiliary)])
             self.emit("step_end", primary.detach(), auxiliary.detach())
         total, primary_loss, auxiliary_loss = (totals / sum(map(len, batches))).tolist()
         shown = {"loss": total, "primary_loss": primary_loss}
@@ -170,9 +174,10 @@ class Trainer:
     def predict(self, spots: np.ndarray) -> Tensor:
         """Scores `[spot, gene]` on the CPU, in evaluation mode."""
         self.task.model.eval()
-        parts = [spots[i : i + 1024] for i in range(0, len(spots), 1024)]
+        at_once = 128 if self.task.loader.from_disk else 1024  # a network's maps of patches fill the memory
+        parts = [spots[i : i + at_once] for i in range(0, len(spots), at_once)]
         mine = [parts[i] for i in self.ranks.dealt(len(parts))]
-        batches = (self.task.loader.inputs(part).to(self.device) for part in mine)
+        batches = (inputs.to(self.device, non_blocking=True) for inputs in self.task.loader.inputs_in_turn(mine))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             scored = [self.task.model(inputs).float().cpu() for inputs in batches]
         return torch.cat(self.ranks.merged(scored))

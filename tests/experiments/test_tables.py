@@ -42,3 +42,15 @@ def test_settings_are_named_by_what_differs():
     config = Config().with_("auxiliary.genes=dkgsb", "auxiliary.outer.steps=12", "auxiliary.outer.warm=false")
     assert setting(config) == "H=12, training, fresh"
     assert setting(Config()) == "primary genes alone"
+
+
+def test_agls_protocol_names_genes_in_the_papers_words():
+    sys.path.insert(0, str(SCRIPTS / "agl_intra_slide"))
+    try:
+        from protocol_table import genes
+    finally:
+        sys.path.pop(0)
+    assert genes(Config()) == "PGL: primary genes alone"
+    assert genes(Config().with_("auxiliary.genes=all")) == "ALL"
+    learned = Config().with_("auxiliary.genes=dkgsb", "auxiliary.outer.steps=12", "auxiliary.objective=sum")
+    assert genes(learned) == "dkgsb, H=12 training, sum"

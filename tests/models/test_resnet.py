@@ -195,3 +195,22 @@ def test_gradients_reach_every_parameter() -> None:
     trunk = resnet18(generator=generator())
     trunk(torch.rand(2, 3, 64, 64, generator=generator())).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trunk.parameters())
+
+
+@pytest.mark.parametrize("side", [64, 48])
+def test_patches_are_averaged_down_to_the_size(side: int) -> None:
+    small = ResNet("resnet18", generator=generator(6), size=32).eval()
+    plain = ResNet("resnet18", generator=generator(6)).eval()
+    images = torch.rand(2, 3, side, side, generator=generator(7))
+    averaged = F.adaptive_avg_pool2d(images, 32)
+    if side == 64:  # the mean of every 2 x 2 pixels
+        torch.testing.assert_close(averaged, images.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))
+    torch.testing.assert_close(small(images), plain(averaged))
+    assert list(small.state_dict()) == list(plain.state_dict())
+    assert torch.equal(small(averaged), plain(averaged))  # what is no larger stays as it is
+
+
+@pytest.mark.parametrize("size", [31, 32.0, True, "64"])
+def test_a_wrong_size_is_told(size: object) -> None:
+    with pytest.raises(UserError, match="whole number of pixels of at least 32"):
+        ResNet("resnet18", size=size)

@@ -19,7 +19,17 @@ LOSSES = {
         *a, **k, n_partners=3, generator=torch.Generator().manual_seed(1)
     ),
 }
-LAYOUTS = ("as it is", "sorted", "one slide", "all alone", "in twos", "all empty", "transposed", "integer counts", "cut out")
+LAYOUTS = (
+    "as it is",
+    "sorted",
+    "one slide",
+    "all alone",
+    "in twos",
+    "all empty",
+    "transposed",
+    "integer counts",
+    "cut out",
+)
 needs_compiled = pytest.mark.skipif(native.library is None, reason="the package was installed without a compiler")
 
 
@@ -105,7 +115,7 @@ def test_nan_shows_in_the_same_places(name, where, make_batch, monkeypatch):
 
 
 @needs_compiled
-@pytest.mark.parametrize("layout", ["all alone", "in twos"])
+@pytest.mark.parametrize("layout", TOO_SMALL)
 @pytest.mark.parametrize("name", LOSSES)
 def test_nan_in_a_slide_that_is_too_small(name, layout, make_batch, monkeypatch):
     batch = laid_out(make_batch(60, 20), layout)

@@ -21,7 +21,7 @@ from agl.bilevel.inner_derivatives import step_with_tangents_
 from agl.bilevel.lookahead import Lookahead
 from agl.bilevel.problem import Genes, Problem, Spots
 
-BLOCK = 1 << 21  # numbers in a block of heads [gene, hidden]; large enough that calling the loss costs little
+BLOCK = 1 << 19  # numbers in a block of heads [gene, hidden]: some thousand genes, whose scores stay in the cache
 CHUNK = 1 << 17  # numbers in a chunk of an optimiser step; small enough to stay in the processor's cache
 
 
@@ -126,28 +126,32 @@ def slope_and_bend(
 def update_(look: Lookahead, block: Block, gradient: Tensor, done: int) -> None:
     """Take the inner step after `done` steps on a block's heads, in place."""
     weight = block.own(look)
-    for rule, count, columns in columns_of(look):
-        for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
-            here = (rows, columns)
-            step_(rule, weight[here], gradient[here], tuple(s[here] for s in block.slots), count + done + 1)
+    for here, rule, count in chunks(look, weight):
+        step_(rule, weight[here], gradient[here], tuple(s[here] for s in block.slots), count + done + 1)
 
 
 def update_with_tangents_(look: Lookahead, block: Block, gradient: Tensor, tangents: Tensor, done: int) -> None:
     """The same with the tangents `[tangent, gene, hidden (+ 1)]`; gradient and tangents serve as scratch space."""
     weight, weight_tangents = block.own(look), block.start_tangents(tangents)
+    for here, rule, count in chunks(look, weight):
+        there = (slice(None), *here)
+        step_with_tangents_(
+            rule,
+            weight[here],
+            gradient[here],
+            tuple(s[here] for s in block.slots),
+            count + done + 1,
+            weight_tangents[there],
+            tangents[there],
+            tuple(s[there] for s in block.slot_tangents),
+        )
+
+
+def chunks(look: Lookahead, weight: Tensor) -> Iterator[tuple[tuple[slice, slice], Rule, int]]:
+    """A block of heads in pieces that stay in the cache: where each lies, its rule and its step count."""
     for rule, count, columns in columns_of(look):
         for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
-            here, there = (rows, columns), (slice(None), rows, columns)
-            step_with_tangents_(
-                rule,
-                weight[here],
-                gradient[here],
-                tuple(s[here] for s in block.slots),
-                count + done + 1,
-                weight_tangents[there],
-                tangents[there],
-                tuple(s[there] for s in block.slot_tangents),
-            )
+            yield (rows, columns), rule, count
 
 
 def columns_of(look: Lookahead) -> list[tuple[Rule, int, slice]]:

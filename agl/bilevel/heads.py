@@ -35,7 +35,7 @@ class Block:
     in_head: Tensor  # [gene]
     weight: Tensor | None = None  # [gene, hidden (+ 1)]; None: not yet taken out of the live model
     slots: Slots = ()
-    in_trunk_tangents: Tensor = field(default_factory=lambda: torch.empty(0))  # [tangent, gene]
+    in_trunk_tangents: Tensor | None = None  # [tangent, gene]
     in_head_tangents: Tensor | None = None
     weight_tangents: Tensor | None = None  # [tangent, gene, hidden (+ 1)]
     slot_tangents: Slots = ()
@@ -64,16 +64,17 @@ class Block:
         return self.weight_tangents
 
 
-def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, kept: Tensor | None = None) -> list[Block]:
-    """All primary genes and the kept auxiliary genes (positions in the panel) in blocks; none straddles the two."""
+def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, groups: Sequence[Tensor] | None = None) -> list[Block]:
+    """All primary genes, then all auxiliary ones or some groups of them (positions in the panel); no block straddles
+    two of these."""
     problem = look.problem
     width = look.params["head.weight"].shape[1] + 1
     size = max(32, BLOCK // width)
     found: list[Genes] = list(_slices(0, problem.n_primary, size))
-    if kept is None:
+    if groups is None:
         found += _slices(problem.n_primary, problem.n_genes, size)
     else:
-        found += kept.split(size) if len(kept) else ()
+        found += [part for group in groups if len(group) for part in group.split(size)]
     return [
         Block(genes, isinstance(genes, slice) and genes.stop <= problem.n_primary, in_trunk[genes], in_head[genes])
         for genes in found

@@ -180,6 +180,19 @@ def test_genes_of_no_weight_can_be_left_out() -> None:
     assert _error(forward(problem, inner, outer, **options), whole) < 1e-6
 
 
+@pytest.mark.parametrize("gate", ["loss", "trunk"])
+def test_genes_whose_weight_stands_still_are_part_of_the_look_ahead(gate: str) -> None:
+    problem, inner, outer, options = _setting("mlp", "adam", 3, n_genes=40, gate=gate)
+    problem.selector.rank[:15] = -4.0  # weight 1 to 1e-15: they train the trunk, and no tangent is theirs
+    problem.selector.rank[15:20] = 4.0
+    found = forward(problem, inner, outer, **options)
+    assert _error(found, reverse(problem, inner, outer, **options)) < 1e-6
+    assert _error(found, finite_difference(problem, inner, outer, **options)) < 1e-6
+    for batch in inner:
+        batch.counts[:, 3:18] = batch.counts[:, 3:18].flip(0)
+    assert _error(forward(problem, inner, outer, **options), found) > 1e-3, "the standing genes' counts did not matter"
+
+
 def test_float32_is_near_float64_and_precision_raises_it() -> None:
     problem, inner, outer, options = _setting("mlp", "adam", 12, dtype=torch.float32)
     truth = forward(problem, inner, outer, precision=torch.float64, **options)

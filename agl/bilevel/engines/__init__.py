@@ -64,7 +64,7 @@ def auto(
     wants_genes = getattr(problem.selector, "signal", "hypergradient") == "influence"
     chosen: Engine = jvp
     if 0 < count <= HANDFUL and not wants_genes:
-        chosen = reverse if FEW < count and len(inner_batches) <= count else forward
+        chosen = reverse if count > FEW and len(inner_batches) <= count else forward
     return chosen(
         problem,
         inner_batches,

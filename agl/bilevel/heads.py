@@ -21,7 +21,7 @@ from agl.bilevel.inner_derivatives import step_with_tangents_
 from agl.bilevel.lookahead import Lookahead
 from agl.bilevel.problem import Genes, Problem, Spots
 
-BLOCK = 1 << 21  # numbers in a block of heads [gene, hidden]; large enough that calling the loss costs little
+BLOCK = 1 << 19  # numbers in a block of heads [gene, hidden]: some thousand genes, whose scores stay in the cache
 CHUNK = 1 << 17  # numbers in a chunk of an optimiser step; small enough to stay in the processor's cache
 
 
@@ -35,7 +35,7 @@ class Block:
     in_head: Tensor  # [gene]
     weight: Tensor | None = None  # [gene, hidden (+ 1)]; None: not yet taken out of the live model
     slots: Slots = ()
-    in_trunk_tangents: Tensor = field(default_factory=lambda: torch.empty(0))  # [tangent, gene]
+    in_trunk_tangents: Tensor | None = None  # [tangent, gene]
     in_head_tangents: Tensor | None = None
     weight_tangents: Tensor | None = None  # [tangent, gene, hidden (+ 1)]
     slot_tangents: Slots = ()
@@ -64,16 +64,17 @@ class Block:
         return self.weight_tangents
 
 
-def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, kept: Tensor | None = None) -> list[Block]:
-    """All primary genes and the kept auxiliary genes (positions in the panel) in blocks; none straddles the two."""
+def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, groups: Sequence[Tensor] | None = None) -> list[Block]:
+    """All primary genes, then all auxiliary ones or some groups of them (positions in the panel); no block straddles
+    two of these."""
     problem = look.problem
     width = look.params["head.weight"].shape[1] + 1
     size = max(32, BLOCK // width)
     found: list[Genes] = list(_slices(0, problem.n_primary, size))
-    if kept is None:
+    if groups is None:
         found += _slices(problem.n_primary, problem.n_genes, size)
     else:
-        found += kept.split(size) if len(kept) else ()
+        found += [part for group in groups if len(group) for part in group.split(size)]
     return [
         Block(genes, isinstance(genes, slice) and genes.stop <= problem.n_primary, in_trunk[genes], in_head[genes])
         for genes in found
@@ -126,28 +127,32 @@ def slope_and_bend(
 def update_(look: Lookahead, block: Block, gradient: Tensor, done: int) -> None:
     """Take the inner step after `done` steps on a block's heads, in place."""
     weight = block.own(look)
-    for rule, count, columns in columns_of(look):
-        for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
-            here = (rows, columns)
-            step_(rule, weight[here], gradient[here], tuple(s[here] for s in block.slots), count + done + 1)
+    for here, rule, count in chunks(look, weight):
+        step_(rule, weight[here], gradient[here], tuple(s[here] for s in block.slots), count + done + 1)
 
 
 def update_with_tangents_(look: Lookahead, block: Block, gradient: Tensor, tangents: Tensor, done: int) -> None:
     """The same with the tangents `[tangent, gene, hidden (+ 1)]`; gradient and tangents serve as scratch space."""
     weight, weight_tangents = block.own(look), block.start_tangents(tangents)
+    for here, rule, count in chunks(look, weight):
+        there = (slice(None), *here)
+        step_with_tangents_(
+            rule,
+            weight[here],
+            gradient[here],
+            tuple(s[here] for s in block.slots),
+            count + done + 1,
+            weight_tangents[there],
+            tangents[there],
+            tuple(s[there] for s in block.slot_tangents),
+        )
+
+
+def chunks(look: Lookahead, weight: Tensor) -> Iterator[tuple[tuple[slice, slice], Rule, int]]:
+    """A block of heads in pieces that stay in the cache: where each lies, its rule and its step count."""
     for rule, count, columns in columns_of(look):
         for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
-            here, there = (rows, columns), (slice(None), rows, columns)
-            step_with_tangents_(
-                rule,
-                weight[here],
-                gradient[here],
-                tuple(s[here] for s in block.slots),
-                count + done + 1,
-                weight_tangents[there],
-                tangents[there],
-                tuple(s[there] for s in block.slot_tangents),
-            )
+            yield (rows, columns), rule, count
 
 
 def columns_of(look: Lookahead) -> list[tuple[Rule, int, slice]]:

@@ -22,7 +22,10 @@ class Step:
     Args:
         done: how many steps came before.
         trunk, slots, gradient: the trunk's parameters, optimiser state and gradient.
-        heads: weight and optimiser state of every block; a weight of None is the live model's.
+        heads: weight and optimiser state of every block; no state where the heads stay where they are.
+        tables: of every block `[spot, gene]`, what the way back asks for: the slopes g in the first step, which nobody
+            differentiates again, and the scores in every other.
+        pulled: the gradient for the hidden features.
     """
 
     done: int
@@ -30,14 +33,9 @@ class Step:
     trunk: dict[str, Tensor]
     slots: dict[str, Slots]
     gradient: dict[str, Tensor] = field(default_factory=dict)
-    heads: list[tuple[Tensor | None, Slots]] = field(default_factory=list)
-
-    def head(self, look: Lookahead, blocks: list[Block], i: int) -> tuple[Tensor, Slots]:
-        """Weight and optimiser state of block i before the step."""
-        weight, slots = self.heads[i]
-        if weight is None:
-            return look.head_table(blocks[i].genes), look.head_slots(blocks[i].genes)
-        return weight, slots
+    heads: list[tuple[Tensor, Slots]] = field(default_factory=list)
+    tables: list[Tensor] = field(default_factory=list)
+    pulled: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 def roll_out(look: Lookahead, blocks: list[Block], batches: list[Spots]) -> tuple[list[Step], dict[str, Tensor]]:
@@ -61,15 +59,18 @@ def _take(
     def heads(hidden: Tensor) -> Tensor:
         pulled = torch.zeros_like(hidden)
         for block in blocks:
-            record.heads.append((block.weight, block.slots))
-            weight = block.table(look)
+            moves = block.primary or not last
+            weight = block.own(look) if moves else block.table(look)
+            record.heads.append((weight, block.slots))
             h = with_ones(hidden, weight)
-            g = head_blocks.slope(look.problem, h @ weight.T, record.batch, block.genes, look.seed + record.done)
+            scores = h @ weight.T
+            g = head_blocks.slope(look.problem, scores, record.batch, block.genes, look.seed + record.done)
+            record.tables.append(scores if record.done else g)
             pulled.addmm_(block.in_trunk * g, weight[:, : hidden.shape[1]])
-            if block.primary or not last:
-                if block.weight is not None:
-                    block.weight, block.slots = block.weight.clone(), tuple(slot.clone() for slot in block.slots)
+            if moves:
+                block.weight, block.slots = weight.clone(), tuple(slot.clone() for slot in block.slots)
                 head_blocks.update_(look, block, (block.in_head * g).T @ h, record.done)
+        record.pulled = pulled
         return pulled
 
     record.gradient = trunk_passes.gradient(look, record.trunk, record.batch, record.done, heads)

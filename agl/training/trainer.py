@@ -76,7 +76,10 @@ class Trainer:
         if isinstance(self.task.loss, nn.Module):
             self.task.loss.to(self.device)
         self.optimizer = torch.optim.AdamW(
-            self._parameter_groups(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+            self._parameter_groups(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),  # one sweep over the heads instead of ten
         )
         self.combine = registry.find("objective", self.task.objective)
         self.augment = AUGMENTATIONS[self.settings.augment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -156,11 +157,20 @@ def test_one_pass_scores_keep_the_direction_of_many_steps_with_warm_adam() -> No
     assert float(found.norm() / exact.norm()) == pytest.approx(1, abs=0.2)
 
 
-def test_auto_takes_forward_for_a_handful_and_jvp_for_genes() -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 2)
-    assert auto(problem, inner, outer, **options).weights is None
+def test_auto_takes_an_exact_engine_for_a_handful_and_jvp_for_genes(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, inner, outer, options = _setting("mlp", "adam", 4)
+    taken: list[str] = []
+    for engine in (forward, reverse, jvp):
+        spy = functools.wraps(engine)(lambda *a, engine=engine, **o: taken.append(engine.__name__) or engine(*a, **o))
+        monkeypatch.setattr(f"agl.bilevel.engines.{engine.__name__}", spy)
+    few = auto(problem, inner[:3], outer, **options)  # three hyper-parameters
+    assert _error(few, forward(problem, inner[:3], outer, **options)) < 1e-10
+    auto(problem, inner, outer, **options)
+    problem.selector.tilt.requires_grad_(False)
+    auto(problem, inner[:1], outer, **options)
     problem.selector.signal = "influence"
     assert auto(problem, inner, outer, **options).weights is not None
+    assert taken == ["reverse", "forward", "forward", "jvp"]
 
 
 def test_genes_of_no_weight_can_be_left_out() -> None:
@@ -168,6 +178,19 @@ def test_genes_of_no_weight_can_be_left_out() -> None:
     problem.selector.rank[50:] = 4.0  # weight below 1e-15
     whole = forward(problem, inner, outer, prune=0.0, **options)
     assert _error(forward(problem, inner, outer, **options), whole) < 1e-6
+
+
+@pytest.mark.parametrize("gate", ["loss", "trunk"])
+def test_genes_whose_weight_stands_still_are_part_of_the_look_ahead(gate: str) -> None:
+    problem, inner, outer, options = _setting("mlp", "adam", 3, n_genes=40, gate=gate)
+    problem.selector.rank[:15] = -4.0  # weight 1 to 1e-15: they train the trunk, and no tangent is theirs
+    problem.selector.rank[15:20] = 4.0
+    found = forward(problem, inner, outer, **options)
+    assert _error(found, reverse(problem, inner, outer, **options)) < 1e-6
+    assert _error(found, finite_difference(problem, inner, outer, **options)) < 1e-6
+    for batch in inner:
+        batch.counts[:, 3:18] = batch.counts[:, 3:18].flip(0)
+    assert _error(forward(problem, inner, outer, **options), found) > 1e-3, "the standing genes' counts did not matter"
 
 
 def test_float32_is_near_float64_and_precision_raises_it() -> None:

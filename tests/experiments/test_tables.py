@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ def script(*words: object) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
 
 
-def test_differences_are_paired_by_fold_and_seed(tmp_path):
+def table(tmp_path: Path) -> Path:
+    """Auxiliary genes gain .02 in fold 0 and .04 in fold 1, and some of them .01 with the one seed they have."""
     rows = ["split,loss,data,fold,seed,auxiliary,scc"]
     for fold in (0, 1):
         for seed in (0, 1):
@@ -26,11 +28,45 @@ def test_differences_are_paired_by_fold_and_seed(tmp_path):
                 f"out,mse,d,{fold},{seed},none,{alone}",
                 f"out,mse,d,{fold},{seed},all,{alone + 0.02 * (fold + 1)}",
             ]
+        rows.append(f"out,mse,d,{fold},1,some,{0.12 + fold}")
     path = tmp_path / "runs.csv"
     path.write_text("\n".join(rows))
-    none, all_genes = script(SCRIPTS / "paired.py", path)
+    return path
+
+
+def test_differences_are_paired_by_fold_and_seed(tmp_path):
+    none, all_genes, some = script(SCRIPTS / "paired.py", table(tmp_path))
     assert none[3:] == ["0.605", "+0.000", "+0.000, +0.000", "2"]
-    assert all_genes[3:] == ["0.635", "+0.030", "+0.020, +0.040", "2"]  # folds gained .02 and .04
+    assert all_genes[3:] == ["0.635", "+0.030", "+0.020, +0.040", "2"]
+    assert some[3:] == ["0.620", "+0.010", "+0.010, +0.010", "1"]  # beside seed 1 of none, not beside both
+
+
+def test_the_wide_table_says_where_seeds_are_missing(tmp_path):
+    all_genes, some = script(SCRIPTS / "paired.py", table(tmp_path), "--wide")
+    assert all_genes == ["out", "all", "+0.030 (+0.020 to +0.040)"]
+    assert some == ["out", "some", "+0.010 (+0.010 to +0.010), seeds: 1"]
+
+
+def test_rows_are_added_to_an_earlier_table(agl, sections, tmp_path):
+    words = ["train", f"data.root={sections}", "data.features=latent", "fold=0", "training.epochs=1", "primary.k=5"]
+    for seed in (0, 1):
+        code, _, err = agl(*words, f"seed={seed}", f"output=runs{seed}")
+        assert code == 0, err
+    write, out = [sys.executable, SCRIPTS / "write_tables.py"], tmp_path / "out"
+
+    def seeds() -> list[str]:
+        with (tmp_path / "out_runs.csv").open() as file:
+            return [row["seed"] for row in csv.DictReader(file)]
+
+    subprocess.run([*write, tmp_path / "runs0", tmp_path / "runs1", out], check=True)
+    assert seeds() == ["0", "1"]
+    both = (tmp_path / "out.md").read_text()
+    subprocess.run([*write, tmp_path / "runs1", out], check=True)
+    assert seeds() == ["1"]
+    for _ in range(2):  # the second time every row is known
+        subprocess.run([*write, tmp_path / "runs0", out, "--add"], check=True)
+        assert seeds() == ["0", "1"]
+    assert (tmp_path / "out.md").read_text() == both
 
 
 def test_settings_are_named_by_what_differs():

@@ -5,7 +5,8 @@ model and its optimiser and leaves them, their buffers, gradients and the random
 
 | engine | exact | for | memory |
 |---|---|---|---|
-| forward | yes | a handful of hyper-parameters | flat in the number of inner steps |
+| auto | as the one it takes | everything | |
+| forward | yes | a few hyper-parameters, or many inner steps | flat in the number of inner steps |
 | jvp | for one inner step | every gene | about a plain step's |
 | reverse | yes | every gene | the state of every inner step |
 | higher | yes | every gene | the graph of every inner step |
@@ -31,6 +32,7 @@ from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.problem import Problem, Spots
 
 HANDFUL = 8
+FEW = 2
 Engine = Callable[..., HyperGradient]
 
 __all__ = ["ENGINES", "auto", "finite_difference", "forward", "higher", "jvp", "none", "one_step", "reverse"]
@@ -48,7 +50,10 @@ def auto(
     seed: int = 0,
     precision: torch.dtype | None = None,
 ) -> HyperGradient:
-    """`forward` for up to 8 hyper-parameters, `jvp` for more or for the influence of every gene.
+    """An exact engine for up to 8 hyper-parameters, `jvp` for more or for the influence of every gene.
+
+    `forward` takes time and memory for each hyper-parameter, `reverse` takes memory for each inner step: `reverse`
+    where there are more than 2 of the former and no more of the latter.
 
     Args:
         inner_batches: one batch for each inner step.
@@ -57,7 +62,9 @@ def auto(
     """
     count = sum(value.numel() for value in problem.phi().values())
     wants_genes = getattr(problem.selector, "signal", "hypergradient") == "influence"
-    chosen: Engine = forward if 0 < count <= HANDFUL and not wants_genes else jvp
+    chosen: Engine = jvp
+    if 0 < count <= HANDFUL and not wants_genes:
+        chosen = reverse if count > FEW and len(inner_batches) <= count else forward
     return chosen(
         problem,
         inner_batches,

@@ -44,7 +44,8 @@ def forward(
         inner_batches: one batch for each inner step.
         outer_batch: held-out spots.
         optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
-        prune: auxiliary genes whose weight, and its derivative relative to the largest, lie below are left out.
+        prune: auxiliary genes whose weight, and its derivative relative to the largest, lie below are left out;
+            the weight of genes with such a derivative alone counts as constant.
 
     Raises:
         UserError: no or too many hyper-parameters, or whatever `start` refuses.
@@ -71,8 +72,8 @@ def forward(
         if not in_trunk_tangents.any():
             zero = {name: torch.zeros_like(value) for name, value in at.phi.items()}
             return HyperGradient(zero, None, before, before, "no weight changes with any hyper-parameter")
-        kept = _kept(problem, at.weights.detach(), weight_tangents, prune)
-        unrolled = _Unrolled(look, _blocks(look, at, in_trunk_tangents, kept))
+        groups = _groups(problem, at.weights.detach(), weight_tangents, prune)
+        unrolled = _Unrolled(look, _blocks(look, at, in_trunk_tangents, *groups), at.n_hyperparameters)
         for done, batch in enumerate(inner_batches):
             unrolled.step(look.cast(batch), done, last=done == len(inner_batches) - 1)
         after, slopes = unrolled.outer(look.cast(outer_batch))
@@ -85,11 +86,11 @@ class _Unrolled:
 
     look: Lookahead
     blocks: list[Block]
+    n_tangents: int
 
     def __post_init__(self) -> None:
         self.trunk = {name: value.clone() for name, value in self.look.trunk.items()}
         self.slots = {name: tuple(s.clone() for s in self.look.slots[f"trunk.{name}"]) for name in self.trunk}
-        self.n_tangents = len(self.blocks[0].in_trunk_tangents)
         self.trunk_tangents: dict[str, Tensor] = {}
         self.slot_tangents: dict[str, tuple[Tensor, ...]] = {}
 
@@ -119,8 +120,10 @@ class _Unrolled:
         slopes = torch.zeros(self.n_tangents, dtype=head.dtype, device=head.device)
         for name, gradient in for_trunk.items():
             slopes += (self.trunk_tangents[name] * gradient).flatten(1).sum(1)
-        tangents = torch.cat([block.weight_tangents for block in primary if block.weight_tangents is not None], 1)
-        return float(loss), slopes + (tangents * for_head).flatten(1).sum(1)
+        for block, gradient in zip(primary, for_head.split([len(block.in_trunk) for block in primary]), strict=True):
+            if block.weight_tangents is not None:
+                slopes += (block.weight_tangents * gradient).flatten(1).sum(1)
+        return float(loss), slopes
 
     def _update_trunk(self, gradients: dict[str, Tensor], moved: list[dict[str, Tensor]], done: int) -> None:
         for name in list(gradients):  # each is let go of as soon as it has served
@@ -154,31 +157,42 @@ def _pass(
 ) -> None:
     """One block in one inner step: adds to the hidden features' gradient and its tangents, and moves the heads."""
     weight = block.table(look)
-    h, (n_spots, n_hidden), n_tangents = with_ones(hidden, weight), hidden.shape, len(pulled_tangents)
+    h, n_hidden = with_ones(hidden, weight), hidden.shape[1]
     dh = None if tangents is None else torch.nn.functional.pad(tangents, (0, weight.shape[1] - n_hidden))
     g, bent = _slopes(look, block, weight, h, dh, batch, done)
 
     value = block.in_trunk * g
-    changes = [_change(c, g, block.in_trunk, bent, i) for i, c in enumerate(block.in_trunk_tangents)]
-    to_hidden = (torch.cat([value, *changes]) @ weight[:, :n_hidden]).view(1 + n_tangents, n_spots, n_hidden)
-    if block.weight_tangents is not None:
-        for i, dw in enumerate(block.weight_tangents):
-            to_hidden[1 + i].addmm_(value, dw[:, :n_hidden])
-    pulled += to_hidden[0]
-    pulled_tangents += to_hidden[1:]
-    if not moves:
-        return
+    pulled.addmm_(value, weight[:, :n_hidden])
+    for i, pulled_tangent in enumerate(pulled_tangents):
+        change = _change(block.in_trunk_tangents, block.in_trunk, g, bent, i)
+        if change is not None:
+            pulled_tangent.addmm_(change, weight[:, :n_hidden])
+        if block.weight_tangents is not None:
+            pulled_tangent.addmm_(value, block.weight_tangents[i][:, :n_hidden])
+    if moves:
+        _move(look, block, h, dh, g, bent, done)
 
+
+def _move(
+    look: Lookahead, block: Block, h: Tensor, dh: Tensor | None, g: Tensor, bent: list[Tensor] | None, done: int
+) -> None:
+    """Take a block's heads one step on, and their tangents where there are any."""
+    gradient, tangents = block.scratch[0], block.scratch[1:]
+    if dh is None or bent is None:  # from rest: only the coefficients have tangents, and they scale whole heads
+        torch.mm(g.T, h, out=gradient)
+        if block.in_head_tangents is None:
+            head_blocks.update_(look, block, gradient.mul_(block.in_head[:, None]), done)
+            return
+        torch.mul(gradient, block.in_head_tangents[:, :, None], out=tangents)
+        head_blocks.update_with_tangents_(look, block, gradient.mul_(block.in_head[:, None]), tangents, done)
+        return
     value = block.in_head * g
-    gradient, gradient_tangents = torch.mm(value.T, h, out=block.scratch[0]), block.scratch[1:]
-    for i in range(n_tangents):
-        c = None if block.in_head_tangents is None else block.in_head_tangents[i]
-        change = _change(c, g, block.in_head, bent, i)
-        if dh is None:
-            torch.mm(change.T, h, out=gradient_tangents[i])
-        else:
-            torch.mm(torch.cat([change, value]).T, torch.cat([h, dh[i]]), out=gradient_tangents[i])
-    head_blocks.update_with_tangents_(look, block, gradient, gradient_tangents, done)
+    torch.mm(value.T, h, out=gradient)
+    for i, (along, out) in enumerate(zip(dh, tangents, strict=True)):
+        change = _change(block.in_head_tangents, block.in_head, g, bent, i)
+        assert change is not None
+        torch.mm(torch.cat([change, value]).T, torch.cat([h, along]), out=out)
+    head_blocks.update_with_tangents_(look, block, gradient, tangents, done)
 
 
 def _slopes(
@@ -195,24 +209,31 @@ def _slopes(
     return g, bend(moved)
 
 
-def _change(c: Tensor | None, g: Tensor, coefficient: Tensor, bent: list[Tensor] | None, i: int) -> Tensor:
-    """The tangent of coefficient * g: (tangent of the coefficient) * g + coefficient * (change of g)."""
-    by_coefficient = torch.zeros_like(g) if c is None else c * g
+def _change(moved: Tensor | None, coefficient: Tensor, g: Tensor, bent: list[Tensor] | None, i: int) -> Tensor | None:
+    """Tangent i of coefficient * g: (tangent of the coefficient) * g + coefficient * (change of g); None where zero."""
+    if moved is None:
+        return None if bent is None else coefficient * bent[i]
+    by_coefficient = moved[i] * g
     return by_coefficient if bent is None else by_coefficient.addcmul_(coefficient, bent[i])
 
 
-def _kept(problem: Problem, weights: Tensor, tangents: Tensor, prune: float) -> Tensor | None:
-    """Positions in the panel of the auxiliary genes that count, None for all of them."""
+def _groups(problem: Problem, weights: Tensor, tangents: Tensor, prune: float) -> tuple[Tensor, Tensor]:
+    """Positions in the panel of the auxiliary genes that count: those whose weight moves, those whose weight stands."""
     reach = tangents.abs() / tangents.abs().amax(1, keepdim=True).clamp_min(torch.finfo(tangents.dtype).tiny)
-    counts = (weights > prune) | (reach > 10 * prune).any(0)
-    return None if bool(counts.all()) else problem.n_primary + counts.nonzero().flatten()
+    moves = (reach > 10 * prune).any(0)
+    stands = (weights > prune) & ~moves
+    return problem.n_primary + moves.nonzero().flatten(), problem.n_primary + stands.nonzero().flatten()
 
 
-def _blocks(look: Lookahead, at: Dependence, in_trunk_tangents: Tensor, kept: Tensor | None) -> list[Block]:
-    found = head_blocks.blocks(look, at.in_trunk.detach(), at.in_head.detach(), kept)
+def _blocks(
+    look: Lookahead, at: Dependence, in_trunk_tangents: Tensor, moving: Tensor, standing: Tensor
+) -> list[Block]:
+    found = head_blocks.blocks(look, at.in_trunk.detach(), at.in_head.detach(), [standing, moving])
+    moves = torch.zeros(look.problem.n_genes, dtype=torch.bool, device=moving.device).index_fill_(0, moving, True)
     for block in found:
-        block.in_trunk_tangents = in_trunk_tangents[:, block.genes]
-        if look.problem.gate == "loss":
-            block.in_head_tangents = block.in_trunk_tangents
+        if moves[block.genes].any():
+            block.in_trunk_tangents = in_trunk_tangents[:, block.genes]
+            if look.problem.gate == "loss":
+                block.in_head_tangents = block.in_trunk_tangents
     head_blocks.make_room(look, found, len(in_trunk_tangents))
     return found

@@ -81,15 +81,20 @@ class _Adjoints:
             block.weight, block.slots = None, ()
 
     def through(self, record: Step) -> None:
-        """Walk back one step."""
+        """Walk back one step. What came before the first one is given, so that there only the coefficients count."""
         along = {name: self._through_trunk(record, name) for name in record.gradient}
+        if record.done == 0:
+            hidden, tangent = trunk_passes.hidden_along(self.look, record.trunk, along, record.batch, record.done)
+            for i in range(len(self.blocks)):
+                self._to_coefficients(record, i, hidden, tangent)
+            return
 
         def heads(hidden: Tensor, tangents: Tensor | None) -> tuple[Tensor, Tensor]:
             assert tangents is not None
-            pulled, moved = torch.zeros_like(hidden), torch.zeros_like(hidden)
+            moved = torch.zeros_like(hidden)
             for i in range(len(self.blocks)):
-                self._through_head(record, i, hidden, tangents[0], pulled, moved)
-            return pulled, moved[None]
+                self._through_head(record, i, hidden, tangents[0], moved)
+            return record.pulled, moved[None]
 
         # A step's second derivatives are symmetric: along the adjoint they give what flows back.
         _, (moved,) = trunk_passes.gradient_along(self.look, record.trunk, [along], record.batch, record.done, heads)
@@ -109,65 +114,68 @@ class _Adjoints:
         )
         return along
 
-    def _through_head(
-        self, record: Step, i: int, hidden: Tensor, tangent: Tensor, pulled: Tensor, moved: Tensor
-    ) -> None:
+    def _through_head(self, record: Step, i: int, hidden: Tensor, tangent: Tensor, moved: Tensor) -> None:
         """Back through one block, with c the coefficients, a the adjoint of its gradient, dh the hidden's tangent:
 
         psi = sum g (c_trunk dh W' + c_head h a'), whose derivatives for W, h and c are what flows back.
         """
         look, block = self.look, self.blocks[i]
-        (weight, slots), n_hidden = record.head(look, self.blocks, i), hidden.shape[1]
+        (weight, _), n_hidden = record.heads[i], hidden.shape[1]
         h = with_ones(hidden, weight)
         g, bend = head_blocks.slope_and_bend(
-            look.problem, h @ weight.T, record.batch, block.genes, look.seed + record.done
+            look.problem, record.tables[i], record.batch, block.genes, look.seed + record.done
         )
         by_trunk = tangent @ weight[:, :n_hidden].T
         direction, reach = block.in_trunk * by_trunk, (g * by_trunk).sum(0)
-        adjoint, along = self.heads[i], None
-        if adjoint is not None:
-            gradient = (block.in_head * g).T @ h
-            adjoint, along, self.head_slots[i] = _through_update(
-                look, weight, gradient, slots, record.done, adjoint, self.head_slots[i] or _zeros(slots)
-            )
+        along = self._through_update(record, i, h, g)
+        if along is not None:
             by_head = h @ along.T
             direction = direction.addcmul_(block.in_head, by_head)
             if look.problem.gate == "loss":
                 reach += (g * by_head).sum(0)
         self.for_coefficients[block.genes] += reach
         (bent,) = bend([direction])
-        to_trunk = block.in_trunk * g
-        pulled.addmm_(to_trunk, weight[:, :n_hidden])
         moved.addmm_(bent, weight[:, :n_hidden])
         if along is not None:
             moved.addmm_(block.in_head * g, along[:, :n_hidden])
-        if record.done > 0:
-            flown = bent.T @ h
-            flown[:, :n_hidden].addmm_(to_trunk.T, tangent)
-            self.heads[i] = flown if adjoint is None else adjoint.add_(flown)
+        flown = bent.T @ h
+        flown[:, :n_hidden].addmm_((block.in_trunk * g).T, tangent)
+        adjoint = self.heads[i]
+        self.heads[i] = flown if adjoint is None else adjoint.add_(flown)
 
+    def _to_coefficients(self, record: Step, i: int, hidden: Tensor, tangent: Tensor) -> None:
+        """The same where nothing flows further back: psi's derivative for c alone."""
+        look, block, g, (weight, _) = self.look, self.blocks[i], record.tables[i], record.heads[i]
+        reach = tangent @ weight[:, : hidden.shape[1]].T
+        if look.problem.gate == "loss":
+            h = with_ones(hidden, weight)
+            along = self._through_update(record, i, h, g)
+            if along is not None:
+                reach.addmm_(h, along.T)
+        self.for_coefficients[block.genes] += reach.mul_(g).sum(0)
 
-def _through_update(
-    look: Lookahead, weight: Tensor, gradient: Tensor, slots: Slots, done: int, adjoint: Tensor, slot_adjoints: Slots
-) -> tuple[Tensor, Tensor, Slots]:
-    """`step_adjoint` for a block of heads, weight and bias each by its own rule."""
-    parts = [
-        step_adjoint(
-            rule,
-            weight[:, columns],
-            gradient[:, columns],
-            tuple(slot[:, columns] for slot in slots),
-            count + done + 1,
-            adjoint[:, columns],
-            tuple(slot[:, columns] for slot in slot_adjoints),
-        )
-        for rule, count, columns in head_blocks.columns_of(look)
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    before, along, slots_before = zip(*parts, strict=True)
-    joined = tuple(torch.cat(pair, 1) for pair in zip(*slots_before, strict=True))
-    return torch.cat(before, 1), torch.cat(along, 1), joined
+    def _through_update(self, record: Step, i: int, h: Tensor, g: Tensor) -> Tensor | None:
+        """Back through the optimiser's step of a block's heads: the adjoint of their gradient, None where it is 0."""
+        look, adjoint, (weight, slots) = self.look, self.heads[i], record.heads[i]
+        if adjoint is None:
+            return None
+        slot_adjoints = self.head_slots[i] = self.head_slots[i] or _zeros(slots)
+        gradient = (self.blocks[i].in_head * g).T @ h
+        for here, rule, count in head_blocks.chunks(look, weight):
+            before, along, slots_before = step_adjoint(
+                rule,
+                weight[here],
+                gradient[here],
+                tuple(slot[here] for slot in slots),
+                count + record.done + 1,
+                adjoint[here],
+                tuple(slot[here] for slot in slot_adjoints),
+            )
+            gradient[here] = along
+            adjoint[here] = before
+            for slot, value in zip(slot_adjoints, slots_before, strict=True):
+                slot[here] = value
+        return gradient
 
 
 def _zeros(slots: Slots) -> Slots:

@@ -69,6 +69,8 @@ def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
     """Everything a reader may ask about one run."""
     import torch
 
+    from strank.losses import native
+
     dataset, split = experiment.dataset, experiment.split
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -79,6 +81,7 @@ def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "compiled_losses": native.library is not None,
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
         "seed": experiment.config.seed,
         "data": {

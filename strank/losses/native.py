@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strank.groups import line_up
+from strank import groups as spots_by_slide
 from strank.losses.analytic import Outcome, columns
 
-_VERSION = 2  # of the interface in native.c: a file built from another one is left alone
+_VERSION = 3  # of the interface in native.c: a file built from another one is left alone
 _WORTH_A_THREAD = 1 << 20  # elements
 _POINTER, _WHOLE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
@@ -49,6 +49,8 @@ def _load() -> ctypes.CDLL | None:
             for name, types in _ARGUMENTS.items():
                 getattr(found, name).argtypes = (_POINTER, *types)
                 getattr(found, name).restype = None
+            found.strank_line_up.argtypes = (_POINTER, _POINTER, _WHOLE, _WHOLE, _POINTER, _POINTER, _POINTER)
+            found.strank_line_up.restype = _WHOLE
             return found
     return None
 
@@ -108,6 +110,19 @@ def pairs(scores: Tensor, counts: Tensor, partners: Tensor, offset: Tensor | Non
     gradient = _run("strank_pairs", scores, counts, arguments, values, None)
     scale = scores.new_full(scores.shape[1:], 1 / (2 * partners.numel()))
     return Outcome(values[0].to(scores.dtype) * scale, scale, gradient)
+
+
+def line_up(groups: Tensor | None, n_spots: int, keep: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    """`strank.groups.line_up`, by counting where the codes are near each other."""
+    if groups is None or library is None:
+        return spots_by_slide.line_up(groups, n_spots, keep)
+    codes, room = groups.long().contiguous(), 4 * n_spots + 64
+    scratch = torch.empty(room + 2 * n_spots, dtype=torch.long)
+    places, order, lengths = scratch.split([room, n_spots, n_spots])
+    keep = None if keep is None else keep.contiguous()
+    tensors = (places.data_ptr(), order.data_ptr(), lengths.data_ptr())
+    n_lists = library.strank_line_up(codes.data_ptr(), _pointer(keep), n_spots, room, *tensors)
+    return (order, lengths[:n_lists]) if n_lists >= 0 else spots_by_slide.line_up(groups, n_spots, keep)
 
 
 def _run(

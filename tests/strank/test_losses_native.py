@@ -34,6 +34,7 @@ def run(loss, batch, **options) -> tuple[Tensor, Tensor]:
 def compare(monkeypatch, loss, batch, **options) -> None:
     calls = []
     wrapped = SimpleNamespace(**{name: _noted(getattr(native.library, name), calls) for name in native._ARGUMENTS})
+    wrapped.strank_line_up = native.library.strank_line_up
     monkeypatch.setattr(native, "library", wrapped)
     value, gradient = run(loss, batch, **options)
     assert calls, "the compiled version was not used"
@@ -112,6 +113,23 @@ def test_nan_in_a_slide_that_is_too_small(name, layout, make_batch, monkeypatch)
     batch = laid_out(make_batch(60, 20), layout)
     batch.scores[7, 3] = torch.nan
     compare(monkeypatch, LOSSES[name], batch)
+
+
+@needs_compiled
+@pytest.mark.parametrize("kept", [None, 0.7, 0.0])
+@pytest.mark.parametrize(
+    "codes",
+    [[3, 1, 1, 2, 3, 3], [0] * 5, [-7, 5, -7], [2**62, -(2**62)], [2**63 - 1, 2**63 - 2], [-(2**63), 2**63 - 1], [4]],
+)
+def test_lists_by_counting_are_those_by_sorting(codes, kept):
+    groups, n = torch.tensor(codes), len(codes)
+    keep = None if kept is None else torch.rand(n, generator=torch.Generator().manual_seed(0)) < kept
+    order, lengths = native.line_up(groups, n, keep)
+    expected = [[i for i in range(n) if codes[i] == code and (keep is None or keep[i])] for code in sorted(set(codes))]
+    expected = [spots for spots in expected if spots]
+    assert lengths.tolist() == [len(spots) for spots in expected]
+    order = torch.arange(n) if order is None else order
+    assert [sorted(part.tolist()) for part in order[: int(lengths.sum())].split(lengths.tolist())] == expected
 
 
 @needs_compiled

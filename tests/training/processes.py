@@ -102,7 +102,7 @@ def pixels(ranks: Ranks) -> dict[str, list]:
     outer = Outer(steps=2, batches=3, every=1, start=0, batch_size=8)
     plugin = AuxiliarySelection(selector.double(), outer, np.arange(13, 21))
     seen: list[list[float]] = []
-    settings = Training(epochs=2, batch_size=7)
+    settings = Training(epochs=2, batch_size=7, augment="dihedral")
     trainer = Trainer(task, settings, shuffled, plugins=[plugin, Losses(seen)], ranks=ranks)
     trainer.fit()
     state = {f"state/{name}": value.tolist() for name, value in model.state_dict().items() if "layer1.0" in name}

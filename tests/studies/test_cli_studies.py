@@ -204,7 +204,7 @@ def test_the_crew_gives_up_with_the_workers_own_words(grid_file: Callable, tmp_p
 def test_a_worker_killed_in_a_real_run_and_a_stopped_crew(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
     """kill -9 of one of two workers, then Ctrl-C of the whole: the same command finishes, with the serial numbers."""
     path = study_file("axes: {loss: [mse, listwise, pearson, poisson]}")
-    words = ["grid", str(path), "training.epochs=40", "training.checkpoint_every=1"]
+    words = ["grid", str(path), "training.epochs=90", "training.patience=90", "training.checkpoint_every=1"]
     command = [sys.executable, "-m", "agl", *words, "--jobs", "2"]
     crew = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 100

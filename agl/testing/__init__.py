@@ -13,7 +13,9 @@ _WHERE = {
     "check_plugin": "plugins",
     "check_primary_rule": "gene_sets",
     "check_prior": "gene_sets",
+    "check_sampler": "splits",
     "check_selector": "selectors",
+    "check_split": "splits",
 }
 
 __all__ = sorted(_WHERE)

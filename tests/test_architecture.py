@@ -21,7 +21,7 @@ ORDER = [
     {"agl.synthetic", "agl.hest"},
     {"agl.report"},
     {"agl.testing"},
-    {"agl.cli", "agl.cli_studies", "agl.cli_synthetic", "agl.cli_hest"},
+    {"agl.cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 

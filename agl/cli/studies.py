@@ -47,7 +47,7 @@ def grid(
     as_json: AsJson = False,
 ) -> None:
     """Train every cell of a grid: all combinations of the values on the `axes:` of a study file."""
-    from agl.cli import _print_runs
+    from agl.cli.printing import print_runs
     from agl.studies.board import failed_report
     from agl.studies.launch import check_jobs, queue_grid
 
@@ -57,7 +57,7 @@ def grid(
     cells = [cell for cell in launched.study.cells() if cell.name in launched.names]
     runs = launched.study.runs(launched.names)
     if runs:
-        _print_runs(runs, as_json)
+        print_runs(runs, as_json)
     _end_with_failures(failed_report(cells))
 
 
@@ -198,11 +198,11 @@ def _open(name: str | None, storage: str | None) -> Any:
 
 
 def _print_study(study: Any, as_json: bool) -> None:
-    from agl.cli import _print_json
+    from agl.cli.printing import print_json
     from agl.studies.board import study_rows, study_table
 
     if as_json:
-        _print_json(study_rows(study))
+        print_json(study_rows(study))
         return
     from rich.console import Console
 

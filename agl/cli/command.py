@@ -1,0 +1,75 @@
+"""The command `agl`: which commands there are, and what a mistake looks like."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from agl.cli import data, hest, lookup, runs, studies, synthetic
+from agl.errors import UserError
+
+app = typer.Typer(
+    name="agl",
+    help="Which genes should a model learn, and with which loss, to rank gene expression across a tissue image?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(runs.train)
+studies.add_to(app)
+STUDIES: list[Callable[..., None]] = [synthetic.synthetic, hest.hest, hest.download]
+AFTER: list[Callable[..., None]] = [runs.table, runs.report, runs.evaluate, runs.predict]
+for command in [*STUDIES, *AFTER]:
+    app.command()(command)
+app.command("list")(lookup.list_)
+app.command()(lookup.show)
+app.command()(data.check)
+app.command()(data.features)
+app.command(epilog=data.SIMULATE)(data.simulate)
+app.command()(runs.demo)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one sentence and exit status 2. `--debug` anywhere shows the traceback."""
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    try:
+        _refuse_torchrun(sys.argv[1:])
+        app()
+    except UserError as error:
+        _fail(str(error), error, debug)
+    except KeyboardInterrupt:
+        typer.echo("\nStopped. The same command goes on from the last checkpoint.", err=True)
+        sys.exit(130)
+    except Exception as error:
+        from agl.blame import sentence as explained
+
+        told = explained(error)
+        if told is None:
+            raise
+        _fail(told, error, debug)
+
+
+def _fail(sentence: str, error: Exception, debug: bool) -> None:
+    if debug:
+        raise error
+    typer.echo(f"agl: {sentence}", err=True)
+    sys.exit(2)
+
+
+def _refuse_torchrun(words: list[str]) -> None:
+    """Several processes on one thing is for `agl train` alone."""
+    import os
+
+    if (
+        {"RANK", "MASTER_ADDR"} <= set(os.environ)
+        and os.environ.get("WORLD_SIZE", "1") != "1"
+        and words[:1] != ["train"]
+    ):
+        raise UserError(
+            f"torchrun shares one run among processes, which only `agl train` can use; received agl {words[:1]}. "
+            "For many runs at once give --jobs, or start several `agl worker`."
+        )

@@ -1,0 +1,107 @@
+"""`agl train`, `table`, `report`, `evaluate`, `predict`, `demo`: runs and what is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agl.cli.printing import AsJson, Words, print_json, print_runs
+
+
+def train(words: Words = None, as_json: AsJson = False) -> None:
+    """Train one run a fold, or the one that fold=N names, and print the table. Finished runs are kept.
+
+    Several GPUs, or machines, on one run: torchrun --nproc-per-node N -m agl train ...
+    """
+    from agl.config import load
+    from agl.progress import display
+    from agl.studies.train import prepare, train_each
+    from agl.training.parallel import together
+
+    config = load(words or [])
+    with together(config.training.device) as ranks:
+        if not ranks.leads:
+            ranks.wait()  # until the leader has imported the data
+            list(train_each(prepare(config)))
+            return
+        prepared = prepare(config)
+        ranks.wait()
+        with display() as progress:
+            runs = list(train_each(prepared, progress=progress, told=lambda line: typer.echo(line, err=True)))
+    print_runs(runs, as_json)
+
+
+def table(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
+    as_json: AsJson = False,
+    pooled: Annotated[bool, typer.Option(help="Also scores over all test spots of a fold together.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Also write one row a run to this file.")] = None,
+) -> None:
+    """Mean and spread of finished runs over folds and seeds, and how many scores are undefined.
+
+    Undefined is what no method could rank: a gene that does not vary, fewer than three spots. A prediction that does
+    not vary ranks nothing and counts 0.
+    """
+    from agl.studies.runs import find_runs, unfinished
+
+    print_runs(find_runs(*folders), as_json, pooled=pooled, csv=csv, unfinished=unfinished(*folders))
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
+    out: Annotated[Path | None, typer.Option(help="The report's folder; default: FOLDER/report.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help='A method, or what it is like: "loss=mse, auxiliary=none".')
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="The one shown gene by gene and on the tissue.")] = None,
+    gene: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
+    slide: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
+    unit: Annotated[str, typer.Option(help="Of the statistics: auto, patient or slide.")] = "auto",
+    title: Annotated[str | None, typer.Option(help="Default: the study's name.")] = None,
+) -> None:
+    """Tables, statistics, figures and one self-contained page about finished runs; nothing is trained."""
+    from agl.report.build import write_report
+
+    page = write_report(
+        folders, out, baseline=baseline, method=method, genes=gene or [], slides=slide or [], unit=unit, title=title
+    )
+    typer.echo(f"wrote {page}")
+
+
+def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], as_json: AsJson = False) -> None:
+    """Score a run's saved weights on its test spots again, and compare with what it wrote."""
+    from agl.studies.predict import evaluate_again
+
+    outcome = evaluate_again(run)
+    if as_json:
+        print_json(outcome)
+    else:
+        for name, value in outcome.items():
+            typer.echo(f"{name:<18} {value:.6f}" if isinstance(value, float) else f"{name:<18} {value}")
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    section: Annotated[str, typer.Argument(help="Id of a section.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the section; default: the run's own data.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: RUN/SECTION.h5ad.")] = None,
+) -> None:
+    """Scores of the primary genes on a section, as a layer of an AnnData file; X stays the raw counts."""
+    from agl.studies.predict import predict_section
+
+    typer.echo(f"wrote {predict_section(run, section, root=root, out=out)}")
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """The main job on simulated sections: losses, and primary genes alone against auxiliary genes."""
+    from agl.progress import display
+    from agl.studies.demo import train_demo
+
+    with display() as progress:
+        runs = train_demo(output, progress=progress)
+    print_runs(runs, as_json)

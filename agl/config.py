@@ -6,22 +6,20 @@ Defaults live here and in the signatures of the components, and nowhere else. Pr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agl.errors import UserError, did_you_mean
+from agl.trees import apply_override, read_tree
 
 WANTED = {
     "tuple_type": "a list such as [a, b]",
     "dict_type": "keys and values such as {key: value}",
     "model_type": "a name, or keys and values such as {key: value}",
 }
-STUDIES = {"axes": "grid", "search": "search", "methods": "synthetic"}  # what a study's file holds, and its command
 
 
 class Section(BaseModel):
@@ -183,23 +181,6 @@ def load(files_and_overrides: Sequence[str | Path]) -> Config:
     return validate(read_tree(files_and_overrides))
 
 
-def read_tree(files_and_overrides: Sequence[str | Path], *, command: str = "train") -> dict[str, Any]:
-    """What YAML files and `key=value` words say, the words last; not validated. Another command's file is an error."""
-    tree: dict[str, Any] = {}
-    words = [str(item) for item in files_and_overrides]
-    for path in (word for word in words if not is_override(word)):
-        overlay = read_yaml(path)
-        for key, other in STUDIES.items():
-            if key in overlay and other != command:
-                raise UserError(
-                    f"{path} is a study (it has `{key}:`), not the config of one run. Use `agl {other} {path}`."
-                )
-        merge(tree, overlay)
-    for word in filter(is_override, words):
-        apply_override(tree, word)
-    return tree
-
-
 def validate(tree: Mapping[str, Any]) -> Config:
     """A config, or one sentence about the first thing that is wrong with it."""
     return validate_as(Config, tree)
@@ -211,106 +192,6 @@ def validate_as(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
         return kind.model_validate(tree)
     except ValidationError as error:
         raise UserError(_explain(error, kind)) from None
-
-
-def is_override(word: str) -> bool:
-    """`a.b=value`: dotted lower-case names, then an equals sign."""
-    return re.match(r"^[A-Za-z_][\w.]*=", word) is not None
-
-
-def apply_override(tree: dict[str, Any], word: str) -> None:
-    """Set one dotted key. `loss=mse` replaces the component, `loss.target=log1p` adds to it."""
-    if not is_override(word):
-        raise UserError(
-            f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces."
-        )
-    path, _, text = word.partition("=")
-    *parents, last = path.split(".")
-    node = tree
-    for i, key in enumerate(parents):
-        child = node.get(key)
-        if child is None:
-            child = {}
-        elif isinstance(child, str):
-            child = {"name": child}
-        elif not isinstance(child, Mapping):
-            raise UserError(
-                f"Expected a section at {'.'.join(parents[: i + 1])}, found {child!r}; {word!r} cannot go inside it."
-            )
-        node[key] = dict(child)
-        node = node[key]
-    node[last] = parse_value(text, word)
-
-
-def merge(tree: dict[str, Any], overlay: Mapping[str, Any]) -> None:
-    """Lay a YAML tree over another. A component that is named anew starts with no arguments."""
-    for key, value in overlay.items():
-        old = tree.get(key)
-        old = {"name": old} if isinstance(old, str) and isinstance(value, Mapping) else old
-        renamed = (
-            isinstance(value, Mapping)
-            and "name" in value
-            and isinstance(old, Mapping)
-            and old.get("name") != value["name"]
-        )
-        if isinstance(value, Mapping) and isinstance(old, dict) and not renamed:
-            tree[key] = old
-            merge(old, value)
-        else:
-            tree[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping; `3e-5` is a number here."""
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"Expected a config file or key=value, received {str(path)!r}: there is no such file.")
-    try:
-        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not readable as YAML: {_where(error)}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UserError(f"Expected a mapping of keys at the top of {file}, found {type(tree).__name__}.")
-    return tree
-
-
-def _where(error: Exception) -> str:
-    """What is wrong, and in which line and column."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return " ".join(str(error).split())
-    problem = getattr(error, "problem", None) or "syntax error"
-    advice = "Keep one." if "twice" in problem else "Mend the indentation, colon or bracket there."
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}. {advice}"
-
-
-def parse_value(text: str, word: str = "") -> Any:
-    """A value as YAML reads it, with `3e-5` a number."""
-    try:
-        return yaml.load(text, Loader=_Loader) if text else ""
-    except yaml.YAMLError:
-        raise UserError(
-            f"Expected a YAML value after '=', received {word or text!r}. Quote text with special characters."
-        ) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 asks for a dot in floats; people write 3e-5. And it lets the last of two equal keys win, unseen."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} comes twice", problem_mark=key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 def _explain(error: ValidationError, kind: type[Section]) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agl.config import STUDIES, Config, load, read_yaml
+from agl.config import Config, load
 from agl.errors import UserError
+from agl.trees import STUDIES, read_yaml
 
 
 def test_precedence_is_defaults_then_files_then_words(tmp_path: Path) -> None:

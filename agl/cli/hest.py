@@ -30,12 +30,12 @@ def hest(
     """HEST-bench tasks under three protocols, published figures beside ours. Needs no network."""
     import json
 
-    from agl.config import is_override
     from agl.hest.benchmark import markdown, run_benchmark
     from agl.hest.folders import find_tasks
     from agl.hest.protocols import PROTOCOLS
     from agl.progress import display
     from agl.studies.files import plain, write_text
+    from agl.trees import is_override
 
     for name in protocol or []:
         if name not in PROTOCOLS:

@@ -21,13 +21,13 @@ def synthetic(
 
     import pandas as pd
 
-    from agl.config import is_override
     from agl.progress import display
     from agl.studies.files import plain
     from agl.studies.quick import quick_words
     from agl.synthetic.settings import read_study
     from agl.synthetic.study import run_study
     from agl.synthetic.tables import comparison
+    from agl.trees import is_override
 
     given = words or []
     files = [word for word in given if not is_override(word)]

@@ -24,7 +24,7 @@ import numpy as np
 from torch import Tensor
 
 import strank
-from agl.config import Config, apply_override, validate
+from agl.config import Config, validate
 from agl.data.dataset import open_dataset
 from agl.errors import UserError
 from agl.genes.primary import variance
@@ -32,6 +32,7 @@ from agl.genes.training import TrainingSpots
 from agl.hest.folders import PANEL, Task
 from agl.hest.published import STRANK, STRANK_SLIDES, task_name
 from agl.studies.files import write_json
+from agl.trees import apply_override
 
 Protocol = Literal["hest", "strank", "strank-safe", "sound"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)

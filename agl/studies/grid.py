@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agl.config import Config, apply_override, is_override, merge, parse_value, read_yaml, validate
+from agl.config import Config, validate
 from agl.errors import UserError, did_you_mean
+from agl.trees import apply_override, is_override, merge, parse_value, read_yaml
 
 if TYPE_CHECKING:
     from rich.progress import Progress

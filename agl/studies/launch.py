@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from agl.config import Config, read_yaml
+from agl.config import Config
 from agl.errors import UserError
 from agl.studies.alive import signs_of
 from agl.studies.grid import read_grid
@@ -22,6 +22,7 @@ from agl.studies.search import read_search
 from agl.studies.storage import parse_storage, refuse_sqlite
 from agl.studies.study import Entry, Study, create_study
 from agl.studies.worker import OPEN, Shown, work
+from agl.trees import read_yaml
 
 if TYPE_CHECKING:
     from rich.progress import Progress

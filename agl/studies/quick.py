@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from agl.config import read_yaml
 from agl.errors import UserError
+from agl.trees import read_yaml
 
 
 def quick_words(path: str | Path) -> list[str]:

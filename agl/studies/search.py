@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from agl.config import Config, Section, apply_override, merge, parse_value, read_yaml, validate
+from agl.config import Config, Section, validate
 from agl.errors import UserError, did_you_mean
 from agl.studies.grid import check_words, overrides
+from agl.trees import apply_override, merge, parse_value, read_yaml
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

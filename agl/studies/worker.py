@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agl.config import Config, apply_override, validate
+from agl.config import Config, validate
 from agl.errors import UserError
 from agl.studies.alive import Signs, beating, signs_of
 from agl.studies.storage import NO_ROOM, StorageGone, storage_errors
 from agl.studies.study import Study
+from agl.trees import apply_override
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
-from agl.config import Component, Section, read_tree, validate_as
+from agl.config import Component, Section, validate_as
 from agl.errors import UserError, did_you_mean
+from agl.trees import read_tree
 
 Sampling = Literal["uniform", "imbalanced"]
 Protocol = Literal["released", "paper"]

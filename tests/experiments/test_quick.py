@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agl.config import read_yaml
 from agl.errors import UserError
 from agl.report.tables import runs_frame
 from agl.studies.quick import quick_words
 from agl.studies.runs import find_runs
+from agl.trees import read_yaml
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "experiments").glob("*/*.yaml"))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import agl
-from agl.config import is_override, parse_value
 from agl.data.reading.cache import cache_root
 from agl.data.simulate.task import simulate
 from agl.errors import UserError, did_you_mean
+from agl.trees import is_override, parse_value
 
 
 def simulated_folder(options: Mapping[str, Any], *, cache_dir: str | Path | None = None) -> Path:

@@ -201,12 +201,19 @@ def test_the_crew_gives_up_with_the_workers_own_words(grid_file: Callable, tmp_p
 
 
 @pytest.mark.slow
+def _hears_ctrl_c() -> None:
+    """A shell's background jobs are started deaf to it, and so are their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_worker_killed_in_a_real_run_and_a_stopped_crew(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
     """kill -9 of one of two workers, then Ctrl-C of the whole: the same command finishes, with the serial numbers."""
     path = study_file("axes: {loss: [mse, listwise, pearson, poisson]}")
-    words = ["grid", str(path), "training.epochs=90", "training.patience=90", "training.checkpoint_every=1"]
+    words = ["grid", str(path), "training.epochs=50", "training.patience=50", "training.checkpoint_every=1"]
     command = [sys.executable, "-m", "agl", *words, "--jobs", "2"]
-    crew = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    crew = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=_hears_ctrl_c
+    )
     deadline = time.monotonic() + 100
 
     def go_on() -> None:

@@ -30,6 +30,13 @@ def test_functions_are_averaged_first_then_seeds():
     assert (row["honest"], row["last"], row["published"], row["seeds"]) == pytest.approx((0.6, 0.5, 0.945, 2))
 
 
+def test_published_figures_stand_beside_the_published_setting_only():
+    elsewhere = [row | {"offset": 0.0} for row in rows("ListSTRank", [[0.5]])]
+    frame = comparison(pd.DataFrame(rows("ListSTRank", [[0.9]]) + elsewhere)).set_index("offset")
+    assert frame.published[10.0] == 0.945
+    assert pd.isna(frame.published[0.0])
+
+
 def test_the_markdown_table_and_the_order_of_methods():
     frame = pd.DataFrame(
         rows("MSE", [[0.1]])

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     {"strank"},
-    {"agl.errors", "agl.blame", "agl.trees", "agl.config", "agl.registry", "agl.seeds", "agl.progress"},
+    {"agl.errors", "agl.blame", "agl.machine", "agl.trees", "agl.config", "agl.registry", "agl.seeds", "agl.progress"},
     {"agl.data", "agl.genes"},
     {"agl.models"},
     {"agl.bilevel"},

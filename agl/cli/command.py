@@ -9,6 +9,7 @@ import typer
 
 from agl.cli import data, hest, lookup, runs, studies, synthetic
 from agl.errors import UserError
+from agl.machine import under_torchrun
 
 app = typer.Typer(
     name="agl",
@@ -62,13 +63,7 @@ def _fail(sentence: str, error: Exception, debug: bool) -> None:
 
 def _refuse_torchrun(words: list[str]) -> None:
     """Several processes on one thing is for `agl train` alone."""
-    import os
-
-    if (
-        {"RANK", "MASTER_ADDR"} <= set(os.environ)
-        and os.environ.get("WORLD_SIZE", "1") != "1"
-        and words[:1] != ["train"]
-    ):
+    if under_torchrun() and words[:1] != ["train"]:
         raise UserError(
             f"torchrun shares one run among processes, which only `agl train` can use; received agl {words[:1]}. "
             "For many runs at once give --jobs, or start several `agl worker`."

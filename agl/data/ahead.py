@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing.connection
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from agl.errors import UserError
+from agl.machine import cores
 
 Read = Callable[[np.ndarray], np.ndarray]  # positions of spots -> patches uint8 [spot, height, width, 3]
 PARTS_AHEAD = 2  # of every worker, held in shared memory
@@ -43,7 +43,7 @@ class ReadAhead:
             _Reading(read),
             sampler=self._parts,  # filled anew for every call
             batch_size=None,
-            num_workers=min(workers, _cores()),
+            num_workers=min(workers, cores()),
             persistent_workers=True,
             prefetch_factor=PARTS_AHEAD,
             pin_memory=pin,
@@ -116,10 +116,6 @@ class _Reading(Dataset):
             return torch.from_numpy(self._read(part))
         except UserError as error:
             return UserError(str(error))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _die_with_parent(worker: int) -> None:

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from agl.config import Config
 from agl.errors import UserError
+from agl.machine import cores
 from agl.studies.alive import signs_of
 from agl.studies.grid import read_grid
 from agl.studies.ledger import RETRIES
@@ -207,8 +208,7 @@ class Crew:
 
 def worker_environment(number: int, jobs: int) -> dict[str, str]:
     """Threads and GPU of the n-th of some workers on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(max(1, cores // jobs))
+    threads = str(max(1, cores() // jobs))
     words = {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
     gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     return words | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if len(gpus) > 1 else {})

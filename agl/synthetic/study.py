@@ -11,11 +11,12 @@ import torch
 from rich.progress import Progress
 
 from agl.errors import UserError
+from agl.machine import pick_device
 from agl.studies.files import write_json, write_text
 from agl.studies.runs import locked
 from agl.synthetic.settings import Study
 from agl.synthetic.tables import comparison, markdown
-from agl.synthetic.training import STREAMS, Material, Training, check_device
+from agl.synthetic.training import STREAMS, Material, Training
 
 SAVE_AFTER = 60.0  # seconds of work that may be lost
 EACH = 10  # first epochs that are all evaluated
@@ -27,7 +28,7 @@ def run_study(study: Study, *, progress: Progress | None = None, save_after: flo
     The folder holds `study.json`, `trainings.csv` (one row a method and case), `curves.npz` and `table.md`. Killed at
     any time, the same call goes on from the last saved epoch and ends with the same bits.
     """
-    check_device(study.device)
+    pick_device(study.device, "device")
     folder = study.folder
     if (folder / "table.md").is_file():
         return folder

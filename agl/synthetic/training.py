@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 import strank
 from agl import registry
-from agl.errors import UserError
 from agl.seeds import seeded
 from agl.synthetic.networks import Networks, Points
 from agl.synthetic.settings import Method, Study
@@ -183,9 +182,3 @@ def learning_rate(study: Study, epoch: int) -> float:
         epoch, period = epoch - period, 2 * period
     lowest = study.learning_rate / 10
     return lowest + (study.learning_rate - lowest) * (1 + math.cos(math.pi * epoch / period)) / 2
-
-
-def check_device(device: str) -> None:
-    """A device torch has here."""
-    if device.split(":")[0] not in ("cpu", "cuda") or (device != "cpu" and not torch.cuda.is_available()):
-        raise UserError(f"Expected device=cpu, or device=cuda on a machine with a GPU, received {device!r}.")

@@ -18,6 +18,7 @@ from agl.data.dataset import Dataset, open_dataset
 from agl.data.splitting.splits import Split, hold_out
 from agl.errors import UserError
 from agl.genes.panel import Panel, choose_panel, choose_primary
+from agl.machine import pick_device
 from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.contracts import module_of, plugin_of, splits_of, try_model
@@ -131,7 +132,7 @@ class Experiment:
         """A trainer at epoch 0, with the plugins the config implies and `extra` ones after them."""
         config, panel = self.config, self.panel
         torch.set_num_threads(config.training.threads)
-        device = pick_device(config.training.device)
+        device = pick_device(config.training.device, "training.device")
         train = self.split.train
         plugins: list[Plugin] = []
         model = self._model()
@@ -269,16 +270,3 @@ def components(config: Config) -> list[Component]:
         config.split, config.primary, config.model, config.loss, auxiliary.genes, auxiliary.outer.engine,
         config.training.sampler, *config.plugins,
     ]  # fmt: skip
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"Expected training.device to be auto, cpu or cuda[:n], received {name!r}.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"Expected a GPU for training.device={name}, found none. Use training.device=cpu or auto.")
-    return device

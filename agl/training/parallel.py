@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agl.machine import under_torchrun
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -106,11 +108,6 @@ def together(device: str) -> Iterator[Ranks]:
     finally:
         _current = before
         torch.distributed.destroy_process_group()
-
-
-def under_torchrun() -> bool:
-    """Whether this is one of several processes that `torchrun` started."""
-    return {"RANK", "MASTER_ADDR"} <= set(os.environ) and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class _Pearson(ListKernel):
         self.count_power = count_power
 
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
-        if gradient and native.serves(scores, self.counts, self.groups):
+        if gradient and native.serves(scores, self.counts, self.groups, self.factor):
             return native.pearson(scores, self.counts, self.groups, self.keep, self.factor, self.count_power)
         return super().run(scores, parameter, gradient=gradient)
 

@@ -25,7 +25,7 @@ class _Multinomial(ListKernel):
         self.count_power = count_power
 
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
-        if gradient and native.serves(scores, self.counts, self.groups):
+        if gradient and native.serves(scores, self.counts, self.groups, self.offset):
             return native.multinomial(scores, self.counts, self.groups, self.keep, self.offset, self.count_power)
         found = None
         if self.keep is None and scores.device.type == "cpu" and scores.numel():

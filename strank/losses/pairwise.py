@@ -31,7 +31,7 @@ class _Binomial(PairKernel):
         return self.library.log
 
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
-        if gradient and native.serves(scores, self.counts):
+        if gradient and native.serves(scores, self.counts, self.offset):
             partners = torch.stack([one.of for one in self.partners])
             return native.pairs(scores, self.counts, partners, self.offset, self.count_power)
         return super().run(scores, parameter, gradient=gradient)

@@ -19,7 +19,7 @@ class EncoderCard:
     """One encoder. `pool`: how tokens become one vector: "output" (the model already gives one), "class_token", or
     "class_and_mean" (class token beside the mean of the patch tokens, after `n_registers` register tokens)."""
 
-    library: str  # "timm", "transformers", "conch" or "agl"
+    package: str  # "timm", "transformers", "conch" or "agl"
     hub_id: str
     dim: int
     resize: int = 224

@@ -112,12 +112,12 @@ def load_encoder(
     if path is not None and not path.exists():
         raise UserError(f"expected the weights of {name} at {path}, but there is nothing; check the path")
     loaders = {"agl": _from_agl, "timm": _from_timm, "transformers": _from_transformers, "conch": _from_conch}
-    model: Any = loaders[card.library](name, card, path).eval().to(device)
+    model: Any = loaders[card.package](name, card, path).eval().to(device)
     calls: dict[str, Callable[[Tensor], Any]] = {
         "conch": lambda x: model.encode_image(x, proj_contrast=False, normalize=False),
         "transformers": lambda x: model(pixel_values=x),
     }
-    return Encoder(card, calls.get(card.library, model), device, f"{name}:{_mark(path)}")
+    return Encoder(card, calls.get(card.package, model), device, f"{name}:{_mark(path)}")
 
 
 def folder_card(folder: Path) -> EncoderCard:

@@ -18,6 +18,7 @@ import numpy as np
 
 from agl.data.images.builtin import FEATURE_NAMES, check_patches, extract
 from agl.errors import UserError
+from agl.machine import pick_device
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -57,7 +58,7 @@ def extract_folder(
     sources = sorted((root / "patches").glob("*.h5"))
     if not sources:
         raise UserError(f"expected patches in {root / 'patches'}/<id>.h5, found none; give the task folder")
-    _check_device(device)
+    pick_device(device, "--device")
     compute, fingerprint = _encoder(encoder, weights, device, batch_size)
     folder = Path(out) if out is not None else root / "embeddings" / Path(encoder).name
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,17 +79,6 @@ def extract_folder(
                 "copy or cut the patches again"
             ) from error
     return folder
-
-
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"expected the device cpu or cuda[:n], received {name!r}; choose one of them") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"expected a GPU for the device {name}, found none; use cpu")
 
 
 def _teller(progress: Progress | None, name: str, total: int) -> Callable[[int], None]:

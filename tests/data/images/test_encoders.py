@@ -104,11 +104,11 @@ def test_bad_requests(tmp_path: Path) -> None:
 
 def test_every_card_is_consistent() -> None:
     for name, card in KNOWN_ENCODERS.items():
-        assert card.library in ("agl", "timm", "transformers", "conch"), name
+        assert card.package in ("agl", "timm", "transformers", "conch"), name
         assert card.pool in ("output", "class_token", "class_and_mean"), name
         assert card.crop <= card.resize, name
         assert all(0 < std < 1 for std in card.normalisation[1]), name
-        assert card.hub_id.count("/") == (card.library != "agl"), name
+        assert card.hub_id.count("/") == (card.package != "agl"), name
 
 
 def test_a_transformers_folder(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 import strank
 from agl import registry
 from agl.seeds import seeded
-from agl.synthetic.networks import Networks, Points
+from agl.synthetic.networks import Networks
+from agl.synthetic.points import Points
 from agl.synthetic.settings import Method, Study
 from agl.synthetic.tissues import Tissues, Truth
 
 STREAMS = ("oracle", "honest", "test")
 CHUNK = 1024  # spots scored at once: memory stays small
-AT_ONCE = {1: 64, 2: 16}  # networks side by side, by hidden layers: few enough that their tables stay in the cache
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,7 @@ class Training:
     def __init__(self, study: Study, method: Method) -> None:
         self.study, self.method = study, method
         seeds = [seeded(case.seed, "network", case.function) for case in study.cases]
-        size = AT_ONCE.get(len(study.hidden), 1)
-        self.parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
-        self.networks = [Networks(study.hidden, seeds[part], device=study.device) for part in self.parts]
-        self.parameters = [parameter for networks in self.networks for parameter in networks.parameters]
+        self.networks = Networks(study.hidden, seeds, device=study.device)
         found = registry.find("loss", method.loss.name)
         if isinstance(found, type):
             self.loss: Any = registry.build("loss", method.loss, n_genes=len(study.cases))
@@ -103,7 +100,7 @@ class Training:
         module = isinstance(self.loss, nn.Module)
         self.takes = registry.parameters(self.loss.forward if module else self.loss)
         learned = list(self.loss.to(study.device).parameters()) if module else []
-        self.optimizer = torch.optim.AdamW([*self.parameters, *learned], lr=study.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW([*self.networks.parameters, *learned], lr=study.learning_rate, fused=True)
         self.curves = Curves()
 
     def train_epoch(self, batches: list[Batch], epoch: int) -> None:
@@ -116,21 +113,15 @@ class Training:
 
     def step(self, batch: Batch, generator: torch.Generator) -> None:
         """Scores, the loss's own gradient, the networks' gradient, AdamW."""
-        scores = self.forward(batch.points).T.contiguous().requires_grad_()
+        scores = self.networks.forward(batch.points).T.contiguous().requires_grad_()
         given: dict[str, Any] = {"slides": batch.slides if self.method.grouped else None, "generator": generator}
         values = self.loss(scores, batch.counts, **{word: given[word] for word in given if word in self.takes})
         if isinstance(self.loss, nn.Module):
             self.loss.zero_grad()
         values.sum().backward()
         assert scores.grad is not None
-        for part, networks in zip(self.parts, self.networks, strict=True):
-            networks.backward(batch.points.runs(part), scores.grad[:, part].T)
+        self.networks.backward(batch.points, scores.grad.T)
         self.optimizer.step()
-
-    def forward(self, points: Points) -> Tensor:
-        """Scores `[case, spot]`."""
-        parts = zip(self.parts, self.networks, strict=True)
-        return torch.cat([networks.forward(points.runs(part)) for part, networks in parts])
 
     def evaluate(self, material: Material, epoch: int) -> None:
         """Append to the curves."""
@@ -147,13 +138,13 @@ class Training:
     def scores(self, material: Material, x: Tensor) -> Tensor:
         """`[spot, case]` for x `[case, spot]`."""
         inputs = material.inputs(x)
-        parts = [self.forward(Points.of(part.contiguous())) for part in inputs.split(CHUNK, dim=1)]
+        parts = [self.networks.forward(Points.of(part.contiguous())) for part in inputs.split(CHUNK, dim=1)]
         return torch.cat(parts, 1).T
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, and the curves so far."""
         return {
-            "networks": [parameter.detach().clone() for parameter in self.parameters],
+            "networks": [parameter.detach().clone() for parameter in self.networks.parameters],
             "loss": self.loss.state_dict() if isinstance(self.loss, nn.Module) else {},
             "optimizer": self.optimizer.state_dict(),
             "curves": vars(self.curves),
@@ -161,7 +152,7 @@ class Training:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""
-        for parameter, saved in zip(self.parameters, state["networks"], strict=True):
+        for parameter, saved in zip(self.networks.parameters, state["networks"], strict=True):
             parameter.copy_(saved)
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(state["loss"])

@@ -7,7 +7,6 @@ without a compiler at installation, on a GPU, in other precisions, and where onl
 from __future__ import annotations
 
 import ctypes
-import importlib.machinery
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strank import compiled
 from strank import groups as spots_by_slide
 from strank.losses.analytic import Outcome, columns
 
@@ -39,20 +39,14 @@ _ARGUMENTS = {  # after the tables
 
 
 def _load() -> ctypes.CDLL | None:
-    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name("_native" + suffix)
-        try:
-            found = ctypes.CDLL(str(path)) if path.exists() else None
-        except OSError:  # built for another machine
-            continue
-        if found is not None and found.strank_version() == _VERSION:
-            for name, types in _ARGUMENTS.items():
-                getattr(found, name).argtypes = (_POINTER, *types)
-                getattr(found, name).restype = None
-            found.strank_line_up.argtypes = (_POINTER, _POINTER, _WHOLE, _WHOLE, _POINTER, _POINTER, _POINTER)
-            found.strank_line_up.restype = _WHOLE
-            return found
-    return None
+    found = compiled.load(Path(__file__).with_name("_native"), "strank_version", _VERSION)
+    if found is not None:
+        for name, types in _ARGUMENTS.items():
+            getattr(found, name).argtypes = (_POINTER, *types)
+            getattr(found, name).restype = None
+        found.strank_line_up.argtypes = (_POINTER, _POINTER, _WHOLE, _WHOLE, _POINTER, _POINTER, _POINTER)
+        found.strank_line_up.restype = _WHOLE
+    return found
 
 
 library = _load()

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from agl.errors import UserError
-from agl.synthetic.networks import Networks, Points, running_sums
+from agl.synthetic.lines import running_sums
+from agl.synthetic.networks import Networks
+from agl.synthetic.points import Points
 
 HIDDEN = [(1,), (16,), (300,), (5, 7), (33, 20)]
 

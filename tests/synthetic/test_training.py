@@ -10,10 +10,11 @@ from scipy.stats import spearmanr
 
 import strank
 from agl.errors import UserError
+from agl.synthetic import networks
 from agl.synthetic import study as study_module
 from agl.synthetic.settings import METHODS, Study, read_study
 from agl.synthetic.study import run_study, trainings_frame
-from agl.synthetic.training import AT_ONCE, CHUNK, Material, Training, learning_rate
+from agl.synthetic.training import CHUNK, Material, Training, learning_rate
 
 SMALL = ["functions=[0, 2]", "seeds=[0, 1]", "spots=300", "evaluation_spots=120", "hidden=[8]", "epochs=4"]
 
@@ -44,7 +45,7 @@ def test_an_epoch_is_an_epoch_of_each_network_alone(label, as_module):
     material = Material(study)
     training = Training(study, study.methods[0])
     number = 3
-    module = as_module(training.networks[0], number).float()
+    module = as_module(training.networks, number).float()
     loss = strank.NegativeBinomialLoss(n_genes=1) if "NB" in label else None
     learned = [] if loss is None else list(loss.parameters())
     optimizer = torch.optim.AdamW([*module.parameters(), *learned], lr=1e-3)
@@ -165,11 +166,12 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, monkeypatch):
 def test_cases_in_several_parts_are_the_same_cases(monkeypatch):
     study = small("methods=[ListSTRank]", "hidden=[6, 5]")
     material = Material(study)
+    monkeypatch.setattr(networks, "serves", lambda _: False)
     found = []
     for size in (16, 3):
-        monkeypatch.setitem(AT_ONCE, 2, size)
+        monkeypatch.setitem(networks.AT_ONCE, 2, size)
         training = Training(study, study.methods[0])
-        assert len(training.networks) == -(-len(study.cases) // size)
+        assert len(training.networks._walks) == -(-len(study.cases) // size)
         training.train_epoch(list(material.batches(0)), 0)
         found.append(training.scores(material, material.test.x))
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)

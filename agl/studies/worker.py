@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agl.config import Config, validate
 from agl.errors import UserError
 from agl.studies.alive import Signs, beating, signs_of
+from agl.studies.stops import Stops
 from agl.studies.storage import NO_ROOM, StorageGone, storage_errors
 from agl.studies.study import Study
 from agl.trees import apply_override
@@ -70,20 +69,22 @@ def work(
 
         study.optuna.sampler, study.optuna.pruner = make_sampler(search), make_pruner(search)
     pause = 0.05
-    with _signs(study) as signs, terminated_is_interrupted():
+    with _signs(study) as signs, Stops() as stops:
         while True:
+            stops.heed()
             study.repair(signs)
             trial = study.take(signs)
             if shown is not None:
                 shown(study.cells())
             if trial is not None:
                 with beating(signs, _frozen(study, trial), study.address):
-                    do_cell(study, trial, train, progress)
+                    do_cell(study, trial, train, stops, progress)
                 pause = 0.05
             elif not wait or not any(cell.state in OPEN for cell in study.cells()):
                 break
             else:
-                time.sleep(pause)
+                with stops.heeded():
+                    time.sleep(pause)
                 pause = min(2 * pause, 2.0)
 
 
@@ -101,7 +102,7 @@ def repair_study(study: Study, *, also_failed: bool = False, told: Callable[[str
     return back
 
 
-def do_cell(study: Study, trial: Trial, train: TrainCell, progress: Progress | None = None) -> None:
+def do_cell(study: Study, trial: Trial, train: TrainCell, stops: Stops, progress: Progress | None = None) -> None:
     """Train one cell and enter what came of it."""
     from optuna.exceptions import TrialPruned
 
@@ -109,12 +110,13 @@ def do_cell(study: Study, trial: Trial, train: TrainCell, progress: Progress | N
     before = set() if progress is None else set(progress.task_ids)
     try:
         config = _config(study, trial)
-        runs = train(
-            config,
-            folds=None if search is None else search.folds,
-            report=_reporter(study, trial) if search is not None and search.pruner != "none" else None,
-            progress=progress,
-        )
+        with stops.heeded():
+            runs = train(
+                config,
+                folds=None if search is None else search.folds,
+                report=_reporter(study, trial) if search is not None and search.pruner != "none" else None,
+                progress=progress,
+            )
         score = _mean_validation(runs)
         values = [score if score is not None else -math.inf] if search is None else search.values(runs)
     except TrialPruned:
@@ -138,23 +140,6 @@ def do_cell(study: Study, trial: Trial, train: TrainCell, progress: Progress | N
         if progress is not None:  # an interrupted training leaves its bar behind
             for task in set(progress.task_ids) - before:
                 progress.remove_task(task)
-
-
-@contextmanager
-def terminated_is_interrupted() -> Iterator[None]:
-    """SIGTERM, which clusters send before they kill, ends the block as Ctrl-C would."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _real() -> TrainCell:

@@ -18,10 +18,8 @@ from agl.synthetic.lines import Lines
 from agl.synthetic.native import CompiledLines, serves
 from agl.synthetic.points import Points
 
-AT_ONCE = {
-    1: 64,
-    2: 16,
-}  # networks side by side without the compiled version, by hidden layers: their tables fit a cache
+# Networks side by side without the compiled version, by hidden layers: their tables fit a cache.
+AT_ONCE = {1: 64, 2: 16}
 
 
 class Networks:

@@ -17,6 +17,7 @@ import pytest
 from optuna.trial import TrialState
 
 from agl.errors import UserError
+from agl.studies import stops
 from agl.studies.alive import FileSigns, Watch
 from agl.studies.launch import queue_grid
 from agl.studies.runs import Run
@@ -128,6 +129,67 @@ def test_sigterm_puts_the_cell_back(study: Study) -> None:
         work(study, train=cell)
     assert signal.getsignal(signal.SIGTERM) == before
     assert set(states(study).values()) == {"waiting"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", ["repair", "take", "complete"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_while_the_books_are_written_costs_no_cell_a_death(
+    study: Study, monkeypatch: pytest.MonkeyPatch, number: int, step: str, when: str
+) -> None:
+    """A trial that is taken and not begun, or done and not entered, would be found as that of a dead worker."""
+    real = getattr(Study, step)
+
+    def interrupted(self: Study, *args: Any, **attrs: Any) -> Any:
+        if when == "before":
+            signal.raise_signal(number)
+        found = real(self, *args, **attrs)
+        if when == "after":
+            signal.raise_signal(number)
+        return found
+
+    cells = Cells()
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            work(study, train=cells)
+    assert sorted(states(study).values()) == sorted(
+        ["done"] * (step == "complete") + ["waiting"] * (4 - (step == "complete"))
+    )
+    work(study, train=cells)
+    assert set(states(study).values()) == {"done"}
+    assert sum(cell.deaths for cell in study.cells()) == 0
+    assert len(cells.begun) == 4
+
+
+def test_a_second_signal_ends_a_worker_whose_storage_hangs(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stops, "PATIENCE", 0.05)
+
+    def hanging(self: Study, _: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(Study, "take", hanging)
+    with pytest.raises(KeyboardInterrupt):
+        work(study, train=Cells())
+
+
+def test_a_signal_that_was_ignored_stays_ignored(study: Study) -> None:
+    """A shell's background jobs are deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+
+        def cell(config: Any, **words: Any) -> list[Run]:
+            signal.raise_signal(signal.SIGINT)
+            return cells(config, **words)
+
+        cells = Cells()
+        work(study, train=cell)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert set(states(study).values()) == {"done"}
 
 
 def test_a_storage_that_goes_away_in_mid_cell(study: Study, tmp_path: Path) -> None:

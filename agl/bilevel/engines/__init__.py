@@ -17,7 +17,7 @@ model and its optimiser and leaves them, their buffers, gradients and the random
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from agl.bilevel.engines.finite_difference import finite_difference
 from agl.bilevel.engines.forward import forward
 from agl.bilevel.engines.higher_engine import higher
 from agl.bilevel.engines.jvp import jvp
+from agl.bilevel.engines.looking_ahead import Engine, signature
 from agl.bilevel.engines.one_step import one_step
 from agl.bilevel.engines.reverse import reverse
 from agl.bilevel.hypergradient import HyperGradient
@@ -33,23 +34,11 @@ from agl.bilevel.problem import Problem, Spots
 
 HANDFUL = 8
 FEW = 2
-Engine = Callable[..., HyperGradient]
 
 __all__ = ["ENGINES", "auto", "finite_difference", "forward", "higher", "jvp", "none", "one_step", "reverse"]
 
 
-def auto(
-    problem: Problem,
-    inner_batches: Sequence[Spots],
-    outer_batch: Spots,
-    *,
-    optimizer: torch.optim.Optimizer | None = None,
-    warm: bool = True,
-    inner_optimizer: str | None = None,
-    inner_lr: float | None = None,
-    seed: int = 0,
-    precision: torch.dtype | None = None,
-) -> HyperGradient:
+def auto(problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, **settings: Any) -> HyperGradient:
     """An exact engine for up to 8 hyper-parameters, `jvp` for more or for the influence of every gene.
 
     `forward` takes time and memory for each hyper-parameter, `reverse` takes memory for each inner step: `reverse`
@@ -65,17 +54,10 @@ def auto(
     chosen: Engine = jvp
     if 0 < count <= HANDFUL and not wants_genes:
         chosen = reverse if count > FEW and len(inner_batches) <= count else forward
-    return chosen(
-        problem,
-        inner_batches,
-        outer_batch,
-        optimizer=optimizer,
-        warm=warm,
-        inner_optimizer=inner_optimizer,
-        inner_lr=inner_lr,
-        seed=seed,
-        precision=precision,
-    )
+    return chosen(problem, inner_batches, outer_batch, **settings)
+
+
+auto.__signature__ = signature()  # type: ignore[attr-defined]
 
 
 def none(problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, **_: Any) -> HyperGradient:

@@ -7,27 +7,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner import step
-from agl.bilevel.lookahead import Lookahead, start
+from agl.bilevel.lookahead import Lookahead
 from agl.bilevel.problem import Problem, Spots
-from agl.bilevel.scoped import differentiable
 from agl.errors import UserError
 
 MOST_NUMBERS = 1000
 
 
+@looks_ahead(precision=torch.float64)
 def finite_difference(
-    problem: Problem,
+    look: Lookahead,
+    at: Dependence,
     inner_batches: Sequence[Spots],
     outer_batch: Spots,
     *,
-    optimizer: torch.optim.Optimizer | None = None,
-    warm: bool = True,
-    inner_optimizer: str | None = None,
-    inner_lr: float | None = None,
-    seed: int = 0,
-    precision: torch.dtype | None = torch.float64,
     by: float = 1e-4,
 ) -> HyperGradient:
     """Central differences of fourth order in every number of phi; four look-aheads each.
@@ -41,36 +37,24 @@ def finite_difference(
     Raises:
         UserError: no or too many hyper-parameters, or whatever `agl.bilevel.lookahead.start` refuses.
     """
-    with differentiable(problem.head.weight.device):
-        look = start(
-            problem,
-            inner_batches,
-            optimizer,
-            warm=warm,
-            inner_optimizer=inner_optimizer,
-            inner_lr=inner_lr,
-            seed=seed,
-            precision=precision,
+    if not 0 < at.n_hyperparameters <= MOST_NUMBERS:
+        raise UserError(
+            f"Expected 1 to {MOST_NUMBERS} hyper-parameters for the engine 'finite_difference', "
+            f"received {at.n_hyperparameters}; use engine=forward or engine=jvp."
         )
-        at = Dependence.at(problem, look.dtype)
-        if not 0 < at.n_hyperparameters <= MOST_NUMBERS:
-            raise UserError(
-                f"Expected 1 to {MOST_NUMBERS} hyper-parameters for the engine 'finite_difference', "
-                f"received {at.n_hyperparameters}; use engine=forward or engine=jvp."
-            )
 
-        def outer_at(phi: dict[str, Tensor] | None) -> float:
-            in_trunk, in_head = _coefficients(problem, look, at, phi)
-            params = _rolled_out(look, inner_batches, in_trunk, in_head)
-            with torch.no_grad():
-                return float(problem.outer(params, look.cast(outer_batch), seed=seed))
+    def outer_at(phi: dict[str, Tensor] | None) -> float:
+        in_trunk, in_head = _coefficients(look.problem, look, at, phi)
+        params = _rolled_out(look, inner_batches, in_trunk, in_head)
+        with torch.no_grad():
+            return float(look.problem.outer(params, look.cast(outer_batch), seed=look.seed))
 
-        slopes = {name: torch.zeros_like(value).detach() for name, value in at.phi.items()}
-        for name, slope in slopes.items():
-            for i in range(slope.numel()):
-                plus, minus, plus2, minus2 = (outer_at(_moved(at, name, i, k * by)) for k in (1, -1, 2, -2))
-                slope.view(-1)[i] = (8 * (plus - minus) - (plus2 - minus2)) / (12 * by)
-        return HyperGradient(slopes, None, float(look.outer_loss(outer_batch)), outer_at(None))
+    slopes = {name: torch.zeros_like(value).detach() for name, value in at.phi.items()}
+    for name, slope in slopes.items():
+        for i in range(slope.numel()):
+            plus, minus, plus2, minus2 = (outer_at(_moved(at, name, i, k * by)) for k in (1, -1, 2, -2))
+            slope.view(-1)[i] = (8 * (plus - minus) - (plus2 - minus2)) / (12 * by)
+    return HyperGradient(slopes, None, float(look.outer_loss(outer_batch)), outer_at(None))
 
 
 def _moved(at: Dependence, name: str, position: int, by: float) -> dict[str, Tensor]:

@@ -14,28 +14,24 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
+from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.heads import Block
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner_derivatives import step_with_tangents_
-from agl.bilevel.lookahead import Lookahead, start, with_ones
+from agl.bilevel.lookahead import Lookahead, with_ones
 from agl.bilevel.problem import Problem, Spots
-from agl.bilevel.scoped import differentiable
 from agl.errors import UserError
 
 MOST_TANGENTS = 64
 
 
+@looks_ahead()
 def forward(
-    problem: Problem,
+    look: Lookahead,
+    at: Dependence,
     inner_batches: Sequence[Spots],
     outer_batch: Spots,
     *,
-    optimizer: torch.optim.Optimizer | None = None,
-    warm: bool = True,
-    inner_optimizer: str | None = None,
-    inner_lr: float | None = None,
-    seed: int = 0,
-    precision: torch.dtype | None = None,
     prune: float = 1e-9,
 ) -> HyperGradient:
     """The exact hypergradient of a handful of hyper-parameters, at about the cost of the inner steps for each.
@@ -50,34 +46,22 @@ def forward(
     Raises:
         UserError: no or too many hyper-parameters, or whatever `start` refuses.
     """
-    with differentiable(problem.head.weight.device):
-        look = start(
-            problem,
-            inner_batches,
-            optimizer,
-            warm=warm,
-            inner_optimizer=inner_optimizer,
-            inner_lr=inner_lr,
-            seed=seed,
-            precision=precision,
+    if not 0 < at.n_hyperparameters <= MOST_TANGENTS:
+        raise UserError(
+            f"Expected 1 to {MOST_TANGENTS} hyper-parameters for the engine 'forward', "
+            f"received {at.n_hyperparameters}; use engine=jvp or engine=reverse, which score every gene at once."
         )
-        at = Dependence.at(problem, look.dtype)
-        if not 0 < at.n_hyperparameters <= MOST_TANGENTS:
-            raise UserError(
-                f"Expected 1 to {MOST_TANGENTS} hyper-parameters for the engine 'forward', "
-                f"received {at.n_hyperparameters}; use engine=jvp or engine=reverse, which score every gene at once."
-            )
-        weight_tangents, in_trunk_tangents = at.tangents()
-        before = float(look.outer_loss(outer_batch))
-        if not in_trunk_tangents.any():
-            zero = {name: torch.zeros_like(value) for name, value in at.phi.items()}
-            return HyperGradient(zero, None, before, before, "no weight changes with any hyper-parameter")
-        groups = _groups(problem, at.weights.detach(), weight_tangents, prune)
-        unrolled = _Unrolled(look, _blocks(look, at, in_trunk_tangents, *groups), at.n_hyperparameters)
-        for done, batch in enumerate(inner_batches):
-            unrolled.step(look.cast(batch), done, last=done == len(inner_batches) - 1)
-        after, slopes = unrolled.outer(look.cast(outer_batch))
-        return HyperGradient(at.shaped(slopes), None, before, after)
+    weight_tangents, in_trunk_tangents = at.tangents()
+    before = float(look.outer_loss(outer_batch))
+    if not in_trunk_tangents.any():
+        zero = {name: torch.zeros_like(value) for name, value in at.phi.items()}
+        return HyperGradient(zero, None, before, before, "no weight changes with any hyper-parameter")
+    groups = _groups(look.problem, at.weights.detach(), weight_tangents, prune)
+    unrolled = _Unrolled(look, _blocks(look, at, in_trunk_tangents, *groups), at.n_hyperparameters)
+    for done, batch in enumerate(inner_batches):
+        unrolled.step(look.cast(batch), done, last=done == len(inner_batches) - 1)
+    after, slopes = unrolled.outer(look.cast(outer_batch))
+    return HyperGradient(at.shaped(slopes), None, before, after)
 
 
 @dataclass

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.hypergradient import Dependence, HyperGradient
-from agl.bilevel.lookahead import Lookahead, start
+from agl.bilevel.lookahead import Lookahead
 from agl.bilevel.problem import Problem, Spots
-from agl.bilevel.scoped import differentiable, modes, seeded
+from agl.bilevel.scoped import modes, seeded
 from agl.errors import UserError
 
 
@@ -30,18 +31,8 @@ class _AdamW(torch.optim.AdamW):
     """torch's AdamW under a name of its own."""
 
 
-def higher(
-    problem: Problem,
-    inner_batches: Sequence[Spots],
-    outer_batch: Spots,
-    *,
-    optimizer: torch.optim.Optimizer | None = None,
-    warm: bool = True,
-    inner_optimizer: str | None = None,
-    inner_lr: float | None = None,
-    seed: int = 0,
-    precision: torch.dtype | None = None,
-) -> HyperGradient:
+@looks_ahead()
+def higher(look: Lookahead, at: Dependence, inner_batches: Sequence[Spots], outer_batch: Spots) -> HyperGradient:
     """The exact hypergradient for phi and every weight; keeps the graph of all inner steps in memory.
 
     Args:
@@ -53,31 +44,20 @@ def higher(
     from higher.patch import buffer_sync
 
     _register()
-    with differentiable(problem.head.weight.device):
-        look = start(
-            problem,
-            inner_batches,
-            optimizer,
-            warm=warm,
-            inner_optimizer=inner_optimizer,
-            inner_lr=inner_lr,
-            seed=seed,
-            precision=precision,
-        )
-        at = Dependence.at(problem, look.dtype)
-        before = float(look.outer_loss(outer_batch))
-        predictor = _Open(problem.trunk, problem.head)
-        if look.dtype != problem.head.weight.dtype:
-            predictor = copy.deepcopy(predictor).to(look.dtype)
-        twin = _optimizer_like(look, dict(predictor.named_parameters()))
-        with innerloop_ctx(predictor, twin, copy_initial_weights=True) as (functional, differentiable_optimizer):
-            for done, batch in enumerate(inner_batches):
-                _step(problem, functional, differentiable_optimizer, at, look.cast(batch), seed + done)
-                buffer_sync(predictor, functional)  # every step starts from the live model's running statistics
-            loss = _outer(problem, functional, look.cast(outer_batch), seed)
-        gradients = torch.autograd.grad(loss, [at.weights, *at.phi.values()], allow_unused=True, materialize_grads=True)
-        for_phi = dict(zip(at.phi, gradients[1:], strict=True))
-        return HyperGradient(for_phi, gradients[0], before, float(loss.detach()))
+    before = float(look.outer_loss(outer_batch))
+    problem = look.problem
+    predictor = _Open(problem.trunk, problem.head)
+    if look.dtype != problem.head.weight.dtype:
+        predictor = copy.deepcopy(predictor).to(look.dtype)
+    twin = _optimizer_like(look, dict(predictor.named_parameters()))
+    with innerloop_ctx(predictor, twin, copy_initial_weights=True) as (functional, differentiable_optimizer):
+        for done, batch in enumerate(inner_batches):
+            _step(problem, functional, differentiable_optimizer, at, look.cast(batch), look.seed + done)
+            buffer_sync(predictor, functional)  # every step starts from the live model's running statistics
+        loss = _outer(problem, functional, look.cast(outer_batch), look.seed)
+    gradients = torch.autograd.grad(loss, [at.weights, *at.phi.values()], allow_unused=True, materialize_grads=True)
+    for_phi = dict(zip(at.phi, gradients[1:], strict=True))
+    return HyperGradient(for_phi, gradients[0], before, float(loss.detach()))
 
 
 def _step(problem: Problem, functional: Any, optimizer: Any, at: Dependence, batch: Spots, seed: int) -> None:

@@ -14,27 +14,23 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
+from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.heads import Block
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner import Rule, Slots, step
 from agl.bilevel.inner_derivatives import step_adjoint
-from agl.bilevel.lookahead import Lookahead, start, with_ones
-from agl.bilevel.problem import Problem, Spots
-from agl.bilevel.scoped import differentiable
+from agl.bilevel.lookahead import Lookahead, with_ones
+from agl.bilevel.problem import Spots
 from agl.errors import UserError
 
 
+@looks_ahead()
 def jvp(
-    problem: Problem,
+    look: Lookahead,
+    at: Dependence,
     inner_batches: Sequence[Spots],
     outer_batch: Spots,
     *,
-    optimizer: torch.optim.Optimizer | None = None,
-    warm: bool = True,
-    inner_optimizer: str | None = None,
-    inner_lr: float | None = None,
-    seed: int = 0,
-    precision: torch.dtype | None = None,
     look_ahead: bool = True,
 ) -> HyperGradient:
     """Scores of all genes at about the cost of one plain step for each different inner batch.
@@ -51,25 +47,13 @@ def jvp(
             of a small learning rate for SGD, and its direction for an Adam that has taken some hundred steps;
             `outer_after` is then `outer_before`.
     """
-    with differentiable(problem.head.weight.device):
-        look = start(
-            problem,
-            inner_batches,
-            optimizer,
-            warm=warm,
-            inner_optimizer=inner_optimizer,
-            inner_lr=inner_lr,
-            seed=seed,
-            precision=precision,
-        )
-        at = Dependence.at(problem, look.dtype)
-        response = (respond if look_ahead else respond_here)(look, at, inner_batches, outer_batch)
-        before = float(look.outer_loss(outer_batch)) if look_ahead else response.outer_loss
-        for_coefficients = torch.zeros_like(at.in_trunk.detach())
-        for reading in response.readings:
-            for_coefficients += reading.scores(look, response.blocks)
-        for_phi, for_weights = at.pulled_back(for_coefficients)
-        return HyperGradient(for_phi, for_weights, before, response.outer_loss)
+    response = (respond if look_ahead else respond_here)(look, at, inner_batches, outer_batch)
+    before = float(look.outer_loss(outer_batch)) if look_ahead else response.outer_loss
+    for_coefficients = torch.zeros_like(at.in_trunk.detach())
+    for reading in response.readings:
+        for_coefficients += reading.scores(look, response.blocks)
+    for_phi, for_weights = at.pulled_back(for_coefficients)
+    return HyperGradient(for_phi, for_weights, before, response.outer_loss)
 
 
 @dataclass

@@ -11,23 +11,19 @@ import torch
 from torch import Tensor
 
 from agl.bilevel.engines.jvp import Reading, respond
+from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.hypergradient import Dependence, HyperGradient
-from agl.bilevel.lookahead import Lookahead, start, with_ones
-from agl.bilevel.problem import Problem, Spots
-from agl.bilevel.scoped import differentiable
+from agl.bilevel.lookahead import Lookahead, with_ones
+from agl.bilevel.problem import Spots
 
 
+@looks_ahead()
 def one_step(
-    problem: Problem,
+    look: Lookahead,
+    at: Dependence,
     inner_batches: Sequence[Spots],
     outer_batch: Spots,
     *,
-    optimizer: torch.optim.Optimizer | None = None,
-    warm: bool = True,
-    inner_optimizer: str | None = None,
-    inner_lr: float | None = None,
-    seed: int = 0,
-    precision: torch.dtype | None = None,
     exact: bool = False,
     by: float = 0.01,
 ) -> HyperGradient:
@@ -40,24 +36,12 @@ def one_step(
         exact: the derivative itself, as the engine `jvp` takes it, in place of the difference.
         by: length of the step to either side, eps |a|; DARTS takes 0.01.
     """
-    with differentiable(problem.head.weight.device):
-        look = start(
-            problem,
-            inner_batches,
-            optimizer,
-            warm=warm,
-            inner_optimizer=inner_optimizer,
-            inner_lr=inner_lr,
-            seed=seed,
-            precision=precision,
-        )
-        at = Dependence.at(problem, look.dtype)
-        before = float(look.outer_loss(outer_batch))
-        response = respond(look, at, inner_batches[:1], outer_batch)
-        (reading,) = response.readings
-        scores = reading.scores(look, response.blocks) if exact else _difference(look, reading, by)
-        for_phi, for_weights = at.pulled_back(scores)
-        return HyperGradient(for_phi, for_weights, before, response.outer_loss)
+    before = float(look.outer_loss(outer_batch))
+    response = respond(look, at, inner_batches[:1], outer_batch)
+    (reading,) = response.readings
+    scores = reading.scores(look, response.blocks) if exact else _difference(look, reading, by)
+    for_phi, for_weights = at.pulled_back(scores)
+    return HyperGradient(for_phi, for_weights, before, response.outer_loss)
 
 
 def _difference(look: Lookahead, reading: Reading, by: float) -> Tensor:

@@ -13,28 +13,18 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
+from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.heads import Block
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner import Slots
 from agl.bilevel.inner_derivatives import step_adjoint
-from agl.bilevel.lookahead import Lookahead, start, with_ones
-from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.lookahead import Lookahead, with_ones
+from agl.bilevel.problem import Spots
 from agl.bilevel.rollout import Step, roll_out
-from agl.bilevel.scoped import differentiable
 
 
-def reverse(
-    problem: Problem,
-    inner_batches: Sequence[Spots],
-    outer_batch: Spots,
-    *,
-    optimizer: torch.optim.Optimizer | None = None,
-    warm: bool = True,
-    inner_optimizer: str | None = None,
-    inner_lr: float | None = None,
-    seed: int = 0,
-    precision: torch.dtype | None = None,
-) -> HyperGradient:
+@looks_ahead()
+def reverse(look: Lookahead, at: Dependence, inner_batches: Sequence[Spots], outer_batch: Spots) -> HyperGradient:
     """The exact hypergradient for phi and for every weight, whatever their number.
 
     Args:
@@ -42,26 +32,14 @@ def reverse(
         outer_batch: held-out spots.
         optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
     """
-    with differentiable(problem.head.weight.device):
-        look = start(
-            problem,
-            inner_batches,
-            optimizer,
-            warm=warm,
-            inner_optimizer=inner_optimizer,
-            inner_lr=inner_lr,
-            seed=seed,
-            precision=precision,
-        )
-        at = Dependence.at(problem, look.dtype)
-        before = float(look.outer_loss(outer_batch))
-        blocks = head_blocks.blocks(look, at.in_trunk.detach(), at.in_head.detach())
-        records, trunk = roll_out(look, blocks, [look.cast(batch) for batch in inner_batches])
-        back = _Adjoints(look, blocks, trunk, look.cast(outer_batch))
-        while records:
-            back.through(records.pop())
-        for_phi, for_weights = at.pulled_back(back.for_coefficients)
-        return HyperGradient(for_phi, for_weights, before, back.outer_loss)
+    before = float(look.outer_loss(outer_batch))
+    blocks = head_blocks.blocks(look, at.in_trunk.detach(), at.in_head.detach())
+    records, trunk = roll_out(look, blocks, [look.cast(batch) for batch in inner_batches])
+    back = _Adjoints(look, blocks, trunk, look.cast(outer_batch))
+    while records:
+        back.through(records.pop())
+    for_phi, for_weights = at.pulled_back(back.for_coefficients)
+    return HyperGradient(for_phi, for_weights, before, back.outer_loss)
 
 
 class _Adjoints:

@@ -132,9 +132,10 @@ class ResNet(nn.Module):
         if images.dtype == torch.uint8 and images.ndim == 4 and images.shape[3] == 3:
             images = images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255.0
         elif not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
+            cure = "set data.features=none" if images.ndim == 2 else "permute or convert them"
             raise UserError(
-                "expected patches as uint8 [spot, height, width, 3] or float [spot, 3, height, width] in "
-                f"[0, 1], received {images.dtype} {list(images.shape)}; permute or convert them"
+                "Expected patches as uint8 [spot, height, width, 3] or float [spot, 3, height, width] in "
+                f"[0, 1], received {images.dtype} {list(images.shape)}; {cure}."
             )
         if self.size is not None and max(images.shape[2:]) > self.size:
             images = F.interpolate(images, size=(self.size, self.size), mode="area")

@@ -187,6 +187,8 @@ def test_wrong_inputs_are_refused() -> None:
     for images in (channels_first, torch.zeros(2, 32, 32, 3), torch.zeros(3, 32, 32)):
         with pytest.raises(UserError, match="permute or convert"):
             trunk(images)
+    with pytest.raises(UserError, match=r"received torch\.float32 \[2, 72\]; set data\.features=none"):
+        trunk(torch.zeros(2, 72))  # a table of features
     with pytest.raises(UserError, match="Did you mean 'resnet18'"):
         ResNet("resnet-18")
 

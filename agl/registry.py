@@ -1,7 +1,7 @@
-"""Components by name: where each one lives, and whether the arguments given to it fit.
+"""Components by name: finding them, and whether the arguments given to them fit.
 
-A component is named by a short word from the table, by `package.module:attribute`, or by `path/to/file.py:attribute`.
-Nothing is registered and nothing inherited; a file on disk is as good as a built-in.
+A component is named by a short word from the table in `agl.builtins`, by `package.module:attribute`, or by
+`path/to/file.py:attribute`. Nothing is registered and nothing inherited; a file on disk is as good as a built-in.
 """
 
 from __future__ import annotations
@@ -18,102 +18,10 @@ from types import ModuleType
 from typing import Any
 
 from agl.blame import PLUGIN
+from agl.builtins import WHERE
 from agl.config import Component
 from agl.errors import UserError, did_you_mean
 from agl.values import wanted
-
-WHERE: dict[str, dict[str, str]] = {
-    "loss": {
-        "mse": "strank:mse",
-        "poisson": "strank:poisson_nll",
-        "negative_binomial": "strank:NegativeBinomialLoss",
-        "margin_ranking": "strank:margin_ranking",
-        "margin_ranking_released": "strank:margin_ranking_released",
-        "pairwise": "strank:pairwise_nll",
-        "listwise": "strank:listwise_nll",
-        "dirichlet_multinomial": "strank:DirichletMultinomialLoss",
-        "pearson": "strank:pearson_loss",
-    },
-    "model": {
-        "linear": "agl.models.predictor:linear",
-        "mlp": "agl.models.predictor:mlp",
-        "resnet18": "agl.models.predictor:resnet18",
-        "resnet50": "agl.models.predictor:resnet50",
-        "nsl": "agl.models.stain:nsl",
-    },
-    "baseline": {
-        "mean": "agl.models.baselines:TrainingMean",
-        "ridge": "agl.models.baselines:Ridge",
-        "hest-pca256": "agl.models.hest:HestRidge",
-        "hest-raw": "agl.models.hest:HestRawRidge",
-    },
-    "primary": {
-        "dispersion": "agl.genes.primary:dispersion",
-        "variance": "agl.genes.primary:variance",
-        "mean": "agl.genes.primary:mean",
-        "moran": "agl.genes.primary:moran",
-        "file": "agl.genes.primary:file",
-    },
-    "prior": {
-        "dispersion": "agl.genes.priors:dispersion",
-        "mean": "agl.genes.priors:mean",
-        "variance": "agl.genes.priors:variance",
-        "detection": "agl.genes.priors:detection",
-        "coexpression": "agl.genes.priors:coexpression",
-        "moran": "agl.genes.priors:moran",
-        "file": "agl.genes.priors:file",
-    },
-    "gene_set": {
-        "none": "agl.genes.sets:none",
-        "all": "agl.genes.sets:all_genes",
-        "random": "agl.genes.sets:random",
-        "top": "agl.genes.sets:top",
-        "coexpressed": "agl.genes.sets:coexpressed",
-        "low_variance_coexpressed": "agl.genes.sets:low_variance_coexpressed",
-        "file": "agl.genes.sets:file",
-    },
-    "selector": {
-        "dkgsb": "agl.genes.selectors:DkGSB",
-        "prior_mixture": "agl.genes.selectors:PriorMixture",
-        "influence_gates": "agl.genes.selectors:InfluenceGates",
-        "gradient_similarity": "agl.genes.selectors:GradientSimilarity",
-        "uncertainty": "agl.genes.selectors:UncertaintyWeights",
-        "amal": "agl.genes.selectors:AMALScalars",
-        "fixed_strength": "agl.genes.selectors:FixedStrength",
-        "famo": "agl.genes.selectors:FAMO",
-    },
-    "split": {
-        "leave_one_patient_out": "agl.data.splitting.splits:leave_one_patient_out",
-        "leave_one_slide_out": "agl.data.splitting.splits:leave_one_slide_out",
-        "k_fold": "agl.data.splitting.splits:k_fold",
-        "hest_csv": "agl.data.splitting.splits:hest_csv",
-        "named_slides": "agl.data.splitting.named:named_slides",
-        "spatial_blocks": "agl.data.splitting.splits:spatial_blocks",
-        "random_spots": "agl.data.splitting.splits:random_spots",
-    },
-    "sampler": {
-        "grouped": "agl.data.batches:grouped",
-        "shuffled": "agl.data.batches:shuffled",
-        "balanced": "agl.data.batches:balanced",
-    },
-    "objective": {
-        "balanced": "agl.bilevel.objective:balanced",
-        "sum": "agl.bilevel.objective:sum",
-        "weighted_mean": "agl.bilevel.objective:weighted_mean",
-    },
-    "engine": {
-        "auto": "agl.bilevel.engines:auto",
-        "forward": "agl.bilevel.engines:forward",
-        "jvp": "agl.bilevel.engines:jvp",
-        "reverse": "agl.bilevel.engines:reverse",
-        "higher": "agl.bilevel.engines:higher",
-        "one_step": "agl.bilevel.engines:one_step",
-        "finite_difference": "agl.bilevel.engines:finite_difference",
-        "none": "agl.bilevel.engines:none",
-    },
-    "plugin": {},
-}
-
 
 # What the framework gives and a config cannot: data, sizes, places. A seed may be given by either.
 FRAMEWORK = {

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from agl import registry
+from agl.builtins import WHERE
 
 QUICK = ["training.epochs=2", "primary.k=8", "primary.min_detection=0", "data.features=latent", "model.hidden=[8]"]
 
@@ -74,7 +75,7 @@ def test_list_says_what_there_is(agl, kind: str) -> None:
 def test_list_without_a_kind_names_all_kinds(agl) -> None:
     status, out, _ = agl("list")
     assert status == 0
-    assert all(kind in out for kind in registry.WHERE)
+    assert all(kind in out for kind in WHERE)
 
 
 def test_simulate_features_check_and_train_from_patches(agl, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from agl import registry
+from agl.builtins import WHERE
 from agl.config import Component
 from agl.errors import UserError
 from agl.report.catalogue import catalogue
 
-BUILT_IN = [(kind, name) for kind in registry.WHERE for name in registry.names(kind)]
+BUILT_IN = [(kind, name) for kind in WHERE for name in registry.names(kind)]
 
 
 @pytest.mark.parametrize(("kind", "name"), BUILT_IN)

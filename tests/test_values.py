@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from agl import registry
+from agl.builtins import WHERE
 from agl.config import Component
 from agl.errors import UserError
 from agl.values import wanted
 
 
-@pytest.mark.parametrize("kind", registry.WHERE)
+@pytest.mark.parametrize("kind", WHERE)
 def test_every_default_fits_its_annotation(kind: str) -> None:
     for name in registry.names(kind):
         target = registry.find(kind, name)

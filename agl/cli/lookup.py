@@ -15,10 +15,11 @@ def list_(
 ) -> None:
     """The built-in components: all kinds, or one kind with its arguments."""
     from agl import registry
+    from agl.builtins import WHERE
     from agl.report.catalogue import catalogue
 
     if kind is None:
-        kinds = {name: registry.names(name) for name in registry.WHERE}
+        kinds = {name: registry.names(name) for name in WHERE}
         if as_json:
             print_json(kinds)
         else:

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from agl import registry
+from agl.builtins import WHERE
 
 
 def catalogue(kind: str) -> dict[str, dict[str, Any]]:
@@ -15,8 +16,8 @@ def catalogue(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def _singular(kind: str) -> str:
-    for key in registry.WHERE:
-        if registry.table(kind) is registry.WHERE[key]:
+    for key in WHERE:
+        if registry.table(kind) is WHERE[key]:
             return key
     return kind
 

@@ -90,3 +90,28 @@ def test_agls_protocol_names_genes_in_the_papers_words():
     assert genes(Config().with_("auxiliary.genes=all")) == "ALL"
     learned = Config().with_("auxiliary.genes=dkgsb", "auxiliary.outer.steps=12", "auxiliary.objective=sum")
     assert genes(learned) == "dkgsb, H=12 training, sum"
+
+
+def test_studies_beside_the_published_table(tmp_path):
+    """Two functions and two seeds of two losses; the second study has one of them."""
+    columns = "method,function,sampling,seed,scale,offset,r,oracle,honest,last"
+    rows = [
+        f"{method},{function},{sampling},{seed},10,10,100,{score + function / 10 + seed / 50},{score},0"
+        for method, score in (("MSE", 0.2), ("PCC per tissue", 0.5))
+        for function in (0, 1)
+        for sampling in ("uniform", "imbalanced")
+        for seed in (0, 1)
+    ]
+    for name, kept in (("long", rows), ("short", rows[:8])):
+        (tmp_path / f"{name}_trainings.csv").write_text("\n".join([columns, *kept]))
+    files = [tmp_path / f"{name}_trainings.csv" for name in ("long", "short")]
+    place = SCRIPTS / "strank_synthetic/side_by_side.py"
+    oracle = script(place, *files)
+    assert oracle[0] == ["MSE", "0.748", "0.260 ± 0.014", "**0.260 ± 0.014**"]  # .25 and .27: SD .0141
+    assert oracle[1] == ["PCC per tissue", "", "**0.560 ± 0.014**", ""]
+    honest = script(place, "honest", *files)
+    assert honest[:2] == [
+        ["MSE", "0.748", "0.200 ± 0.000", "**0.200 ± 0.000**"],
+        ["PCC per tissue", "", "**0.500 ± 0.000**", ""],
+    ]
+    assert honest[-2][:2] == ["MSE", "0.583"]  # the imbalanced table

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +48,14 @@ class Cells:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text(json.dumps({"validation": config.seed / 10}))
         return [Run(folder)]
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """The tests themselves may be a shell's background job, which is deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -135,7 +143,7 @@ def test_sigterm_puts_the_cell_back(study: Study) -> None:
 @pytest.mark.parametrize("step", ["repair", "take", "complete"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_signal_while_the_books_are_written_costs_no_cell_a_death(
-    study: Study, monkeypatch: pytest.MonkeyPatch, number: int, step: str, when: str
+    study: Study, monkeypatch: pytest.MonkeyPatch, hears_ctrl_c: None, number: int, step: str, when: str
 ) -> None:
     """A trial that is taken and not begun, or done and not entered, would be found as that of a dead worker."""
     real = getattr(Study, step)

@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE  # importing torch takes seconds more without
 .PHONY: demo test lint bench clean
 
 # The stamp is newer than the project's own files, so a changed dependency installs again.
-$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard strank/losses/native*.[ch] agl/synthetic/native*.[ch])
+$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard strank/losses/native*.[ch] agl/papers/strank_synthetic/native*.[ch])
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $@

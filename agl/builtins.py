@@ -24,8 +24,8 @@ WHERE: dict[str, dict[str, str]] = {
     "baseline": {
         "mean": "agl.models.baselines:TrainingMean",
         "ridge": "agl.models.baselines:Ridge",
-        "hest-pca256": "agl.models.hest:HestRidge",
-        "hest-raw": "agl.models.hest:HestRawRidge",
+        "hest-pca256": "agl.papers.hest.ridge:HestRidge",
+        "hest-raw": "agl.papers.hest.ridge:HestRawRidge",
     },
     "primary": {
         "dispersion": "agl.genes.primary:dispersion",
@@ -66,7 +66,7 @@ WHERE: dict[str, dict[str, str]] = {
         "leave_one_patient_out": "agl.data.splitting.splits:leave_one_patient_out",
         "leave_one_slide_out": "agl.data.splitting.splits:leave_one_slide_out",
         "k_fold": "agl.data.splitting.splits:k_fold",
-        "hest_csv": "agl.data.splitting.splits:hest_csv",
+        "hest_csv": "agl.papers.hest.folds:hest_csv",
         "named_slides": "agl.data.splitting.named:named_slides",
         "spatial_blocks": "agl.data.splitting.splits:spatial_blocks",
         "random_spots": "agl.data.splitting.splits:random_spots",

@@ -1,7 +1,7 @@
 """How many trainings a second: many small networks side by side, beside plain PyTorch, one training after another.
 
 The reference is what one would write: `torch.nn.Sequential`, batches cut from shuffled tensors, a list loss that loops
-over the two tissues with autograd, `torch.optim.AdamW`. Ours is `agl.synthetic`: the same updates for every case at
+over the two tissues with autograd, `torch.optim.AdamW`. Ours: the same updates for every case at
 once. Both run in this process, in turns, with as many threads as OMP_NUM_THREADS says; a step is one batch of one case.
 
 python benchmarks/synthetic.py [--quick]
@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from agl.synthetic.settings import Study, read_study
-from agl.synthetic.training import Material, Training
+from agl.papers.strank_synthetic.settings import Study, read_study
+from agl.papers.strank_synthetic.training import Material, Training
 
 
 def plain_network(hidden: tuple[int, ...]) -> nn.Sequential:

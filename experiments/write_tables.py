@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from agl.report.tables import METHOD, markdown, methods_frame, runs_frame
-from agl.studies.runs import find_runs
+from agl.analysis.tables import METHOD, markdown, methods_frame, runs_frame
+from agl.runs.folder import find_runs
 
 NOT_SHOWN = ["folder", "seconds", "peak_memory_mib", "finished", "data_key"]  # where the runs lie, how long they took
 

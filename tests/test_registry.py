@@ -8,9 +8,9 @@ import pytest
 
 from agl import registry
 from agl.builtins import WHERE
+from agl.catalogue import catalogue
 from agl.config import Component
 from agl.errors import UserError
-from agl.report.catalogue import catalogue
 
 BUILT_IN = [(kind, name) for kind in WHERE for name in registry.names(kind)]
 

@@ -30,11 +30,11 @@ def hest(
     """HEST-bench tasks under three protocols, published figures beside ours. Needs no network."""
     import json
 
-    from agl.hest.benchmark import markdown, run_benchmark
-    from agl.hest.folders import find_tasks
-    from agl.hest.protocols import PROTOCOLS
+    from agl.papers.hest.benchmark import markdown, run_benchmark
+    from agl.papers.hest.folders import find_tasks
+    from agl.papers.hest.protocols import PROTOCOLS
     from agl.progress import display
-    from agl.studies.files import plain, write_text
+    from agl.runs.files import plain, write_text
     from agl.trees import is_override
 
     for name in protocol or []:
@@ -70,7 +70,7 @@ def download(
     root: Annotated[Path, typer.Option(help="Folder for the task folders.")] = Path("hest-bench"),
 ) -> None:
     """Fetch tasks of HEST-bench from Hugging Face (gated: ask for access there first)."""
-    from agl.hest.download import download as fetch
+    from agl.papers.hest.download import download as fetch
 
     if what != "hest":
         raise UserError(f"Expected `agl download hest`, received {what!r}.")

@@ -16,7 +16,7 @@ def list_(
     """The built-in components: all kinds, or one kind with its arguments."""
     from agl import registry
     from agl.builtins import WHERE
-    from agl.report.catalogue import catalogue
+    from agl.catalogue import catalogue
 
     if kind is None:
         kinds = {name: registry.names(name) for name in WHERE}
@@ -39,8 +39,8 @@ def show(words: Words = None, as_json: AsJson = False) -> None:
     import yaml
 
     from agl.config import load
-    from agl.studies.runs import Run, folder_of
-    from agl.studies.train import prepare
+    from agl.runs.folder import Run, folder_of
+    from agl.runs.train import prepare
 
     prepared = prepare(load(words or []))
     folders = {e.split.name: folder_of(e.config, e.dataset) for e in prepared.experiments}

@@ -25,8 +25,8 @@ def print_runs(
     """The table of some runs, for people or as JSON; `unfinished` folders are named below it."""
     from rich.console import Console
 
-    from agl.report.tables import methods_frame, rich_table, runs_frame
-    from agl.studies.files import write_text
+    from agl.analysis.tables import methods_frame, rich_table, runs_frame
+    from agl.runs.files import write_text
 
     frame = runs_frame(runs)
     methods = methods_frame(frame)
@@ -55,6 +55,6 @@ def print_runs(
 
 def print_json(content: Any) -> None:
     """Plain JSON; NaN is null."""
-    from agl.studies.files import plain
+    from agl.runs.files import plain
 
     typer.echo(json.dumps(plain(content), indent=2, default=str))

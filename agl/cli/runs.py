@@ -17,7 +17,7 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
     """
     from agl.config import load
     from agl.progress import display
-    from agl.studies.train import prepare, train_each
+    from agl.runs.train import prepare, train_each
     from agl.training.parallel import together
 
     config = load(words or [])
@@ -44,7 +44,7 @@ def table(
     Undefined is what no method could rank: a gene that does not vary, fewer than three spots. A prediction that does
     not vary ranks nothing and counts 0.
     """
-    from agl.studies.runs import find_runs, unfinished
+    from agl.runs.folder import find_runs, unfinished
 
     print_runs(find_runs(*folders), as_json, pooled=pooled, csv=csv, unfinished=unfinished(*folders))
 
@@ -72,7 +72,7 @@ def report(
 
 def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], as_json: AsJson = False) -> None:
     """Score a run's saved weights on its test spots again, and compare with what it wrote."""
-    from agl.studies.predict import evaluate_again
+    from agl.runs.predict import evaluate_again
 
     outcome = evaluate_again(run)
     if as_json:
@@ -89,7 +89,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="File to write; default: RUN/SECTION.h5ad.")] = None,
 ) -> None:
     """Scores of the primary genes on a section, as a layer of an AnnData file; X stays the raw counts."""
-    from agl.studies.predict import predict_section
+    from agl.runs.predict import predict_section
 
     typer.echo(f"wrote {predict_section(run, section, root=root, out=out)}")
 

@@ -21,12 +21,12 @@ def synthetic(
 
     import pandas as pd
 
+    from agl.papers.strank_synthetic.settings import read_study
+    from agl.papers.strank_synthetic.study import run_study
+    from agl.papers.strank_synthetic.tables import comparison
     from agl.progress import display
-    from agl.studies.files import plain
+    from agl.runs.files import plain
     from agl.studies.quick import quick_words
-    from agl.synthetic.settings import read_study
-    from agl.synthetic.study import run_study
-    from agl.synthetic.tables import comparison
     from agl.trees import is_override
 
     given = words or []

@@ -1,1 +1,1 @@
-"""Tables, statistics and figures, from files."""
+"""From tables to figures and one page."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from agl.report.material import Material
-from agl.report.methods import Reference
+from agl.analysis.material import Material
+from agl.analysis.methods import Reference
 from agl.report.style import Look
 
 

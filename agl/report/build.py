@@ -11,19 +11,20 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from agl.analysis import audit
+from agl.analysis.comparisons import UNITS, Comparisons
+from agl.analysis.material import Material, read_material
+from agl.analysis.methods import Reference, find_method, reference
+from agl.analysis.searches import SearchStudy, find_searches
+from agl.analysis.tables import mean_sd
 from agl.errors import UserError
-from agl.report import audit, sections
+from agl.report import sections
 from agl.report.block import Block, Wishes
-from agl.report.comparisons import UNITS, Comparisons
 from agl.report.content import Listing, Section, Table, Text, number, write_csv
 from agl.report.figures_search import draw_search
-from agl.report.material import Material, read_material
-from agl.report.methods import Reference, find_method, reference
 from agl.report.page import to_html, to_markdown
-from agl.report.searches import SearchStudy, find_searches
 from agl.report.style import file_name, looks
-from agl.report.tables import mean_sd
-from agl.studies.runs import find_runs
+from agl.runs.folder import find_runs
 
 CONFIGS = 12  # resolved configs printed in the page
 
@@ -43,7 +44,7 @@ def write_report(
 
     Args:
         out: the report's folder, default FOLDER/report; an earlier report there is replaced as a whole.
-        baseline: what methods are compared with, see `agl.report.methods.reference`.
+        baseline: what methods are compared with, see `agl.analysis.methods.reference`.
         method: the one looked at gene by gene and on the tissue; default: that of the highest mean.
         genes, slides: for the maps; default: see `agl.report.maps.draw_maps`.
         unit: of the statistics: auto, patient or slide.

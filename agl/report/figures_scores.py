@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from agl.report.comparisons import Comparisons
+from agl.analysis.comparisons import Comparisons
 from agl.report.style import INK, MUTED, PAPER, Drawn, Look, file_name, house_style, new_figure, save, short
 
 MOST = 16  # methods in one figure; the tables hold them all

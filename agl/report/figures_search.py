@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from agl.report.searches import SearchStudy, slice_curve
+from agl.analysis.searches import SearchStudy, slice_curve
 from agl.report.style import COLOURS, INK, MUTED, Drawn, file_name, house_style, new_figure, save, short
 from agl.seeds import seeded
 

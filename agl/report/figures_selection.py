@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agl.report.selection import Selection, leading_prior, stability, stability_words
+from agl.analysis.selection import Selection, leading_prior, stability, stability_words
 from agl.report.style import (
     COLOURS,
     MUTED,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from agl.data.images.stain import render, stain_matrix
 from agl.models.stain import seen_vectors
 from agl.report.style import MUTED, Drawn, bare, file_name, house_style, new_figure, save, short
-from agl.studies.runs import Run
+from agl.runs.folder import Run
 
 STAINS = ("hematoxylin", "eosin")
 CHANNELS = ["red", "green", "blue"]

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from agl.analysis.material import Material, Predictions, read_predictions
 from agl.data.splitting.geometry import pitch
 from agl.errors import UserError, did_you_mean
-from agl.report.material import Material, Predictions, read_predictions
 from agl.report.style import (
     SHADES,
     TWO_SIDED,

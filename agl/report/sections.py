@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from agl.analysis.comparisons import Comparisons, compare
+from agl.analysis.material import difference_matrix, gene_abundance, gene_means
+from agl.analysis.methods import matched_reference
+from agl.analysis.selection import chosen_genes, selections, stability, stability_words
+from agl.analysis.statistics import TOO_SMALL
+from agl.analysis.tables import METHOD, best_rows, mean_sd, methods_frame
 from agl.report.block import Block
-from agl.report.comparisons import Comparisons, compare
 from agl.report.content import Section, Table, Text, number, span, write_csv
 from agl.report.figures_genes import Pair, draw_bars, draw_profit, draw_scatter
 from agl.report.figures_scores import draw_differences, draw_scores
 from agl.report.figures_selection import draw_chosen, draw_mask, draw_stability, draw_trajectory
 from agl.report.figures_stain import draw_stains, learned_vectors
 from agl.report.maps import draw_maps
-from agl.report.material import difference_matrix, gene_abundance, gene_means
-from agl.report.methods import matched_reference
-from agl.report.selection import chosen_genes, selections, stability, stability_words
-from agl.report.statistics import TOO_SMALL
 from agl.report.style import file_name
-from agl.report.tables import METHOD, best_rows, mean_sd, methods_frame
-from agl.studies.runs import Run
+from agl.runs.folder import Run
 
 FOLD_FROM = 16  # rows from which a table is folded
 MOST_ROWS = 30

@@ -1,1 +1,1 @@
-"""Runs, and many runs."""
+"""Many runs: grids, searches, and the workers that share them."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from agl.config import Config
 from agl.errors import UserError
-from agl.studies.runs import Run, RunIsBusy, execute
+from agl.runs.execute import execute
+from agl.runs.folder import Run, RunIsBusy
 from agl.training.experiment import Experiment, complete, load_data
 from agl.training.plugins import Plugin
 from agl.training.trainer import Trainer
@@ -36,7 +37,7 @@ def train_cell(
         report: told the mean over folds of the best validation score so far, every few epochs. What it raises ends
             the training without a result: the run stays unfinished and can be taken up again.
     """
-    from agl.studies.train import prepare
+    from agl.runs.train import prepare
 
     experiments = prepare(config).experiments
     if folds is not None:
@@ -63,7 +64,7 @@ def identify(config: Config, datasets: dict[str, Any]) -> str:
     Two cells that come to the same, such as a baseline under two losses, have the same. `datasets` remembers what has
     been opened already.
     """
-    from agl.studies.provenance import fingerprint
+    from agl.runs.provenance import fingerprint
 
     completed = complete(config)
     key = completed.data.model_dump_json() + (str(config.seed) if config.data.permute else "")

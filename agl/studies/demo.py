@@ -10,7 +10,7 @@ from agl.studies.grid import Grid, train_cells
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from agl.studies.runs import Run
+    from agl.runs.folder import Run
 
 METHODS: list[dict[str, Any]] = [
     {"model": "ridge"},

@@ -16,7 +16,7 @@ from agl.trees import apply_override, is_override, merge, parse_value, read_yaml
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from agl.studies.runs import Run
+    from agl.runs.folder import Run
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
 
 def train_cells(grid: Grid, *, progress: Progress) -> list[Run]:
     """Train every cell, one after another, without a study's books; cells that are finished are kept."""
-    from agl.studies.train import prepare, train_each
+    from agl.runs.train import prepare, train_each
 
     configs = [grid.config(cell) for cell in grid.cells()]  # all are valid before the first is trained
     bar = progress.add_task("cells", total=len(configs), note="")

@@ -18,7 +18,7 @@ from agl.trees import apply_override, merge, parse_value, read_yaml
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from agl.studies.runs import Run
+    from agl.runs.folder import Run
 
 OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {"validation_scc": "maximize", "genes": "minimize"}
 TEST_SCORES = ("scc", "pcc", "test", "scc_pooled", "pcc_pooled", "pcc_log1p_pooled", "test_scc", "test_pcc")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, Trial
 
-    from agl.studies.runs import Run
+    from agl.runs.folder import Run
     from agl.studies.search import Search
 
 logging.getLogger("optuna").setLevel(logging.ERROR)  # the study's own display says it better
@@ -80,7 +80,7 @@ class Study:
         """Runs of the finished cells, each once, in the order of `names` (default: of the cells)."""
         from pathlib import Path
 
-        from agl.studies.runs import Run
+        from agl.runs.folder import Run
 
         done = {cell.name: cell for cell in self.cells() if cell.state == "done"}
         order = list(done) if names is None else [name for name in names if name in done]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
     from rich.progress import Progress
 
+    from agl.runs.folder import Run
     from agl.studies.ledger import Cell
-    from agl.studies.runs import Run
 
 Shown = Callable[[list["Cell"]], None]
 OPEN = ("waiting", "running", "lost")

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from agl.report.tables import label
-from agl.studies.runs import Run, find_runs
+from agl.analysis.tables import label
+from agl.runs.folder import Run, find_runs
 from agl.training.experiment import data_folder
 
 SETTINGS = ["standard", "easy", "hard", "misleading"]

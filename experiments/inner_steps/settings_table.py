@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from agl.config import Config
-from agl.studies.runs import find_runs
+from agl.runs.folder import find_runs
 
 
 def setting(config: Config) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from agl.synthetic.settings import METHODS
-from agl.synthetic.tables import CHECKPOINTS, comparison, mean_and_spread, published
+from agl.papers.strank_synthetic.settings import METHODS
+from agl.papers.strank_synthetic.tables import CHECKPOINTS, comparison, mean_and_spread, published
 
 
 def side_by_side(frames: dict[str, pd.DataFrame], checkpoint: str, sampling: str) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agl.analysis.tables import runs_frame
 from agl.errors import UserError
-from agl.report.tables import runs_frame
+from agl.runs.folder import find_runs
 from agl.studies.quick import quick_words
-from agl.studies.runs import find_runs
 from agl.trees import read_yaml
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from agl.analysis.material import read_material
 from agl.report.build import write_report
-from agl.report.material import read_material
-from agl.studies.runs import find_runs
+from agl.runs.folder import find_runs
 
 Make = Callable[..., Path]
 

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from agl.analysis.material import read_material, read_predictions
 from agl.errors import UserError
 from agl.report.maps import draw_maps, map_of, percent_ranks
-from agl.report.material import read_material, read_predictions
 from agl.report.thumbnails import find_thumbnail
-from agl.studies.runs import find_runs
+from agl.runs.folder import find_runs
 
 
 def test_ranks_are_scipys_from_zero_to_one() -> None:

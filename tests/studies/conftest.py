@@ -21,8 +21,8 @@ NURSERY = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 import optuna.samplers, optuna.pruners, sqlalchemy, sqlalchemy.orm
-from agl.studies.files import write_json
-from agl.studies.runs import Run, RunIsBusy, locked
+from agl.runs.files import write_json
+from agl.runs.folder import Run, RunIsBusy, locked
 from agl.studies.study import open_study
 from agl.studies.worker import work
 import agl.studies.alive, agl.studies.journal, agl.studies.sampling, agl.studies.search

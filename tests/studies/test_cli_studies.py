@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from agl.report.tables import runs_frame
+from agl.analysis.tables import runs_frame
+from agl.runs.folder import Run, find_runs
 from agl.studies.grid import read_grid, train_cells
 from agl.studies.launch import Crew, queue_grid, worker_environment
-from agl.studies.runs import Run, find_runs
 from agl.studies.study import open_study
 
 TIMES = ["folder", "seconds", "peak_memory_mib", "finished"]

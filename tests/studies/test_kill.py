@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from agl.runs.folder import Run
 from agl.studies.launch import queue_grid
-from agl.studies.runs import Run
 from agl.studies.storage import StorageGone
 from agl.studies.study import Study, open_study
 from agl.studies.worker import work

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from agl.errors import UserError
+from agl.runs.folder import Run
 from agl.studies.board import best_trials, study_rows
 from agl.studies.launch import Launched, queue_search
-from agl.studies.runs import Run
 from agl.studies.search import number_of_genes, read_search, validation
 from agl.studies.study import open_study
 from agl.studies.worker import work

@@ -17,10 +17,10 @@ import pytest
 from optuna.trial import TrialState
 
 from agl.errors import UserError
+from agl.runs.folder import Run
 from agl.studies import stops
 from agl.studies.alive import FileSigns, Watch
 from agl.studies.launch import queue_grid
-from agl.studies.runs import Run
 from agl.studies.storage import StorageGone, parse_storage
 from agl.studies.study import Study, open_study
 from agl.studies.worker import repair_study, work

@@ -18,7 +18,7 @@ from agl.config import Outer, Training, load
 from agl.data.batches import SpotLoader, shuffled
 from agl.genes.selectors.base import Selector
 from agl.models.predictor import resnet18
-from agl.studies.train import train
+from agl.runs.train import train
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.parallel import Ranks, alone, current, together
 from agl.training.plugins import Plugin

@@ -16,8 +16,8 @@ import strank
 from agl.config import Config, Training
 from agl.data.batches import SpotLoader, grouped
 from agl.models.predictor import mlp, resnet18
-from agl.studies.provenance import fingerprint
-from agl.training.checkpoint import resume
+from agl.runs.checkpoint import resume
+from agl.runs.provenance import fingerprint
 from agl.training.experiment import complete
 from agl.training.plugins import Checkpoint, EarlyStopping, History, Plugin
 from agl.training.trainer import Task, Trainer

@@ -14,8 +14,8 @@ from agl.config import Training
 from agl.data.batches import SpotLoader, grouped
 from agl.errors import UserError
 from agl.models.predictor import mlp
+from agl.runs.checkpoint import load_weights, resume, save_weights
 from agl.seeds import seeded
-from agl.training.checkpoint import load_weights, resume, save_weights
 from agl.training.plugins import Checkpoint, EarlyStopping, History, Plugin
 from agl.training.trainer import Task, Trainer
 

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from agl.data.splitting.geometry import blocks, distance_to, pitch
-from agl.data.splitting.hest_folds import read_hest_folds
 from agl.data.splitting.holdout import canonical_order, has_patient, hold_out, kin
 from agl.errors import UserError, did_you_mean
 from agl.seeds import seeded
 
 __all__ = [
     "Split",
-    "hest_csv",
+    "carve",
     "hold_out",
     "k_fold",
+    "known_name",
     "leave_one_patient_out",
     "leave_one_slide_out",
     "random_spots",
@@ -75,7 +74,7 @@ def leave_one_patient_out(
     """
     patient = _patients(spots)
     folds = [(f"patient={name}", patient != name, patient == name) for name in _several(patient, "patients")]
-    return _carve(spots, folds, "leave_one_patient_out", validation_fraction, validation_unit, seed)
+    return carve(spots, folds, "leave_one_patient_out", validation_fraction, validation_unit, seed)
 
 
 def leave_one_slide_out(
@@ -93,9 +92,9 @@ def leave_one_slide_out(
     slide = spots["slide"].astype(str).to_numpy()
     used = np.ones(len(spots), dtype=bool)
     if patient is not None:
-        used = _patients(spots) == _known(patient, _patients(spots), "patient")
+        used = _patients(spots) == known_name(patient, _patients(spots), "patient")
     folds = [(f"slide={n}", used & (slide != n), used & (slide == n)) for n in _several(slide[used], "slides")]
-    return _carve(spots, folds, "leave_one_slide_out", validation_fraction, validation_unit, seed)
+    return carve(spots, folds, "leave_one_slide_out", validation_fraction, validation_unit, seed)
 
 
 def k_fold(
@@ -117,30 +116,7 @@ def k_fold(
         filled[fold_of[name]] += size
     fold = np.array([fold_of[name] for name in patient])
     folds = [(f"fold={i}", fold != i, fold == i) for i in range(k)]
-    return _carve(spots, folds, "k_fold", validation_fraction, validation_unit, seed)
-
-
-def hest_csv(
-    spots: pd.DataFrame,
-    validation_fraction: float = 0.2,
-    validation_unit: str = "auto",
-    seed: int = 0,
-    root: str | Path | None = None,
-    *,
-    folder: str = "splits",
-) -> list[Split]:
-    """HEST-bench's folds: `train_0.csv`, `test_0.csv`, ... whose column `sample_id` names slides.
-
-    Args:
-        root: where a relative `folder` is looked up first.
-    """
-    slide = spots["slide"].astype(str).to_numpy()
-    folds = []
-    for number, train, test in read_hest_folds(folder, root):
-        for name in train + test:
-            _known(name, slide, f"slide for fold {number}")
-        folds.append((f"fold={number}", np.isin(slide, train), np.isin(slide, test)))
-    return _carve(spots, folds, "hest_csv", validation_fraction, validation_unit, seed)
+    return carve(spots, folds, "k_fold", validation_fraction, validation_unit, seed)
 
 
 def spatial_blocks(
@@ -173,7 +149,7 @@ def spatial_blocks(
             train[rows[near]] = False
         folds.append((f"block={i}", train, fold == i))
     unit = "blocks" if validation_unit == "auto" else validation_unit
-    return _carve(spots, folds, "spatial_blocks", validation_fraction, unit, seed)
+    return carve(spots, folds, "spatial_blocks", validation_fraction, unit, seed)
 
 
 def random_spots(spots: pd.DataFrame, *, k: int = 5, fold_seed: int = 0, slide: str | None = None) -> list[Split]:
@@ -205,7 +181,7 @@ def random_spots(spots: pd.DataFrame, *, k: int = 5, fold_seed: int = 0, slide: 
 Fold = tuple[str, np.ndarray, np.ndarray]  # name, and masks [spot] of the training and the test part
 
 
-def _carve(
+def carve(
     spots: pd.DataFrame, folds: Iterable[Fold], protocol: str, fraction: float, unit: str, seed: int
 ) -> list[Split]:
     """Hold validation spots out of each fold's training part, and see whether the test part has kin there."""
@@ -224,7 +200,7 @@ def _carve(
 def _rows_by_slide(spots: pd.DataFrame, only: str | None) -> list[np.ndarray]:
     """Spot positions of each slide, or of one, in an order that does not depend on the table's."""
     slide = spots["slide"].astype(str).to_numpy()
-    names = sorted(set(slide)) if only is None else [_known(only, slide, "slide")]
+    names = sorted(set(slide)) if only is None else [known_name(only, slide, "slide")]
     order = canonical_order(spots)
     return [order[slide[order] == name] for name in names]
 
@@ -253,7 +229,8 @@ def _several(values: np.ndarray, what: str) -> list[str]:
     return names
 
 
-def _known(name: str, values: np.ndarray, what: str) -> str:
+def known_name(name: str, values: np.ndarray, what: str) -> str:
+    """The name, if it is among the values; otherwise an error with the nearest one."""
     names = sorted(set(values))
     if str(name) not in names:
         raise UserError(f"Expected a {what} in the data, received {name!r}.{did_you_mean(str(name), names)}")

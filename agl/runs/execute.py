@@ -1,0 +1,138 @@
+"""Train, score and write one run: begun once, finished once, whoever else tries."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from agl.errors import UserError
+from agl.runs.files import write_json, write_text
+from agl.runs.fit import fit
+from agl.runs.folder import Run, folder_of, locked
+from agl.runs.hparams import write_hparams
+from agl.runs.provenance import run_provenance
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from agl.training.experiment import Experiment
+    from agl.training.parallel import Ranks
+
+
+def execute(experiment: Experiment, *, progress: Progress | None = None) -> Run:
+    """Train, score and write one run; a finished one is returned as it is.
+
+    `experiment.config` must be complete (see `agl.training.experiment.complete`) and name a fold.
+    """
+    from agl.training.parallel import current
+
+    run, ranks = Run(folder_of(experiment.config, experiment.dataset)), current()
+    if ranks.agreed(run.finished):
+        return run
+    if not ranks.leads:
+        return _follow(run, experiment, ranks)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with locked(run.folder):
+        if not ranks.agreed(run.finished):  # another process may have finished it while this one waited
+            ranks.wait()  # until the others have read what an interrupted attempt left
+            with _begun_or_gone(run.folder):
+                _write(run, experiment, progress)
+            ranks.wait()
+    return run
+
+
+@contextmanager
+def _begun_or_gone(folder: Path) -> Iterator[None]:
+    """A run that ends before its first epoch did has nothing to resume: its folder goes, too."""
+    try:
+        yield
+    except BaseException:
+        if not any(file.stat().st_size for file in folder.glob("*.jsonl")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
+    """Take part in a run that another process writes: the same steps, in a folder that is thrown away."""
+    if not ranks.agreed(None):
+        with tempfile.TemporaryDirectory(prefix="agl-") as scratch:
+            own = Run(Path(scratch) / "run")
+            shutil.copytree(run.folder, own.folder)
+            ranks.wait()
+            _write(own, experiment, None)
+        ranks.wait()
+    return run
+
+
+def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
+    from agl.training.scoring import gene_table, summary
+
+    started = time.perf_counter()
+    write_text(run.folder / "config.yaml", yaml.safe_dump(experiment.config.to_dict(), sort_keys=False))
+    write_panel(run.folder, experiment)  # early, so that a look into a running run shows its genes
+    fitted = fit(run.folder, experiment, progress)
+    write_panel(run.folder, experiment, fitted.weights)
+    test = experiment.split.test
+    dataset, n_primary = experiment.dataset, len(experiment.panel.primary)
+    scores = fitted.predict(test)[:, :n_primary]
+    if not bool(scores.isfinite().all()):
+        raise UserError(
+            f"Expected finite scores of the test spots, received NaN or infinity: the training of {run.folder} has "
+            "diverged. Lower training.learning_rate or set training.clip=1."
+        )
+    counts = dataset.dense_counts(test, experiment.panel.primary)
+    write_predictions(run.folder / "predictions.npz", experiment, scores)
+    names = np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]]
+    table = gene_table(scores, _tensor(counts), np.asarray(dataset.library_size)[test], names, experiment.primary_names)
+    write_text(run.folder / "per_gene.csv", table.to_csv(index=False))
+    write_json(run.folder / "provenance.json", run_provenance(experiment, time.perf_counter() - started))
+    result = summary(table) | fitted.numbers | {"optimistic": experiment.split.optimistic}
+    write_hparams(run.folder / "tb", experiment.config, result)
+    write_json(run.folder / "result.json", result)
+
+
+def write_panel(folder: Path, experiment: Experiment, weights: np.ndarray | None = None) -> None:
+    """panel.csv: gene, role, weight, and the priors of the auxiliary genes that were computed."""
+    import pandas as pd
+
+    panel = experiment.panel
+    n_primary = len(panel.primary)
+    table = pd.DataFrame({"gene": [experiment.dataset.genes[i] for i in panel.genes]})
+    table["role"] = np.where(np.arange(len(table)) < n_primary, "primary", "auxiliary")
+    table["weight"] = np.concatenate([np.ones(n_primary), panel.weights if weights is None else weights])
+    for name, values in panel.candidates.known_priors().items():
+        table[f"prior/{name}"] = values[panel.genes]
+    write_text(folder / "panel.csv", table.to_csv(index=False))
+
+
+def write_predictions(path: Path, experiment: Experiment, scores: Any) -> None:
+    """Scores and counts of the primary genes on the test spots, with where the spots are."""
+    dataset, test = experiment.dataset, experiment.split.test
+    spots = dataset.spots.iloc[test]
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(
+        part,
+        scores=np.asarray(scores, dtype=np.float32),
+        counts=dataset.dense_counts(test, experiment.panel.primary).astype(np.int32),
+        library_size=np.asarray(dataset.library_size)[test],
+        genes=np.asarray(experiment.primary_names, dtype=str),
+        slide=spots.slide.to_numpy(str),
+        barcode=spots.barcode.to_numpy(str),
+        x=spots.x.to_numpy(float),
+        y=spots.y.to_numpy(float),
+    )
+    part.replace(path)
+
+
+def _tensor(array: Any) -> Any:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

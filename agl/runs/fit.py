@@ -1,0 +1,120 @@
+"""Fitting one run, in one stage or two.
+
+A learned selection is found with some training spots held out for the outer problem. Unless the config says
+otherwise (`auxiliary.outer.refit`), its weights are then held fixed and the predictor is trained anew on all training
+spots, as it is for every gene set: the comparison is of gene choices, not of numbers of spots.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from torch import Tensor
+
+    from agl.training.experiment import Experiment
+    from agl.training.trainer import Trainer
+
+SELECTION = "selection.json"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting gives: a predictor, the auxiliary genes' weights `[auxiliary gene]`, numbers for the result."""
+
+    predict: Callable[[np.ndarray], Tensor]  # positions of spots -> scores [spot, gene], primary genes first
+    weights: np.ndarray
+    numbers: dict[str, Any]
+
+
+def fit(folder: Path, experiment: Experiment, progress: Progress | None = None) -> Fitted:
+    """Fit the experiment's predictor, taking up what an interrupted attempt left in the folder."""
+    if experiment.is_baseline:
+        return _fit_baseline(experiment)
+    if experiment.panel.selector is None or not experiment.config.auxiliary.outer.refit:
+        trainer = _train(folder, experiment, "history", progress)
+        weights = trainer.task.weights.cpu().numpy()
+        return Fitted(trainer.predict, weights, _numbers(trainer) | _learned(trainer) | {"k": chosen(weights)})
+    if not (folder / SELECTION).is_file():
+        _select(folder, experiment, progress)
+    selection = json.loads((folder / SELECTION).read_text())
+    trainer = _train(folder, settled(experiment, folder), "history", progress)
+    return Fitted(trainer.predict, np.asarray(selection["weights"]), _numbers(trainer) | selection["learned"])
+
+
+def settled(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the selection that a run found; as it is where none was learned."""
+    file = folder / SELECTION
+    if not file.is_file():
+        return experiment
+    weights = np.asarray(json.loads(file.read_text())["weights"], dtype=np.float32)
+    return replace(experiment, given=experiment.panel.settled(weights))
+
+
+def chosen(weights: np.ndarray) -> int:
+    """k: how many genes have a weight of at least one half."""
+    return int((weights >= 0.5).sum())
+
+
+def _select(folder: Path, experiment: Experiment, progress: Progress | None) -> None:
+    from agl.runs.files import write_json
+
+    trainer = _train(folder, experiment, "selection", progress)
+    weights = trainer.task.weights.cpu().numpy()
+    learned = _learned(trainer) | {"k": chosen(weights), "selection_epochs": trainer.epoch}
+    write_json(folder / SELECTION, {"weights": weights.tolist(), "learned": learned})
+
+
+def _train(folder: Path, experiment: Experiment, stage: str, progress: Progress | None) -> Trainer:
+    """Train to the end; `stage` names the files: STAGE.jsonl, checkpoints/STAGE.pt."""
+    from agl.runs.checkpoint import resume, save_weights
+    from agl.training.plugins import Checkpoint, History, Plugin, ProgressBar, TensorBoard
+
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    state = checkpoints / f"{stage}.pt"
+    board = folder / "tb" if stage == "history" else folder / "tb" / stage
+    extra: list[Plugin] = [History(folder / f"{stage}.jsonl"), TensorBoard(board)]
+    extra += [ProgressBar(progress, f"{folder.name} {stage}")] if progress is not None else []
+    extra += [Checkpoint(state, every=experiment.config.training.checkpoint_every)]
+    trainer = experiment.trainer(extra)
+    resume(trainer, state)
+    trainer.fit()
+    if stage == "history":
+        save_weights(trainer, checkpoints / "best.safetensors")
+    return trainer
+
+
+def _numbers(trainer: Trainer) -> dict[str, Any]:
+    from agl.training.plugins import EarlyStopping
+
+    stopping = next(plugin for plugin in trainer.plugins if isinstance(plugin, EarlyStopping))
+    return {
+        "epochs": trainer.epoch,
+        "best_epoch": stopping.best_epoch,
+        "validation": stopping.best,
+        "k": chosen(trainer.task.weights.cpu().numpy()),
+    }
+
+
+def _learned(trainer: Trainer) -> dict[str, Any]:
+    return {key: value for plugin in trainer.plugins for key, value in plugin.summary().items()}
+
+
+def _fit_baseline(experiment: Experiment) -> Fitted:
+    import torch
+
+    fitted, features = experiment.fit_baseline(), experiment.dataset.features
+    assert features is not None
+
+    def predict(spots: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(fitted.predict(np.asarray(features[spots])), dtype=np.float32))
+
+    return Fitted(predict, experiment.panel.weights, {"epochs": 0})

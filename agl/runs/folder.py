@@ -1,0 +1,141 @@
+"""One run in one folder: trained once, never redone, never overwritten, resumed after an interruption.
+
+config.yaml        the resolved config, every default written out
+provenance.json    data, split, versions, device, seed, time, memory
+panel.csv          genes of the panel, their role, weight and priors
+history.jsonl      one line an epoch
+checkpoints/       state.pt (to resume), best.safetensors (to predict)
+predictions.npz    scores and counts of the primary genes on the test spots
+per_gene.csv       scores per gene and slide, and pooled
+result.json        the run's numbers; its presence says that the run is finished
+tb/                TensorBoard
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agl.config import Config, load
+from agl.errors import UserError
+from agl.runs.provenance import fingerprint
+
+if TYPE_CHECKING:
+    from agl.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, and what can be read from it."""
+
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is there."""
+        return (self.folder / "result.json").is_file()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The run's numbers."""
+        return self._json("result.json")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the result comes from."""
+        return self._json("provenance.json")
+
+    @property
+    def config(self) -> Config:
+        """The resolved config."""
+        return load([self.folder / "config.yaml"])
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self.folder / name
+        if not file.is_file():
+            raise UserError(
+                f"Expected a finished run in {self.folder}, found no {name} there. "
+                "Run `agl train` first, or name another folder."
+            )
+        return json.loads(file.read_text())
+
+
+def open_run(folder: str | Path) -> Run:
+    """The finished run in a folder, or a sentence saying what is missing."""
+    run = Run(Path(folder))
+    if not run.folder.is_dir():
+        raise UserError(f"Expected the folder of a run, received {str(folder)!r}: there is no such folder.")
+    if not (run.folder / "config.yaml").is_file():
+        raise UserError(f"Expected the folder of a run, {folder} holds no config.yaml.{_below(folder)}")
+    if not run.finished:
+        raise UserError(
+            f"The run in {folder} is not finished. "
+            f"Start it again with `agl train {run.folder / 'config.yaml'}`; it resumes."
+        )
+    return run
+
+
+def _below(folder: str | Path) -> str:
+    found = sorted(str(file.parent) for file in Path(folder).rglob("result.json"))
+    return f" Below it there are {len(found)}, the first is {found[0]}." if found else ""
+
+
+def find_runs(*folders: str | Path) -> list[Run]:
+    """All finished runs in and below some folders, in the order of their paths."""
+    found: dict[Path, Run] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise UserError(f"Expected a folder of runs, received {str(folder)!r}: there is no such folder.")
+        for file in sorted(folder.rglob("result.json")):
+            found.setdefault(file.parent.resolve(), Run(file.parent))
+    if not found:
+        begun = unfinished(*folders)
+        also = f" and {len(begun)} unfinished, the first {begun[0]}" if begun else ""
+        raise UserError(
+            f"Expected finished runs below {', '.join(map(str, folders))}, found none{also}. "
+            "Train some with `agl train`."
+        )
+    return list(found.values())
+
+
+def unfinished(*folders: str | Path) -> list[Path]:
+    """Folders of runs without a result, in and below some folders: failed, interrupted, or still at work."""
+    begun = {file.parent for folder in map(Path, folders) for file in folder.rglob("config.yaml")}
+    return sorted(folder for folder in begun if not Run(folder).finished)
+
+
+def folder_of(config: Config, dataset: Dataset) -> Path:
+    """`output/name/<loss>.<gene set>.<model>.f<fold>.s<seed>.<hash>`; readable, and unique by the hash."""
+    words = [config.loss.name, config.auxiliary.genes.name, config.model.name]
+    readable = ".".join(Path(word.replace(":", "-")).name.replace(".py-", "-") for word in words if word)
+    return (
+        Path(config.output) / config.name / f"{readable}.f{config.fold}.s{config.seed}.{fingerprint(config, dataset)}"
+    )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process a run: a second one is told so at once. The lock dies with its process."""
+    import fcntl
+
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise RunIsBusy(
+                f"{folder} is being trained by process {file.read().strip() or '?'}. Wait for it, or stop it first."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+class RunIsBusy(UserError):
+    """Another process holds this run."""

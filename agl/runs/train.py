@@ -1,0 +1,72 @@
+"""Every fold of a config, one run each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agl.config import Config
+from agl.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from agl.data.dataset import Dataset
+    from agl.data.splitting.splits import Split
+    from agl.runs.folder import Run
+    from agl.training.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The runs of one config, before anything is trained."""
+
+    config: Config
+    experiments: list[Experiment]
+
+
+def prepare(config: Config) -> Prepared:
+    """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
+    from agl.data.splitting.audit import audit, refuse_leaks
+    from agl.training.experiment import Experiment, complete, load_data, load_splits
+
+    completed = complete(config)
+    dataset = load_data(completed)
+    splits = [_honest(split, dataset) for split in load_splits(completed, dataset)]
+    if completed.fold is not None and completed.fold >= len(splits):
+        names = ", ".join(f"{i}: {split.name}" for i, split in enumerate(splits))
+        raise UserError(f"Expected fold below {len(splits)}, received fold={completed.fold}. The folds are {names}.")
+    folds = range(len(splits)) if completed.fold is None else [completed.fold]
+    for fold in folds:
+        refuse_leaks(audit(dataset.spots, splits[fold]), allow=completed.allow_leaks)
+    return Prepared(
+        completed,
+        [Experiment(completed.model_copy(update={"fold": fold}), dataset, splits[fold]) for fold in folds],
+    )
+
+
+def train(config: Config, *, progress: Progress | None = None, told: Callable[[str], None] | None = None) -> list[Run]:
+    """Train every fold that is not finished yet."""
+    return list(train_each(prepare(config), progress=progress, told=told))
+
+
+def train_each(
+    prepared: Prepared, *, progress: Progress | None = None, told: Callable[[str], None] | None = None
+) -> Iterator[Run]:
+    """The runs of one config, one after another, as they finish."""
+    from agl.runs.execute import execute
+    from agl.runs.folder import folder_of
+
+    for experiment in prepared.experiments:
+        known = (folder_of(experiment.config, experiment.dataset) / "result.json").is_file()
+        run = execute(experiment, progress=progress)
+        if told is not None:
+            told(f"{'kept   ' if known else 'trained'}  {experiment.split.name:<16} {run.folder}")
+        yield run
+
+
+def _honest(split: Split, dataset: Dataset) -> Split:
+    """Where patients are not recorded, slides of one patient may be on both sides: the split is called optimistic."""
+    sources = [section.get("patient_source") for section in dataset.report.get("sections", {}).values()]
+    return replace(split, optimistic=True) if "slide name" in sources else split

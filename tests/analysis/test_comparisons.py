@@ -1,0 +1,122 @@
+"""Pairing, units and intervals on real run folders, against slow references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from agl.analysis.comparisons import choose_unit, compare
+from agl.analysis.material import difference_matrix, gene_abundance, gene_means, read_material, read_predictions
+from agl.analysis.methods import reference
+from agl.runs.folder import Run, find_runs
+
+Make = Callable[..., Path]
+
+
+def slow_difference(folders: dict[str, dict[int, list[Path]]], slides: list[str]) -> dict[str, float]:
+    """slide -> mean over genes of mean over seeds of paired differences, read from the files with plain loops."""
+    found = {}
+    for slide in slides:
+        genes: dict[str, list[float]] = {}
+        for mine, theirs in zip(folders["mine"].values(), folders["theirs"].values(), strict=True):
+            for a, b in zip(mine, theirs, strict=True):
+                left, right = (pd.read_csv(folder / "per_gene.csv") for folder in (a, b))
+                for _, row in left[left.slide == slide].iterrows():
+                    other = right[(right.slide == slide) & (right.gene == row.gene)].scc.iloc[0]
+                    if np.isfinite(row.scc) and np.isfinite(other):
+                        genes.setdefault(row.gene, []).append(row.scc - other)
+        if genes:
+            found[slide] = float(np.mean([np.mean(values) for values in genes.values()]))
+    return found
+
+
+def test_differences_follow_the_slow_reference(make_run: Make, world, tmp_path: Path) -> None:
+    folders: dict[str, dict[int, list[Path]]] = {"mine": {}, "theirs": {}}
+    for fold in range(3):
+        folders["mine"][fold] = [make_run(tmp_path, world, "loss=mse", fold=fold, seed=s, noise=0.7) for s in (0, 1)]
+        folders["theirs"][fold] = [make_run(tmp_path, world, "loss=pearson", fold=fold, seed=s) for s in (0, 1)]
+    material = read_material(find_runs(tmp_path))
+    block = material.blocks[0]
+    found = compare(material, block, reference(material.frame, "pearson"))
+    by_slide = slow_difference(folders, ["S0", "S1", "S2", "S3"])
+    by_patient = [np.mean([by_slide["S0"], by_slide["S1"]]), by_slide["S2"], by_slide["S3"]]
+    row = found.table.iloc[0]
+    assert row.difference == pytest.approx(np.mean(by_patient))
+    assert list(found.units.difference) == pytest.approx(by_patient)
+    assert (row.n, row.slides, row.genes, row.seeds) == (3, 4, 12, "paired by seed (2)")
+    assert row.verdict == "n too small: 3 units cannot reach p < 0.05"
+    assert np.isnan([row.p, row.p_holm, row.units_low, row.both_low]).all()
+    slides = compare(material, block, reference(material.frame, "pearson"), unit="slide")
+    assert slides.table.difference[0] == pytest.approx(np.mean(list(by_slide.values())))
+    assert slides.table.n[0] == 4
+
+
+def test_seven_patients_are_tested_and_corrected(runs: Path) -> None:
+    material = read_material(find_runs(runs))
+    found = compare(material, material.blocks[0], reference(material.frame, "listwise"))
+    table = found.table.set_index("method")
+    for method in table.index:
+        differences = found.units[found.units.method == method].difference
+        assert table.p[method] == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue)
+    learned = table.loc["listwise + dkgsb"]
+    assert learned.p == pytest.approx(2 / 2**7)
+    assert learned.p_holm == pytest.approx(4 / 2**7)
+    assert learned.verdict == "better"
+    assert learned.seeds == "means over 2 and 1 seeds"
+    assert learned.both_low < learned.units_low < learned.difference < learned.units_high < learned.both_high
+    assert table.verdict["mse"] == "no difference shown"
+
+
+def test_undefined_genes_are_left_out_of_both_sides(make_run: Make, world, tmp_path: Path) -> None:
+    for loss in ("mse", "pearson"):
+        make_run(tmp_path, world, f"loss={loss}", fold=0)
+    material = read_material(find_runs(tmp_path))
+    matrix, _ = difference_matrix(material.cells, "mse", "pearson")
+    assert np.isnan(matrix.loc["S0", "GENE11"])  # never counted there
+    assert np.isfinite(matrix.loc["S1"]).all()
+
+
+def test_units_are_patients_where_they_are_known() -> None:
+    known = {"a": "P", "b": "P", "c": "Q"}
+    assert choose_unit(["a", "b", "c"], known)[0] == "patient"
+    assert choose_unit(["a", "b"], known)[0] == "slide"
+    assert "nothing here speaks for other patients" in choose_unit(["a", "b"], known)[1]
+    assert choose_unit(["a", "c", "d"], known)[0] == "slide"
+    assert choose_unit(["a", "b", "c"], known, "slide")[0] == "slide"
+
+
+def test_abundance_is_weighted_by_spots_and_methods_do_not_count_twice(runs: Path, world) -> None:
+    material = read_material(find_runs(runs))
+    counts = np.concatenate([world.counts(slide) for fold in range(7) for slide in world.slides(fold)])
+    found = gene_abundance(material.cells).loc[[f"GENE{i}" for i in range(12)]]
+    assert found.mean_count.to_numpy() == pytest.approx(counts.mean(0))
+    assert found.zero_fraction.to_numpy() == pytest.approx((counts == 0).mean(0))
+    cells = material.cells[(material.cells.gene == "GENE3") & (material.cells.method == "mse")]
+    assert gene_means(material.cells).loc["GENE3", "mse"] == pytest.approx(cells.groupby("slide").scc.mean().mean())
+
+
+def test_broken_files_cost_their_part_only(runs: Path) -> None:
+    folders = [run.folder for run in find_runs(runs)]
+    (folders[0] / "per_gene.csv").unlink()
+    (folders[1] / "per_gene.csv").write_text("slide,gene\nS,G\n")
+    (folders[2] / "provenance.json").unlink()
+    material = read_material(find_runs(runs))
+    assert len(material.frame) == len(folders)
+    assert set(material.cells.run) == set(range(2, len(folders)))
+    assert any("per_gene.csv is missing" in note for note in material.notes)
+    assert any("has no column spots, scc" in note for note in material.notes)
+
+
+def test_predictions_that_are_no_predictions(tmp_path: Path) -> None:
+    from agl.errors import UserError
+
+    with pytest.raises(UserError, match=r"Expected predictions\.npz in .*, found none\."):
+        read_predictions(Run(tmp_path).folder)
+    (tmp_path / "predictions.npz").write_bytes(b"PK not really")
+    with pytest.raises(UserError, match=r"is not readable .* train the run again"):
+        read_predictions(tmp_path)

@@ -15,9 +15,19 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module belongs to the longest name that it begins with; a room may import from its own line and those above it.
 ORDER = [
     ["strank"],
-    ["agl.errors", "agl.seeds", "agl.values", "agl.trees", "agl.builtins", "agl.blame", "agl.machine", "agl.progress"],
+    [
+        "agl.errors",
+        "agl.seeds",
+        "agl.values",
+        "agl.trees",
+        "agl.slots",
+        "agl.builtins",
+        "agl.blame",
+        "agl.machine",
+        "agl.progress",
+    ],
     ["agl.config"],
-    ["agl.registry", "agl.catalogue"],
+    ["agl.arguments", "agl.registry", "agl.catalogue"],
     ["agl.data"],
     ["agl.genes"],
     ["agl.convex"],

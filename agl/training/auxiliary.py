@@ -57,7 +57,7 @@ class AuxiliarySelection(Plugin):
             gene_loss=trainer.task.loss,
             selector=self.selector,
             n_primary=trainer.task.n_primary,
-            combine=registry.find("objective", trainer.task.objective),
+            combine=trainer.task.combine,
             strength=trainer.task.strength,
             gate=trainer.task.gate,  # type: ignore[arg-type]
         )

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from agl import registry
 from agl.bilevel.gates import gate_of, gated_scores
-from agl.bilevel.objective import coefficients
+from agl.bilevel.objective import Combine, balanced, coefficients
 from agl.config import Training
-from agl.data.augment import AUGMENTATIONS
 from agl.data.batches import Batch, Sampler, SpotLoader
 from agl.errors import UserError
 from agl.models.predictor import Predictor
@@ -44,7 +43,7 @@ class Task:
     validation: np.ndarray
     n_primary: int
     weights: Tensor  # [auxiliary gene] in [0, 1]
-    objective: str = "balanced"
+    combine: Combine = balanced
     strength: float = 1.0
     gate: str = "loss"
 
@@ -81,8 +80,8 @@ class Trainer:
             weight_decay=self.settings.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),  # one sweep over the heads instead of ten
         )
-        self.combine = registry.find("objective", self.task.objective)
-        self.augment = AUGMENTATIONS[self.settings.augment]
+        self.combine = self.task.combine
+        self.augment = registry.bind("augment", self.settings.augment)
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.precision)
         self.autocast = half if self.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast is torch.float16)

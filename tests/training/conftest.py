@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import strank
+from agl.bilevel import objective
 from agl.config import Outer, Training
 from agl.data.batches import SpotLoader, grouped
 from agl.data.dataset import Dataset, open_dataset
@@ -66,7 +67,7 @@ def trainer_on(pictures: Dataset) -> Callable[..., Trainer]:
         model = Predictor(Trunk(), 32, 13) if model is None else model
         train, validation, weights = np.arange(60), np.arange(60, 90), torch.ones(3)
         loader = SpotLoader(pictures, np.arange(13))
-        task = Task(model, strank.pearson_loss, loader, train, validation, 10, weights, "sum")
+        task = Task(model, strank.pearson_loss, loader, train, validation, 10, weights, combine=objective.sum)
         return Trainer(task, settings, grouped, 0, plugins, torch.device(device), **options)
 
     return make

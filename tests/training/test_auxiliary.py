@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import strank
+from agl import registry
 from agl.bilevel.engines import forward, reverse
 from agl.bilevel.problem import Problem
 from agl.config import Component, Outer, Training
@@ -55,7 +56,8 @@ def trainer_with(
 
 
 def candidates_of(dataset, n_primary=4, n=9):
-    from agl.genes.training import Candidates, TrainingSpots
+    from agl.genes.candidates import Candidates
+    from agl.genes.training import TrainingSpots
 
     return Candidates(TrainingSpots.of(dataset, np.arange(60)), np.arange(n_primary), np.arange(n_primary, n))
 
@@ -64,7 +66,9 @@ def candidates_of(dataset, n_primary=4, n=9):
 @pytest.mark.parametrize("objective", ["balanced", "sum", "weighted_mean"])
 def test_an_outer_step_is_adam_on_the_mean_hypergradient(dataset, gate: str, objective: str) -> None:
     selector = Gates(5)
-    trainer, plugin = trainer_with(dataset, selector, replace_engine("reverse"), gate=gate, objective=objective)
+    trainer, plugin = trainer_with(
+        dataset, selector, replace_engine("reverse"), gate=gate, combine=registry.find("objective", objective)
+    )
     plugin.fit_start(trainer)
     trainer.epoch = 1
     seen = []
@@ -77,8 +81,6 @@ def test_an_outer_step_is_adam_on_the_mean_hypergradient(dataset, gate: str, obj
         assert all(set(batch.spots.tolist()) <= set(range(60)) for batch in inner)
         seen.append(found.phi["logits"])
         return found
-
-    from agl import registry
 
     original = registry.find
     registry.find = lambda kind, name: spy if kind == "engine" else original(kind, name)

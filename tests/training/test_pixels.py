@@ -18,7 +18,7 @@ from agl.data.batches import SpotLoader, grouped
 from agl.models.predictor import mlp, resnet18
 from agl.runs.checkpoint import resume
 from agl.runs.provenance import fingerprint
-from agl.training.experiment import complete
+from agl.runs.resolve import complete
 from agl.training.plugins import Checkpoint, EarlyStopping, History, Plugin
 from agl.training.trainer import Task, Trainer
 

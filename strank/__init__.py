@@ -29,6 +29,8 @@ from strank.modules import (
 )
 from strank.ranks import average_ranks
 
+__version__ = "0.1.0"  # of the distribution: agl and pyproject.toml say the same
+
 _STREAMING = ("PearsonMetric", "SpearmanMetric", "KendallMetric", "MeanSquaredErrorMetric")
 
 __all__ = [

@@ -28,6 +28,7 @@ from strank.modules import (
     PoissonLoss,
 )
 from strank.ranks import average_ranks
+from strank.reliability import ceiling
 
 __version__ = "0.1.0"  # of the distribution: agl and pyproject.toml say the same
 
@@ -44,6 +45,7 @@ __all__ = [
     "PearsonLoss",
     "PoissonLoss",
     "average_ranks",
+    "ceiling",
     "count_undefined",
     "coverage",
     "dirichlet_multinomial_nll",

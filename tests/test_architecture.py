@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     {"strank"},
     {"agl.errors", "agl.blame", "agl.machine", "agl.trees", "agl.config", "agl.registry", "agl.seeds", "agl.progress"},
+    {"agl.convex"},
     {"agl.data", "agl.genes"},
     {"agl.models"},
     {"agl.bilevel"},

@@ -18,7 +18,14 @@ from agl.convex.spots import Spots
 from agl.errors import UserError, did_you_mean
 from strank.losses.inputs import above_zero, check_number
 
-LIKELIHOOD_PENALTIES = (1.0, 0.3, 0.1, 0.03)  # worth trying, per unit of a gene's mass
+LIKELIHOOD_PENALTIES = (
+    10.0,
+    3.0,
+    1.0,
+    0.3,
+    0.1,
+    0.03,
+)  # worth trying, per unit of a gene's mass; wide features want the strong ones
 SQUARES_PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # worth trying, per spot
 
 REFUSED = {
@@ -97,7 +104,7 @@ def default_penalties(name: str) -> tuple[float, ...]:
     """Penalties worth trying, strongest first.
 
     >>> default_penalties("listwise")
-    (1.0, 0.3, 0.1, 0.03)
+    (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
     """
     return SQUARES_PENALTIES if name in ("mse", "pearson") else LIKELIHOOD_PENALTIES
 

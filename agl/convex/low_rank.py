@@ -1,7 +1,7 @@
 """The shared trunk in closed form: a few directions of the features that all weighted genes vote on.
 
 Features X = Q R with orthonormal Q, heads B `[feature, gene]`: a gene's fitted values are Q v_g, v_g = R b_g, and with
-every v_g at length 1 (fitted values divided by the root of their sum of squares)
+every v_g brought to length 1 (fitted values divided by the root of their sum of squares) or to that of the gene's vote
 
     M(w) = sum_g w_g v_g v_g'        U_r(w): its r leading eigenvectors        B_r = R^-1 U_r U_r' R B
 
@@ -69,6 +69,9 @@ class Trunk:
     Args:
         coordinates: of the training spots.
         heads: B `[feature, gene]`, any linear heads: ridge, list loss, ...
+        votes: what a gene of weight 1 counts in M `[gene]`; None: 1 for every gene. At length 1 the fitted values of a
+            gene that no feature predicts are an arbitrary direction with a full vote; the share of its variance that
+            they explain (`explained`) takes that vote away, and noise among the weighted genes then costs little.
 
     >>> x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     >>> trunk = Trunk(Coordinates.of(x), torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]]))
@@ -80,7 +83,7 @@ class Trunk:
             [0., 0., 0.]], dtype=torch.float64)
     """
 
-    def __init__(self, coordinates: Coordinates, heads: Tensor) -> None:
+    def __init__(self, coordinates: Coordinates, heads: Tensor, votes: Tensor | None = None) -> None:
         if heads.ndim != 2 or heads.shape[0] != coordinates.into.shape[1]:
             raise UserError(
                 f"Expected heads [feature, gene] of {coordinates.into.shape[1]} features, "
@@ -88,10 +91,14 @@ class Trunk:
             )
         self.coordinates = coordinates
         self.vectors = coordinates.into @ heads.to(coordinates.into)  # [q, gene]: R B
-        self.units = unit(self.vectors)  # [q, gene]
+        self.units = unit(self.vectors)  # [q, gene], of squared length `votes`
+        if votes is not None:
+            if votes.shape != (heads.shape[1],) or not (votes >= 0).all():
+                raise UserError(f"Expected one vote of at least 0 for each of {heads.shape[1]} genes, received others.")
+            self.units = self.units * votes.to(self.units).sqrt()
 
     def moment(self, weights: Tensor) -> Tensor:
-        """M(w) `[q, q]` of weights `[gene]`, differentiable; its trace is the sum of the weights."""
+        """M(w) `[q, q]` of weights `[gene]`, differentiable; its trace is the sum of weights x votes."""
         return moment(self.units, weights)
 
     def spectrum(self, weights: Tensor) -> Spectrum:
@@ -134,6 +141,17 @@ def refit_squares(features: Tensor, targets: Tensor, within: Tensor, penalty: fl
         raise UserError(f"Expected a penalty of at least 0, received {penalty}.")
     z = x @ within
     return within @ torch.linalg.solve(z.T @ z + penalty * within.T @ within, z.T @ y)
+
+
+def explained(features: Tensor, heads: Tensor, targets: Tensor, slides: Tensor | None = None) -> Tensor:
+    """Share of every target's variance that its fitted values have `[gene]`, at most 1: votes for heads of squares.
+
+    sum (X b_g)^2 / sum y_g^2, both centred over all spots or inside slides. With a penalty, pure noise has far less of
+    it than a gene that the features predict.
+    """
+    fitted = centred(features.to(torch.float64) @ heads.to(torch.float64), slides).square().sum(0)
+    total = centred(targets.to(torch.float64), slides).square().sum(0)
+    return torch.where(total > 0, fitted / torch.where(total > 0, total, 1.0), 0.0).clamp_max(1.0)
 
 
 def moment(units: Tensor, weights: Tensor) -> Tensor:

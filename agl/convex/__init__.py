@@ -1,4 +1,4 @@
-"""Linear heads on frozen features, one a gene, solved to their optimum for a path of penalties."""
+"""Learners that are solved, not trained: convex heads, the low-rank trunk they share, the outer problem in closed form."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from agl.errors import UserError, did_you_mean
 from agl.slots import Slot
@@ -83,11 +84,32 @@ class Data(Section):
 
     root: str | None = None  # None: simulated sections, see `simulate`
     simulate: dict[str, Any] = Field(default_factory=dict)  # arguments of `agl simulate`, used when root is None
-    features: str = "builtin"  # "builtin", "none" (patches), or a folder of feature files
+    features: str | tuple[str, ...] = "builtin"  # "builtin", "none" (patches), a folder of feature files, or several
+    context: tuple[PositiveInt, ...] = ()  # numbers of nearest spots whose mean features are appended, as [8, 24]
+    normalise: Literal["train", "slide"] = "train"  # features centred and scaled by the training spots, or per slide
     sections: tuple[str, ...] | None = None
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
     permute: bool = False  # negative control: shuffle the counts among the spots of each slide
     cache: str | None = None
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+            return value
+        raise PydanticCustomError("names", "Expected a name or a list of names such as [builtin, uni_v1]")
+
+    @property
+    def features_label(self) -> str:
+        """The features in a few words, for tables.
+
+        >>> Data(features=("builtin", "emb/uni"), context=(8, 24), normalise="slide").features_label
+        'builtin + uni, context 8 24, per slide'
+        """
+        names = (self.features,) if isinstance(self.features, str) else self.features
+        label = " + ".join({"none": "patches"}.get(name, Path(name).name) for name in names)
+        label += f", context {' '.join(map(str, self.context))}" if self.context else ""
+        return label + (", per slide" if self.normalise == "slide" else "")
 
 
 class Validation(Section):

@@ -164,7 +164,7 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "study": config.name,
         "data_key": str(data.get("spots", content)),
         "features_key": content,
-        "features": {"none": "patches"}.get(config.data.features, Path(config.data.features).name),
+        "features": config.data.features_label,
         "root": Path(config.data.root).name if config.data.root else "simulated",
         "files": provenance.get("plugin_files", {}),
         "split": label(config.split.name, config.split.args, "split").removeprefix("leave_").replace("_", " "),

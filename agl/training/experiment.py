@@ -40,6 +40,8 @@ def load_data(config: Config) -> Dataset:
     dataset = open_dataset(
         data_folder(config),
         features=data.features,
+        context=data.context,
+        normalise=data.normalise,
         cache_dir=data.cache,
         sections=data.sections,
         min_counts=data.min_counts,

@@ -27,7 +27,7 @@ from agl.values import wanted
 FRAMEWORK = {
     "scores", "counts", "slides", "library_size", "generator", "n_genes", "n_features", "training", "candidates",
     "primary", "spots", "root", "seed", "rng", "batch_size", "validation_fraction", "validation_unit", "problem",
-    "inner_batches", "outer_batch", "optimizer", "warm", "inner_optimizer", "inner_lr",
+    "inner_batches", "outer_batch", "settings", "optimizer", "warm", "inner_optimizer", "inner_lr",
 }  # fmt: skip
 
 

@@ -70,8 +70,8 @@ def test_an_outer_step_is_adam_on_the_mean_hypergradient(dataset, gate: str, obj
     seen = []
 
     @functools.wraps(reverse)
-    def spy(problem: Problem, inner, outer, **options):
-        found = reverse(problem, inner, outer, **options)
+    def spy(problem: Problem, inner, outer, settings):
+        found = reverse(problem, inner, outer, settings)
         assert len(inner) == OUTER.steps
         assert set(outer.spots.tolist()) <= set(range(60, 80))
         assert all(set(batch.spots.tolist()) <= set(range(60)) for batch in inner)
@@ -186,9 +186,9 @@ def test_the_same_batch_may_serve_all_inner_steps(dataset) -> None:
     seen = []
 
     @functools.wraps(forward)
-    def spy(problem, inner, outer, **options):
+    def spy(problem, inner, outer, settings):
         seen.append(inner)
-        return forward(problem, inner, outer, **options)
+        return forward(problem, inner, outer, settings)
 
     from agl import registry
 

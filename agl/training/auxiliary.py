@@ -7,7 +7,7 @@ every gene's training loss. The trainer sees only new weights.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from agl import registry
 from agl.bilevel.diagnostics import primary_share
+from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.problem import NOTHING_SHARED, Problem
 from agl.bilevel.settings import InnerSettings
 from agl.bilevel.similarity import gradient_similarity
@@ -24,10 +25,7 @@ from agl.errors import UserError
 from agl.seeds import seeded
 from agl.training.plugins import Plugin
 from agl.training.signals import Signals
-
-if TYPE_CHECKING:
-    from agl.bilevel.hypergradient import HyperGradient
-    from agl.training.trainer import Trainer
+from agl.training.trainer import Trainer
 
 
 class AuxiliarySelection(Plugin):

@@ -20,7 +20,8 @@ from agl.genes.selectors.base import Selector
 from agl.models.predictor import linear, mlp
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.plugins import Plugin
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 SETTINGS = Training(epochs=3, batch_size=24, patience=50)
 OUTER = Outer(steps=2, batches=3, every=1, start=1, batch_size=20, learning_rate=0.05)

@@ -113,8 +113,6 @@ GIVEN: dict[str, frozenset[str]] = {
     "sampler": frozenset({"slides", "batch_size", "rng"}),
     "objective": frozenset({"primary", "auxiliary", "weights", "strength"}),
     "augment": frozenset({"batch", "rng", "held"}),
-    "engine": frozenset({
-        "problem", "inner_batches", "outer_batch", "optimizer", "warm", "inner_optimizer", "inner_lr", "seed",
-    }),
+    "engine": frozenset({"problem", "inner_batches", "outer_batch", "settings"}),
     "plugin": frozenset({"seed"}),
 }  # fmt: skip

@@ -22,7 +22,8 @@ from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.contracts import module_of, plugin_of, splits_of, try_model
 from agl.training.plugins import EarlyStopping, Plugin
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 
 def data_folder(config: Config) -> str:

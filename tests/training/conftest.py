@@ -20,7 +20,8 @@ from agl.genes.selectors.base import Selector
 from agl.models.predictor import Predictor
 from agl.testing.plugins import example_dataset as make_dataset
 from agl.training.auxiliary import AuxiliarySelection
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 PIXELS = Training(epochs=4, batch_size=20, patience=50, checkpoint_every=2, augment="dihedral", workers=2)
 

@@ -21,7 +21,8 @@ from agl.genes.selectors.base import Selector
 from agl.models.predictor import linear, mlp
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.plugins import Plugin
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 SETTINGS = Training(epochs=3, batch_size=24, patience=50)
 OUTER = Outer(steps=2, batches=3, every=1, start=1, batch_size=20, learning_rate=0.05)
@@ -74,8 +75,8 @@ def test_an_outer_step_is_adam_on_the_mean_hypergradient(dataset, gate: str, obj
     seen = []
 
     @functools.wraps(reverse)
-    def spy(problem: Problem, inner, outer, **options):
-        found = reverse(problem, inner, outer, **options)
+    def spy(problem: Problem, inner, outer, settings):
+        found = reverse(problem, inner, outer, settings)
         assert len(inner) == OUTER.steps
         assert set(outer.spots.tolist()) <= set(range(60, 80))
         assert all(set(batch.spots.tolist()) <= set(range(60)) for batch in inner)
@@ -188,9 +189,9 @@ def test_the_same_batch_may_serve_all_inner_steps(dataset) -> None:
     seen = []
 
     @functools.wraps(forward)
-    def spy(problem, inner, outer, **options):
+    def spy(problem, inner, outer, settings):
         seen.append(inner)
-        return forward(problem, inner, outer, **options)
+        return forward(problem, inner, outer, settings)
 
     from agl import registry
 

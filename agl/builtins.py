@@ -99,6 +99,18 @@ WHERE: dict[str, dict[str, str]] = {
         "none": "agl.bilevel.engines:none",
     },
     "plugin": {},
+    "report_section": {  # in the order of the page
+        "summary": "agl.report.sections.summary:summary",
+        "scores": "agl.report.sections.scores:scores",
+        "differences": "agl.report.sections.differences:differences",
+        "genes": "agl.report.sections.genes:genes",
+        "maps": "agl.report.sections.genes:maps",
+        "selection": "agl.report.sections.selection:selection",
+        "stains": "agl.report.sections.selection:stains",
+        "searches": "agl.report.sections.searches:searches",
+        "protocol": "agl.report.sections.protocol:protocol",
+        "provenance": "agl.report.sections.protocol:provenance",
+    },
 }
 
 GIVEN: dict[str, frozenset[str]] = {

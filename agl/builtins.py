@@ -127,4 +127,5 @@ GIVEN: dict[str, frozenset[str]] = {
     "augment": frozenset({"batch", "rng", "held"}),
     "engine": frozenset({"problem", "inner_batches", "outer_batch", "settings"}),
     "plugin": frozenset({"seed"}),
+    "report_section": frozenset({"block", "report"}),
 }  # fmt: skip

@@ -89,7 +89,6 @@ def test_nothing_but_the_command_line_imports_what_reproduces_a_paper() -> None:
     assert users <= {"agl.cli"}
 
 
-@pytest.mark.xfail(reason="five circles are being cut")
 def test_no_module_imports_itself_by_way_of_others() -> None:
     assert circles() == []
 

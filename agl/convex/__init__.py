@@ -1,4 +1,4 @@
-"""Learners that are solved, not trained: convex heads, the low-rank trunk they share, the outer problem in closed form."""
+"""Learners that are solved, not trained: convex heads, the low-rank trunk, and the outer problem in closed form."""
 
 from __future__ import annotations
 

@@ -68,6 +68,12 @@ def test_bad_input_is_refused_in_a_sentence(change: dict[str, Any], says: str, d
         solve_path(**{**data._asdict(), **change})
 
 
+def test_slides_too_long_for_all_pairs_are_refused(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agl.convex.path.MOST_PAIRED", 10)
+    with pytest.raises(UserError, match="at most 10 spots"):
+        solve_path(*data, loss="pairwise")
+
+
 def test_other_features_than_in_training_are_refused(data: Any) -> None:
     heads = solve_path(*data, penalties=[1.0])
     with pytest.raises(UserError, match="6 features"):

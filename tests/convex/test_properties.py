@@ -147,7 +147,7 @@ def test_single_precision_reaches_its_tolerance(make_data: Any) -> None:
 def test_batches_of_genes_change_nothing(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = np.tile(data.counts, 10)
     whole = solve("listwise", data._replace(counts=counts))
-    monkeypatch.setattr("agl.convex.heads.TABLE", 1)
+    monkeypatch.setattr("agl.convex.path.TABLE", 1)
     for name, heads in (("listwise", whole), ("pearson", None)):
         parts = solve(name, data._replace(counts=counts))
         if heads is not None:

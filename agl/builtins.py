@@ -25,8 +25,11 @@ WHERE: dict[str, dict[str, str]] = {
         "nsl": "agl.models.stain:nsl",
     },
     "estimator": {
-        "mean": "agl.models.baselines:TrainingMean",
-        "ridge": "agl.models.baselines:Ridge",
+        "mean": "agl.estimators.baselines:TrainingMean",
+        "ridge": "agl.estimators.baselines:Ridge",
+        "convex": "agl.estimators.convex:Convex",
+        "low_rank": "agl.estimators.low_rank:LowRank",
+        "committee": "agl.estimators.committee:Committee",
         "hest-pca256": "agl.papers.hest.ridge:HestRidge",
         "hest-raw": "agl.papers.hest.ridge:HestRawRidge",
     },

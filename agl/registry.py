@@ -75,6 +75,11 @@ def is_estimator(model: Component) -> bool:
     return which(("model", "estimator"), model.name) == "estimator"
 
 
+def takes_sample(estimator: Any) -> bool:
+    """Whether an estimator, or its class, is fitted on the whole panel, by `fit(sample)`, or on the primary genes."""
+    return "sample" in parameters(estimator.fit)
+
+
 def find(kind: str, name: str) -> Callable[..., Any]:
     """The function or class behind a name."""
     return _find(kind, name, WHERE[kind])

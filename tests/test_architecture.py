@@ -32,6 +32,7 @@ ORDER = [
     ["agl.genes"],
     ["agl.convex"],
     ["agl.models"],
+    ["agl.estimators"],
     ["agl.bilevel"],
     ["agl.training"],
     ["agl.runs"],

@@ -36,8 +36,8 @@ class Fitted:
 
 def fit(folder: Path, experiment: Experiment, progress: Progress | None = None) -> Fitted:
     """Fit the experiment's predictor, taking up what an interrupted attempt left in the folder."""
-    if experiment.is_baseline:
-        return _fit_baseline(experiment)
+    if experiment.is_estimator:
+        return _fit_estimator(folder, experiment)
     if experiment.panel.selector is None or not experiment.config.auxiliary.outer.refit:
         trainer = _train(folder, experiment, "history", progress)
         weights = trainer.task.weights.cpu().numpy()
@@ -108,13 +108,41 @@ def _learned(trainer: Trainer) -> dict[str, Any]:
     return {key: value for plugin in trainer.plugins for key, value in plugin.summary().items()}
 
 
-def _fit_baseline(experiment: Experiment) -> Fitted:
+def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
+    """Solve it, telling the history, TensorBoard and the config's plugins of every step."""
     import torch
 
-    fitted, features = experiment.fit_baseline(), experiment.dataset.features
+    from agl.training.plugins import History, TensorBoard
+    from agl.training.solving import Solving
+
+    dataset = experiment.dataset
+    features, slides = dataset.features, np.asarray(dataset.slide_codes)
     assert features is not None
+    (folder / "history.jsonl").unlink(missing_ok=True)  # solved from its beginning, also after an interruption
+    solving = Solving([*experiment.own_plugins(), History(folder / "history.jsonl"), TensorBoard(folder / "tb")])
+    solving.begin()
+    fitted = experiment.fit_estimator(solving.report)
+    details = dict(fitted.details)
+    weights = np.asarray(details.pop("weights", experiment.panel.weights), dtype=np.float32)
+    numbers = {"epochs": 0, **details, **solving.end()}
+    predictor = SolvedPredictor(fitted)
 
     def predict(spots: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(fitted.predict(np.asarray(features[spots])), dtype=np.float32))
+        scores = predictor(np.asarray(features[spots]), slides[spots])
+        return torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
 
-    return Fitted(predict, experiment.panel.weights, {"epochs": 0})
+    return Fitted(predict, weights, numbers)
+
+
+class SolvedPredictor:
+    """Scores of a fitted estimator, told of slides where it asks for them."""
+
+    def __init__(self, fitted: Any) -> None:
+        from agl import registry
+
+        self.predict = fitted.predict
+        self.by_slide = "slides" in registry.parameters(fitted.predict)
+
+    def __call__(self, features: np.ndarray, slides: np.ndarray) -> np.ndarray:
+        """float64 `[spot, primary gene]`."""
+        return np.asarray(self.predict(features, slides=slides) if self.by_slide else self.predict(features))

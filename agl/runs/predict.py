@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agl.errors import UserError
-from agl.runs.fit import settled
+from agl.runs.fit import SolvedPredictor, settled
 from agl.runs.folder import Run, open_run
 
 
@@ -111,10 +111,12 @@ def _experiment(run: Run) -> Any:
 
 
 def _predictor(run: Run, experiment: Any) -> Callable[[Any, np.ndarray], np.ndarray]:
-    """(dataset, spots) -> scores of the primary genes, from the saved weights; a baseline is fitted again."""
-    if experiment.is_baseline:
-        fitted = experiment.fit_baseline()
-        return lambda dataset, spots: np.asarray(fitted.predict(np.asarray(dataset.features[spots])))
+    """(dataset, spots) -> scores of the primary genes, from the saved weights; an estimator is fitted again."""
+    if experiment.is_estimator:
+        solved = SolvedPredictor(experiment.fit_estimator())
+        return lambda dataset, spots: solved(
+            np.asarray(dataset.features[spots]), np.asarray(dataset.slide_codes)[spots]
+        )
     from agl.data.batches import SpotLoader
     from agl.runs.checkpoint import load_weights
 

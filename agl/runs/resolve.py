@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agl import registry
-from agl.config import Auxiliary, Component, Config, Outer, Section, slots
+from agl.config import Auxiliary, Component, Config, Outer, Section, Training, Validation, slots
 from agl.errors import UserError
 from agl.training.experiment import data_folder
 
@@ -27,14 +27,21 @@ def complete(config: Config) -> Config:
 def without_unused(config: Config) -> Config:
     """The config with the defaults in place of what its model, or its gene set, has no use for."""
     if registry.is_estimator(config.model):
-        plain = Config()
-        unused = {"loss": Component(name=UNUSED), "auxiliary": plain.auxiliary, "training": plain.training}
-        config = config.model_copy(update={**unused, "plugins": ()})
+        config = config.model_copy(update=_unused_by_estimator(config))
     if config.auxiliary.genes.name == "none":
         return config.model_copy(update={"auxiliary": Auxiliary()})
     if registry.which(("gene_set", "selector"), config.auxiliary.genes.name) == "gene_set":
         return config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"outer": Outer()})})
     return config
+
+
+def _unused_by_estimator(config: Config) -> dict[str, Any]:
+    """What an estimator has no use for: nearly all of the training; without a panel the loss and other genes, too."""
+    device = {key: getattr(config.training, key) for key in ("device", "threads", "monitor")}
+    unused: dict[str, Any] = {"training": Training(**device), "validation": Validation()}
+    if not registry.takes_sample(registry.find("estimator", config.model.name)):
+        unused |= {"loss": Component(name=UNUSED), "auxiliary": Auxiliary(), "plugins": ()}
+    return unused
 
 
 def components(config: Config) -> list[Component]:

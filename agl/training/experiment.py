@@ -14,8 +14,11 @@ from agl import registry
 from agl.config import Config
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset, open_dataset
+from agl.data.splitting.holdout import kin
 from agl.data.splitting.splits import Split, hold_out
+from agl.data.views import feature_views
 from agl.errors import UserError
+from agl.estimators.sample import FittedEstimator, Report, Sample
 from agl.genes.panel import Panel, choose_panel, choose_primary
 from agl.machine import pick_device
 from agl.seeds import seeded
@@ -97,7 +100,7 @@ class Experiment:
 
     @cached_property
     def panel(self) -> Panel:
-        """Genes: primary ones by all spots but the test's, so that seeds share them; all else by the training spots."""
+        """Genes: primary ones by all spots but the test's, so that seeds share them; all else by what is fitted on."""
         if self.given is not None:
             return self.given
         from agl.genes.training import TrainingSpots
@@ -105,7 +108,8 @@ class Experiment:
         config, split = self.config, self.split
         seen = TrainingSpots.of(self.dataset, np.union1d(split.train, split.validation))
         primary = choose_primary(seen, config.primary, seed=config.seed)
-        return choose_panel(TrainingSpots.of(self.dataset, split.train), primary, config.auxiliary, seed=config.seed)
+        fitted_on = seen if self.is_estimator else TrainingSpots.of(self.dataset, split.train)
+        return choose_panel(fitted_on, primary, config.auxiliary, seed=config.seed)
 
     @property
     def primary_names(self) -> list[str]:
@@ -113,26 +117,50 @@ class Experiment:
         return [self.dataset.genes[i] for i in self.panel.primary]
 
     @property
-    def is_baseline(self) -> bool:
-        """Whether the predictor is fitted in closed form instead of by the trainer."""
+    def is_estimator(self) -> bool:
+        """Whether the predictor is fitted as a whole instead of by the trainer."""
         return registry.is_estimator(self.config.model)
 
-    def fit_baseline(self) -> Any:
-        """A fitted baseline: features [spot, feature] -> scores [spot, primary gene]."""
-        if self.dataset.features is None:
+    def sample(self, report: Report | None = None) -> Sample:
+        """What an estimator is fitted on: training and validation spots, for none are needed to know when to stop."""
+        dataset, panel, config = self.dataset, self.panel, self.config
+        if dataset.features is None:
             raise UserError(
-                f"The baseline {self.config.model.name!r} needs features. "
-                "Set data.features=builtin or a folder of features."
+                f"The model {config.model.name!r} needs features. Set data.features=builtin or a folder of features."
             )
         spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
-        baseline = registry.build("estimator", self.config.model)
-        return baseline.fit(
-            np.asarray(self.dataset.features[spots]),
-            self.dataset.panel_counts(self.panel.primary)[spots].toarray(),
-            np.asarray(self.dataset.library_size)[spots],
-            np.asarray(self.dataset.slide_codes)[spots],
-            seed=self.config.seed,
+        given: dict[str, Any] = {} if report is None else {"report": report}
+        return Sample(
+            features=np.asarray(dataset.features[spots]),
+            counts=dataset.panel_counts(panel.genes)[spots].toarray(),
+            library_size=np.asarray(dataset.library_size)[spots],
+            slides=np.asarray(dataset.slide_codes)[spots],
+            patients=np.unique(kin(dataset.spots).to_numpy(str)[spots], return_inverse=True)[1],
+            n_primary=len(panel.primary),
+            loss=config.loss,
+            views=feature_views(dataset.report.get("features"), dataset.features.shape[1]),
+            weights=panel.weights,
+            strength=config.auxiliary.strength,
+            selector=panel.selector,
+            outer=config.auxiliary.outer,
+            score=config.training.monitor,
+            seed=config.seed,
+            device=str(pick_device(config.training.device, "training.device")),
+            **given,
         )
+
+    def fit_estimator(self, report: Report | None = None) -> FittedEstimator:
+        """A fitted estimator of the primary genes; it takes a `Sample`, or arrays as scikit-learn's do."""
+        torch.set_num_threads(self.config.training.threads)
+        estimator, sample = registry.build("estimator", self.config.model), self.sample(report)
+        if registry.takes_sample(estimator):
+            return estimator.fit(sample)
+        return estimator.fit(sample.features, sample.primary, sample.library_size, sample.slides, seed=self.config.seed)
+
+    def own_plugins(self) -> list[Plugin]:
+        """The plugins that the config names."""
+        given = [(each.name, registry.build("plugin", each, seed=self.config.seed)) for each in self.config.plugins]
+        return [plugin_of(name, plugin) for name, plugin in given]
 
     def trainer(self, extra: list[Plugin] | None = None) -> Trainer:
         """A trainer at epoch 0, with the plugins the config implies and `extra` ones after them."""
@@ -145,7 +173,7 @@ class Experiment:
         if panel.selector is not None:
             train, outer = self._outer_spots()
             plugins.append(AuxiliarySelection(panel.selector, config.auxiliary.outer, outer, seed=config.seed))
-        plugins += [plugin_of(c.name, registry.build("plugin", c, seed=config.seed)) for c in config.plugins]
+        plugins += self.own_plugins()
         plugins.append(EarlyStopping(patience=config.training.patience, monitor=config.training.monitor))
         task = Task(
             model=model,

@@ -16,7 +16,7 @@ import torch
 
 import strank
 from agl.errors import UserError
-from agl.models.tables import check_finite, check_rows, check_width, dense
+from agl.estimators.tables import check_finite, check_rows, check_width, dense
 
 
 class HestRidge:

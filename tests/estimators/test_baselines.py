@@ -13,11 +13,11 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from agl.errors import UserError
+from agl.estimators.baselines import Ridge, TrainingMean
+from agl.estimators.ridge_cv import best_penalty, cv_folds
+from agl.estimators.ridge_path import Moments, RidgePath
+from agl.estimators.tables import log_expression
 from agl.models import ridge_path
-from agl.models.baselines import Ridge, TrainingMean
-from agl.models.ridge_cv import best_penalty, cv_folds
-from agl.models.ridge_path import Moments, RidgePath
-from agl.models.tables import log_expression
 
 
 def spots(n: int = 120, width: int = 8, genes: int = 3, n_slides: int = 4, seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -112,7 +112,7 @@ def test_moments_add_subtract_and_blocks_change_nothing(monkeypatch: pytest.Monk
         np.testing.assert_allclose(RidgePath(a).weights(1.0)[0], RidgePath(b).weights(1.0)[0], atol=1e-8)
     expected = Ridge().fit(x, counts, library, slides)
     monkeypatch.setattr(ridge_path, "BLOCK", 7)
-    monkeypatch.setattr("agl.models.ridge_cv.BLOCK", 7)
+    monkeypatch.setattr("agl.estimators.ridge_cv.BLOCK", 7)
     np.testing.assert_allclose(Ridge().fit(x, counts, library, slides).predict(x), expected.predict(x), atol=1e-9)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import strank
-from agl.models.ridge_path import BLOCK, Moments, RidgePath
+from agl.estimators.ridge_path import BLOCK, Moments, RidgePath
 from agl.seeds import seeded
 
 FOLDS = 5

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from agl.errors import UserError
-from agl.models.ridge_cv import best_penalty, cv_folds, fold_moments, held_out_pearson
-from agl.models.ridge_path import RidgePath, Standardiser, blocks_of, leading_directions
-from agl.models.tables import check_width, training_table
+from agl.estimators.ridge_cv import best_penalty, cv_folds, fold_moments, held_out_pearson
+from agl.estimators.ridge_path import RidgePath, Standardiser, blocks_of, leading_directions
+from agl.estimators.tables import check_width, training_table
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)  # for each training spot
 

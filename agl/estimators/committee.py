@@ -1,0 +1,180 @@
+"""The plain average of many cheap solved learners, nothing chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agl.config import Component
+from agl.convex.losses import read_loss
+from agl.errors import UserError, did_you_mean
+from agl.estimators.convex import solve
+from agl.estimators.low_rank import CutHeads
+from agl.estimators.sample import Sample
+from agl.estimators.selection import settled
+from agl.estimators.tables import check_finite, check_width
+
+SQUARES = (0.1, 0.3, 1.0, 3.0, 10.0)
+LIKELIHOOD = (0.1, 0.3, 1.0)
+MEMBERS: tuple[Mapping[str, Any], ...] = (
+    {"loss": "mse", "penalties": list(SQUARES)},
+    {"loss": "mse", "penalties": list(SQUARES), "rank": 5},
+    {"penalties": list(LIKELIHOOD)},  # the config's loss
+)
+KEYS = ("loss", "penalties", "rank", "view")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of the committee: a loss, its penalties, a rank or full rank, and by which view of the spots."""
+
+    loss: str
+    penalties: tuple[float, ...]
+    rank: int | None
+    view: str
+
+    @property
+    def ingredients(self) -> set[str]:
+        """What `without` may name."""
+        return {self.loss, "full_rank" if self.rank is None else "low_rank", self.view}
+
+
+class Committee:
+    """The mean of the members' scores, each standardised gene by gene inside each slide, with equal weights.
+
+    A member is one loss, one view of the spots (their own features, or with their surroundings; with several encoders
+    each of them), full or low rank, one penalty. Members of one view share one decomposition, so that a member costs
+    milliseconds. The mean is better than nearly every member, and nothing is chosen. The auxiliary genes of the config
+    decide on the directions of the low-rank members. The members' spread is what is uncertain about a spot's place.
+
+    Args:
+        members: a list of `{loss, penalties, rank, view}`; without a loss the config's, without a rank full rank,
+            without a view every view there is.
+        without: ingredients to leave out: a loss, "low_rank", "full_rank", a view.
+        bound: see `agl.estimators.low_rank.LowRank`.
+    """
+
+    def __init__(
+        self,
+        *,
+        members: Sequence[Mapping[str, Any]] = MEMBERS,
+        without: Sequence[str] = (),
+        bound: float | None = 1.0,
+    ) -> None:
+        self.members, self.bound = [dict(member) for member in members], bound
+        self.without = (without,) if isinstance(without, str) else tuple(without)
+        for member in self.members:
+            for key in member:
+                if key not in KEYS:
+                    raise UserError(
+                        f"Expected a member of {', '.join(KEYS)}, received {key!r}.{did_you_mean(key, KEYS)}"
+                    )
+            if not member.get("penalties"):
+                raise UserError(
+                    f"Expected penalties of every member, received none for {member}; write penalties: [1]."
+                )
+
+    def fit(self, sample: Sample) -> CommitteeScores:
+        """Solve every member on all training spots."""
+        views = dict(sample.views) or {"own": np.arange(sample.features.shape[1])}
+        members = self._read(sample.loss, list(views))
+        details: dict[str, Any] = {}
+        low = [member.rank for member in members if member.rank is not None]
+        if low or sample.selector is not None:
+            widest = max(views.values(), key=len)
+            settled_sample, details = settled(sample.seen(widest), rank=max(low, default=5), bound=self.bound)
+            sample = replace(settled_sample, features=sample.features)
+        weights, names = [], []
+        for view, columns in views.items():
+            mine = [member for member in members if member.view == view]
+            for name, found in _solved(sample.seen(columns), mine, self.bound):
+                full = torch.zeros(len(found), sample.features.shape[1], sample.n_primary, dtype=torch.float64)
+                full[:, torch.from_numpy(columns)] = found.cpu()
+                weights.append(full)
+                names.append(f"{view}: {name}")
+        stacked = torch.cat(weights)
+        return CommitteeScores(stacked, details | {"members": len(stacked), "ingredients": names})
+
+    def _read(self, loss: Component, views: list[str]) -> list[Member]:
+        """The members, the config's loss written in, without those that are left out."""
+        read_loss(loss.name, loss.args)
+        found = [
+            Member(
+                str(member.get("loss", loss.name)),
+                tuple(float(penalty) for penalty in member["penalties"]),
+                member.get("rank"),
+                view,
+            )
+            for member in self.members
+            for view in ([str(member["view"])] if member.get("view") else views)
+        ]
+        for member in found:
+            if member.view not in views:
+                raise UserError(
+                    f"Expected a view in {views}, received {member.view!r}.{did_you_mean(member.view, views)}"
+                )
+        known = set().union(*(member.ingredients for member in found)) if found else set()
+        for word in self.without:
+            if word not in known:
+                raise UserError(f"Expected an ingredient to leave out, received {word!r}.{did_you_mean(word, known)}")
+        kept = [member for member in found if not member.ingredients & set(self.without)]
+        if not kept:
+            raise UserError(f"Expected members to be left, received without={list(self.without)}, which leaves none.")
+        return kept
+
+
+def _solved(sample: Sample, members: Sequence[Member], bound: float | None) -> list[tuple[str, Tensor]]:
+    """Every member's weights `[penalty, feature, primary]` for raw features; members of one loss share a path."""
+    found = []
+    for loss in dict.fromkeys(member.loss for member in members):
+        mine = [member for member in members if member.loss == loss]
+        path = sorted({penalty for member in mine for penalty in member.penalties}, reverse=True)
+        low = any(member.rank is not None for member in mine)
+        heads = solve(sample, path, sample.counts if low else sample.primary, loss=loss, told=True)
+        cut = CutHeads(heads, sample, bound=bound, votes="equal") if low else None
+        for member in mine:
+            at = [path.index(penalty) for penalty in sorted(member.penalties, reverse=True)]
+            if member.rank is None:
+                weights = heads.basis.weights(heads.coefficients[at][..., : sample.n_primary])
+            else:
+                assert cut is not None
+                weights = torch.stack([cut.linear(member.rank, position)[0] for position in at])
+            rank = "" if member.rank is None else f", rank {member.rank}"
+            found.append((f"{loss}{rank}", weights.double()))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class CommitteeScores:
+    """The members' linear scores, standardised inside slides and averaged."""
+
+    weights: Tensor  # [member, feature, gene]
+    details: dict[str, Any]
+
+    def members(self, features: np.ndarray, slides: np.ndarray) -> Tensor:
+        """Standardised scores `[member, spot, gene]`: mean 0 and sd 1 inside each slide, 0 where they do not vary."""
+        check_width(features, self.weights.shape[1])
+        check_finite(features)
+        x = torch.from_numpy(np.asarray(features, dtype=np.float64))
+        codes = torch.from_numpy(np.unique(slides, return_inverse=True)[1])
+        scores = torch.empty(len(self.weights), len(x), self.weights.shape[2], dtype=torch.float64)
+        for code in codes.unique():
+            rows = codes == code
+            part = x[rows] @ self.weights
+            part = part - part.mean(1, keepdim=True)
+            sd = part.square().mean(1, keepdim=True).sqrt()
+            scores[:, rows] = torch.where(sd > 1e-12, part / sd.clamp_min(1e-12), 0.0)
+        return scores
+
+    def predict(self, features: np.ndarray, slides: np.ndarray) -> np.ndarray:
+        """float64 `[spot, gene]`; `slides` are codes `[spot]`, inside which the scores rank."""
+        return self.members(features, slides).mean(0).numpy()
+
+    def spread(self, features: np.ndarray, slides: np.ndarray) -> np.ndarray:
+        """Standard deviation of the members' standardised scores `[spot, gene]`: how little they agree on a spot."""
+        return self.members(features, slides).std(0, correction=0).numpy()

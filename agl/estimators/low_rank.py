@@ -1,0 +1,124 @@
+"""A trunk of a few directions that all weighted genes share, in closed form, and the primary genes' heads in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agl.convex.heads import Heads
+from agl.convex.low_rank import Coordinates, Trunk, explained
+from agl.convex.squares import log_target
+from agl.errors import UserError
+from agl.estimators.convex import LinearScores, penalties_of, solve
+from agl.estimators.inside import folds_inside, score_by_slide, simplest_of_the_best
+from agl.estimators.sample import Sample
+from agl.estimators.selection import counted, settled
+
+RANKS = (1, 2, 3, 5, 8, 12, 20)
+Votes = Literal["equal", "explained"]
+
+
+class LowRank:
+    r"""The heads of `Convex`, cut to the r directions that explain most of all weighted genes' fitted values.
+
+    .. math:: M = \sum_g w_g v_g v_g', \quad v_g = R b_g / |R b_g|, \quad X = Q R, \qquad
+              B_r = R^{-1} U_r U_r' R B
+
+    Primary genes count 1 each; auxiliary genes `strength` times their weight, all of them together at most `bound`
+    times the primary ones. So the auxiliary genes of a gene set or a selector decide on the directions, and the
+    primary genes are predicted from these alone; with as many directions as features this is `Convex`. Rank and
+    penalty are chosen inside the training spots by the score that is reported; among pairs within one standard error
+    of the best the lowest rank, then the strongest penalty is taken. A selector is tuned in closed form
+    (`agl.estimators.selection`).
+
+    Args:
+        rank, penalty: fixed instead of chosen.
+        ranks, penalties: to choose from.
+        bound: largest total weight of the auxiliary genes, in total weights of the primary ones; None: no bound.
+        votes: "explained": a gene votes in proportion to the share of its variance that the features explain, so
+            that noise among the genes costs little; "equal": every gene of weight 1 alike.
+    """
+
+    def __init__(
+        self,
+        *,
+        rank: int | None = None,
+        penalty: float | None = None,
+        ranks: Sequence[int] = RANKS,
+        penalties: Sequence[float] | None = None,
+        bound: float | None = 1.0,
+        votes: Votes = "equal",
+    ) -> None:
+        self.ranks = tuple(sorted(ranks if rank is None else (rank,)))
+        if not self.ranks or min(self.ranks) < 1:
+            raise UserError(f"Expected ranks of at least 1, received {list(self.ranks) or 'none'}.")
+        self.penalties = (penalty,) if penalty is not None else None if penalties is None else tuple(penalties)
+        self.bound, self.votes = bound, votes
+
+    def fit(self, sample: Sample) -> LinearScores:
+        """Settle the genes' weights, choose rank and penalty inside, then solve and cut on all spots."""
+        path = sorted(penalties_of(sample, self.penalties), reverse=True)
+        sample, details = settled(sample, rank=self.ranks[len(self.ranks) // 2], bound=self.bound)
+        options = [(rank, at) for rank in self.ranks for at in range(len(path))]  # the simplest first
+        inside = folds_inside(sample)
+        chosen = 0
+        if len(options) > 1 and len(inside) > 1:
+            found = []
+            for kept, held in inside:
+                rest, left = sample.at(kept), sample.at(held)
+                heads = self._cut(rest, path)
+                found.append(
+                    score_by_slide(torch.cat([heads.scores(rank, left.features) for rank in self.ranks]), left)
+                )
+            by_slide = np.concatenate(found, axis=1)
+            chosen = simplest_of_the_best(by_slide)
+            best = np.nanmean(by_slide, axis=1)
+            details |= {"cv": inside.words, f"cv_{sample.score}": float(best[chosen])}
+        rank, at = options[chosen]
+        weights, intercept = self._cut(sample, path[: at + 1], told=True).linear(rank, at)
+        details |= {"rank": rank, "penalty": path[at]}
+        return LinearScores(weights, intercept, details)
+
+    def _cut(self, sample: Sample, path: Sequence[float], *, told: bool = False) -> CutHeads:
+        heads = solve(sample, path, sample.counts, told=told)
+        return CutHeads(heads, sample, bound=self.bound, votes=self.votes)
+
+
+class CutHeads:
+    """Heads of all weighted genes for a path of penalties, and the trunks that they agree on."""
+
+    def __init__(self, heads: Heads, sample: Sample, *, bound: float | None, votes: Votes) -> None:
+        self.heads, self.n_primary = heads, sample.n_primary
+        usable = sample.library_size > 0
+        x = heads.basis(torch.from_numpy(np.asarray(sample.features[usable], dtype=np.float64)))
+        slides = torch.from_numpy(np.unique(sample.slides[usable], return_inverse=True)[1])
+        coordinates = Coordinates.of(x, slides)
+        weights = counted(sample, bound)
+        target = None
+        if votes == "explained":
+            library = torch.from_numpy(np.asarray(sample.library_size[usable], dtype=np.float64))
+            target = log_target(torch.from_numpy(np.asarray(sample.counts[usable], dtype=np.float64)).T, library).T
+        self.trunks, self.spectra = [], []
+        for coefficients in heads.coefficients.double():
+            share = None if target is None else explained(x, coefficients, target, slides)
+            self.trunks.append(Trunk(coordinates, coefficients, share))
+            self.spectra.append(self.trunks[-1].spectrum(weights))
+
+    def coefficients(self, rank: int, at: int) -> Tensor:
+        """Of the primary genes `[component, primary]`; all directions there are where `rank` is larger."""
+        return self.trunks[at].cut(self.spectra[at], [rank], slice(0, self.n_primary))[0]
+
+    def linear(self, rank: int, at: int) -> tuple[Tensor, Tensor]:
+        """Weights `[feature, primary]` and intercept `[primary]` for raw features, of one penalty."""
+        weights = self.heads.basis.weights(self.coefficients(rank, at))
+        level = self.heads.level[at, : self.n_primary]
+        return weights, level - (self.heads.basis.mean[:, None] * weights).sum(0)
+
+    def scores(self, rank: int, features: np.ndarray) -> Tensor:
+        """`[penalty, spot, primary]` of raw features."""
+        x = self.heads.basis(torch.from_numpy(np.asarray(features, dtype=np.float64)))
+        return torch.stack([x @ self.coefficients(rank, at) for at in range(len(self.trunks))])

@@ -1,0 +1,109 @@
+"""The auxiliary genes of a low-rank trunk: what they count, and a selector tuned on the outer problem in closed form.
+
+The outer problem leaves training patients or slides out, several folds averaged: heads of all candidates are fitted on
+the rest (ridge: one decomposition for all genes), and the primary genes' correlation on what was left out is a
+differentiable function of the genes' weights. No inner steps are taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import strank
+from agl.convex.curve import curve
+from agl.convex.heads import solve_path
+from agl.convex.low_rank import Coordinates
+from agl.convex.outer import Fold, OuterProblem
+from agl.convex.tune import Step, tune
+from agl.errors import UserError
+from agl.estimators.inside import folds_inside
+from agl.estimators.sample import Sample
+
+PENALTY = 1.0  # of the ridge heads on which genes are compared
+STEPS = 60
+LEAST_WEIGHT = 1e-3  # below, a gene is left out
+
+
+def counted(sample: Sample, bound: float | None) -> Tensor:
+    """What every gene counts in the vote for directions `[gene]`: 1 for primary genes, `strength` x weight for others.
+
+    Where the auxiliary genes together exceed `bound` times the primary ones, all of them shrink.
+    """
+    weights = torch.from_numpy(np.asarray(sample.weights, dtype=np.float64)) * sample.strength
+    if bound is not None and len(weights):
+        weights = weights * min(1.0, bound * sample.n_primary / max(float(weights.sum()), 1e-12))
+    return torch.cat([torch.ones(sample.n_primary, dtype=torch.float64), weights])
+
+
+def settled(sample: Sample, *, rank: int, bound: float | None) -> tuple[Sample, dict[str, Any]]:
+    """The sample with its selector's weights found and held fixed; as it is where none is to be learnt.
+
+    Returns:
+        the sample, its panel cut to the genes that count, and for the record: k, the weights `[aux]`, and the score of
+        every k of the learned ranking on the left-out slides.
+    """
+    if sample.selector is None:
+        return sample, {"k": int((np.asarray(sample.weights) >= 0.5).sum())}
+    if sample.selector.signal not in ("hypergradient", "influence"):
+        raise UserError(
+            f"Expected a selector that learns by the hypergradient or by influences, received "
+            f"{type(sample.selector).__name__}, which reads training losses or gradients; a model that is solved has "
+            "none. Train a network with it: model=mlp."
+        )
+    problem = outer_problem(sample, rank=rank, bound=bound)
+
+    def heard(step: Step) -> None:
+        sample.report({f"outer_{key}": value for key, value in asdict(step).items()})
+
+    tune(sample.selector, problem, steps=STEPS, lr=sample.outer.learning_rate, seed=sample.seed, callback=heard)
+    with torch.no_grad():
+        weights = sample.selector().double()
+    found = curve(problem, torch.argsort(-weights, stable=True))
+    flat = found.flat
+    details = {
+        "k": int((weights >= 0.5).sum()),
+        "candidates": len(weights),
+        "weights": weights.tolist(),
+        "best_k": found.best,
+        "as_good_from": flat[0],
+        "as_good_to": flat[1],
+        "curve": {
+            "k": list(found.ks),
+            "scc": found.mean.tolist(),
+            "standard_error": found.standard_error.nan_to_num(0.0).tolist(),
+        },
+    }
+    used = np.flatnonzero(weights.numpy() >= LEAST_WEIGHT)
+    return sample.with_genes(used, weights.numpy()[used].astype(np.float32)), details
+
+
+def outer_problem(sample: Sample, *, rank: int, bound: float | None) -> OuterProblem:
+    """How well the primary genes fare on left-out training spots, as a function of the candidates' weights."""
+    inside = folds_inside(sample)
+    if len(inside) < 2:
+        raise UserError("Expected training spots to leave out for the outer problem, received too few; add slides.")
+    folds = [_fold(sample.at(kept), sample.at(held)) for kept, held in inside]
+    return OuterProblem(folds, strank.pearson_loss, ranks=(rank,), strength=sample.strength, bound=bound)
+
+
+def _fold(kept: Sample, held: Sample) -> Fold:
+    kept, held = (part.at(np.flatnonzero(part.library_size > 0)) for part in (kept, held))
+    heads = solve_path(
+        kept.features, kept.counts, kept.library_size, kept.slides, loss="mse", penalties=[PENALTY], device=kept.device
+    )
+    slides = torch.from_numpy(np.unique(kept.slides, return_inverse=True)[1])
+    n_primary = kept.n_primary
+    return Fold.of(
+        Coordinates.of(heads.basis(torch.from_numpy(kept.features.astype(np.float64))), slides),
+        heads.coefficients[0].double(),
+        n_primary,
+        held_features=heads.basis(torch.from_numpy(held.features.astype(np.float64))),
+        counts=torch.from_numpy(held.primary.astype(np.float64)),
+        slides=torch.from_numpy(held.slides.astype(np.int64)),
+        library_size=torch.from_numpy(held.library_size.astype(np.float64)),
+    )

@@ -70,3 +70,29 @@ def test_pearson_takes_rounding_for_no_signal(way, level, side):
     value, gradient = way(strank.pearson_loss, scores, counts, slides=torch.arange(1000) % 3)
     assert not value.any()
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_empty_spots_fill_no_random_list(way, seed):
+    """Four usable spots among eight are one list of four, whatever is drawn."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(8, 3, generator=generator, dtype=torch.float64)
+    counts, library = torch.randint(1, 9, (8, 3), generator=generator), torch.tensor([30, 0, 40, 0, 0, 25, 0, 50])
+    usable = library > 0
+    counts[~usable] = 0
+    value, _ = way(strank.listwise_nll, scores, counts, library_size=library, list_size=4, seed=seed)
+    logits = scores[usable] + library[usable, None].double().log()
+    expected = -(F.log_softmax(logits, 0) * counts[usable]).sum(0) / 8
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_released_margin_is_the_double_loop(way, batch):
+    """More is +1, all else -1: fewer counts and ties alike."""
+    scores, counts = batch.scores[5:11], batch.counts[5:11]
+    expected = torch.zeros(4, dtype=torch.float64)
+    for i in range(6):
+        for j in range(6):
+            label = torch.where(counts[i] > counts[j], 1.0, -1.0)
+            expected += (0.7 - label * (scores[i] - scores[j])).clamp(min=0) if i != j else 0
+    value, _ = way(strank.margin_ranking, scores, counts, margin=0.7, ties="released", n_partners=5)
+    torch.testing.assert_close(value.double(), expected / 30, rtol=1e-5, atol=1e-6)

@@ -40,7 +40,7 @@ class Calibration:
 
     @property
     def clear(self) -> bool:
-        """Whether any gene's influence is told from chance; without any real one this is true at the rate `fdr`."""
+        """Whether any gene's influence is told from chance; where none is real, true in at most 2 x `fdr` of cases."""
         return bool(self.helps.any() | self.harms.any())
 
     @property

@@ -14,13 +14,13 @@ from agl.config import Component
 from agl.convex.losses import read_loss
 from agl.errors import UserError, did_you_mean
 from agl.estimators.convex import solve
-from agl.estimators.low_rank import CutHeads
+from agl.estimators.low_rank import CutHeads, Votes
 from agl.estimators.sample import Sample
 from agl.estimators.selection import settled
 from agl.estimators.tables import check_finite, check_width
 
 SQUARES = (0.1, 0.3, 1.0, 3.0, 10.0)
-LIKELIHOOD = (0.1, 0.3, 1.0)
+LIKELIHOOD = (0.1, 0.3, 1.0, 3.0)
 MEMBERS: tuple[Mapping[str, Any], ...] = (
     {"loss": "mse", "penalties": list(SQUARES)},
     {"loss": "mse", "penalties": list(SQUARES), "rank": 5},
@@ -56,7 +56,7 @@ class Committee:
         members: a list of `{loss, penalties, rank, view}`; without a loss the config's, without a rank full rank,
             without a view every view there is.
         without: ingredients to leave out: a loss, "low_rank", "full_rank", a view.
-        bound: see `agl.estimators.low_rank.LowRank`.
+        bound, votes: see `agl.estimators.low_rank.LowRank`.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class Committee:
         members: Sequence[Mapping[str, Any]] = MEMBERS,
         without: Sequence[str] = (),
         bound: float | None = 1.0,
+        votes: Votes = "explained",
     ) -> None:
+        self.votes: Votes = votes
         self.members, self.bound = [dict(member) for member in members], bound
         self.without = (without,) if isinstance(without, str) else tuple(without)
         for member in self.members:
@@ -92,7 +94,7 @@ class Committee:
         weights, names = [], []
         for view, columns in views.items():
             mine = [member for member in members if member.view == view]
-            for name, found in _solved(sample.seen(columns), mine, self.bound):
+            for name, found in _solved(sample.seen(columns), mine, self.bound, self.votes):
                 full = torch.zeros(len(found), sample.features.shape[1], sample.n_primary, dtype=torch.float64)
                 full[:, torch.from_numpy(columns)] = found.cpu()
                 weights.append(full)
@@ -128,7 +130,7 @@ class Committee:
         return kept
 
 
-def _solved(sample: Sample, members: Sequence[Member], bound: float | None) -> list[tuple[str, Tensor]]:
+def _solved(sample: Sample, members: Sequence[Member], bound: float | None, votes: Votes) -> list[tuple[str, Tensor]]:
     """Every member's weights `[penalty, feature, primary]` for raw features; members of one loss share a path."""
     found = []
     for loss in dict.fromkeys(member.loss for member in members):
@@ -136,7 +138,7 @@ def _solved(sample: Sample, members: Sequence[Member], bound: float | None) -> l
         path = sorted({penalty for member in mine for penalty in member.penalties}, reverse=True)
         low = any(member.rank is not None for member in mine)
         heads = solve(sample, path, sample.counts if low else sample.primary, loss=loss, told=True)
-        cut = CutHeads(heads, sample, bound=bound, votes="equal") if low else None
+        cut = CutHeads(heads, sample, bound=bound, votes=votes, squares=loss == "mse") if low else None
         for member in mine:
             at = [path.index(penalty) for penalty in sorted(member.penalties, reverse=True)]
             if member.rank is None:

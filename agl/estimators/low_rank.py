@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agl.convex.heads import Heads
-from agl.convex.low_rank import Coordinates, Trunk, explained
+from agl.convex.low_rank import Coordinates, Trunk, centred, explained
 from agl.convex.squares import log_target
 from agl.errors import UserError
 from agl.estimators.convex import LinearScores, penalties_of, solve
@@ -39,8 +39,9 @@ class LowRank:
         rank, penalty: fixed instead of chosen.
         ranks, penalties: to choose from.
         bound: largest total weight of the auxiliary genes, in total weights of the primary ones; None: no bound.
-        votes: "explained": a gene votes in proportion to the share of its variance that the features explain, so
-            that noise among the genes costs little; "equal": every gene of weight 1 alike.
+        votes: "explained": a gene votes in proportion to how much of its log expression its head explains on the
+            training spots (squared correlation inside slides, for squares the share of variance), so that noise among
+            the genes costs little; "equal": every gene of weight 1 alike.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class LowRank:
         ranks: Sequence[int] = RANKS,
         penalties: Sequence[float] | None = None,
         bound: float | None = 1.0,
-        votes: Votes = "equal",
+        votes: Votes = "explained",
     ) -> None:
         self.ranks = tuple(sorted(ranks if rank is None else (rank,)))
         if not self.ranks or min(self.ranks) < 1:
@@ -85,26 +86,23 @@ class LowRank:
 
     def _cut(self, sample: Sample, path: Sequence[float], *, told: bool = False) -> CutHeads:
         heads = solve(sample, path, sample.counts, told=told)
-        return CutHeads(heads, sample, bound=self.bound, votes=self.votes)
+        return CutHeads(heads, sample, bound=self.bound, votes=self.votes, squares=sample.loss.name == "mse")
 
 
 class CutHeads:
     """Heads of all weighted genes for a path of penalties, and the trunks that they agree on."""
 
-    def __init__(self, heads: Heads, sample: Sample, *, bound: float | None, votes: Votes) -> None:
+    def __init__(self, heads: Heads, sample: Sample, *, bound: float | None, votes: Votes, squares: bool) -> None:
         self.heads, self.n_primary = heads, sample.n_primary
         usable = sample.library_size > 0
         x = heads.basis(torch.from_numpy(np.asarray(sample.features[usable], dtype=np.float64)))
         slides = torch.from_numpy(np.unique(sample.slides[usable], return_inverse=True)[1])
         coordinates = Coordinates.of(x, slides)
         weights = counted(sample, bound)
-        target = None
-        if votes == "explained":
-            library = torch.from_numpy(np.asarray(sample.library_size[usable], dtype=np.float64))
-            target = log_target(torch.from_numpy(np.asarray(sample.counts[usable], dtype=np.float64)).T, library).T
         self.trunks, self.spectra = [], []
+        target = _log_expression(sample.counts[usable], sample.library_size[usable]) if votes == "explained" else None
         for coefficients in heads.coefficients.double():
-            share = None if target is None else explained(x, coefficients, target, slides)
+            share = None if target is None else _share(x, coefficients, target, slides, squares)
             self.trunks.append(Trunk(coordinates, coefficients, share))
             self.spectra.append(self.trunks[-1].spectrum(weights))
 
@@ -122,3 +120,17 @@ class CutHeads:
         """`[penalty, spot, primary]` of raw features."""
         x = self.heads.basis(torch.from_numpy(np.asarray(features, dtype=np.float64)))
         return torch.stack([x @ self.coefficients(rank, at) for at in range(len(self.trunks))])
+
+
+def _log_expression(counts: np.ndarray, library_size: np.ndarray) -> Tensor:
+    library = torch.from_numpy(np.asarray(library_size, dtype=np.float64))
+    return log_target(torch.from_numpy(np.asarray(counts, dtype=np.float64)).T, library).T
+
+
+def _share(x: Tensor, heads: Tensor, target: Tensor, slides: Tensor, squares: bool) -> Tensor:
+    """What every gene's vote is worth `[gene]`, from 0 to 1; scores of other losses than squares have no scale."""
+    if squares:
+        return explained(x, heads, target, slides)
+    fitted, truth = centred(x @ heads, slides), centred(target, slides)
+    both = fitted.square().sum(0) * truth.square().sum(0)
+    return torch.where(both > 0, (fitted * truth).sum(0).square() / both.clamp_min(1e-300), 0.0)

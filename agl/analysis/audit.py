@@ -6,23 +6,23 @@ from typing import Any
 
 import pandas as pd
 
-from agl.analysis.material import Material
+from agl.analysis.results import Results
 from agl.analysis.tables import flat
 
 
-def leak_audit(material: Material, block: str) -> tuple[pd.DataFrame, list[str]]:
+def leak_audit(results: Results, block: str) -> tuple[pd.DataFrame, list[str]]:
     """One row a fold: spots and slides of its parts, and who is on both sides; and warnings in sentences."""
-    patients = material.patients[block]
+    patients = results.patients[block]
     rows, warnings = [], []
-    here = material.frame[material.frame.block == block]
+    here = results.frame[results.frame.block == block]
     for fold, runs in here.groupby("fold", dropna=False):
-        splits = [material.provenance[int(i)].get("split") for i in runs.index]
+        splits = [results.provenance[int(i)].get("split") for i in runs.index]
         known = [split for split in splits if split]
         if not known:
             warnings.append(f"Fold {fold}: no run of it says how it was split.")
             continue
         rows.append(_row(fold, known[0], patients, bool(runs.optimistic.any())))
-        if _differ(material, runs):
+        if _differ(results, runs):
             warnings.append(
                 f"Fold {fold}: runs of the same seed were split differently, so their differences are not paired spot "
                 "by spot. Train them again from the same data and split."
@@ -35,13 +35,13 @@ def leak_audit(material: Material, block: str) -> tuple[pd.DataFrame, list[str]]
     return table, warnings
 
 
-def protocol(material: Material, block: str) -> dict[str, str]:
+def protocol(results: Results, block: str) -> dict[str, str]:
     """How the numbers of a block were made, question by question."""
-    here = material.frame[material.frame.block == block]
-    config = material.runs[int(here.index[0])].config
-    first = next((material.provenance[int(i)] for i in here.index if material.provenance[int(i)]), {})
+    here = results.frame[results.frame.block == block]
+    config = results.runs[int(here.index[0])].config
+    first = next((results.provenance[int(i)] for i in here.index if results.provenance[int(i)]), {})
     split = first.get("split", {})
-    splits = [material.provenance[int(i)].get("split", {}) for i in here.index]
+    splits = [results.provenance[int(i)].get("split", {}) for i in here.index]
     hashes = sorted({str(each.get("sha256", ""))[:12] for each in splits} - {""})
     listed = ", ".join(hashes[:8]) + (" …" if len(hashes) > 8 else "")
     fixed = "a fixed list from a file; it may have seen the test spots"
@@ -68,12 +68,12 @@ def protocol(material: Material, block: str) -> dict[str, str]:
     }
 
 
-def differing_settings(material: Material, block: str) -> pd.DataFrame:
+def differing_settings(results: Results, block: str) -> pd.DataFrame:
     """Config keys whose values differ between the methods of a block beside what names them: possible confounders."""
-    here = material.frame[(material.frame.block == block) & (material.frame.loss != "-")]
+    here = results.frame[(results.frame.block == block) & (results.frame.loss != "-")]
     first = here.drop_duplicates("method")
     places = zip(first.method, first.index.to_list(), strict=True)
-    trees = {method: flat(material.runs[place].config.to_dict()) for method, place in places}
+    trees = {method: flat(results.runs[place].config.to_dict()) for method, place in places}
     ignored = ("name", "output", "seed", "fold", "loss", "model", "auxiliary.genes", "data", "auxiliary.outer")
     keys = sorted({key for tree in trees.values() for key in tree if not _below(key, ignored)})
     rows = [
@@ -84,10 +84,10 @@ def differing_settings(material: Material, block: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def provenance_table(material: Material) -> pd.DataFrame:
+def provenance_table(results: Results) -> pd.DataFrame:
     """One row a run: when, from which code, on what, for how long."""
     rows = []
-    for run, said, row in zip(material.runs, material.provenance, material.frame.to_dict("records"), strict=True):
+    for run, said, row in zip(results.runs, results.provenance, results.frame.to_dict("records"), strict=True):
         code, packages = said.get("code", {}), said.get("packages", {})
         about = {name: row[name] for name in ("method", "block", "fold", "seed")}
         versions = {name: packages.get(name) for name in ("agl", "torch", "numpy", "scipy")}
@@ -146,10 +146,10 @@ def _row(fold: Any, split: dict[str, Any], patients: dict[str, str], optimistic:
     }
 
 
-def _differ(material: Material, runs: pd.DataFrame) -> bool:
+def _differ(results: Results, runs: pd.DataFrame) -> bool:
     """Whether runs of one seed have different spots in train, validation or test."""
     for _, same in runs.groupby("seed"):
-        found = {material.provenance[int(i)].get("split", {}).get("sha256") for i in same.index} - {None}
+        found = {results.provenance[int(i)].get("split", {}).get("sha256") for i in same.index} - {None}
         if len(found) > 1:
             return True
     return False

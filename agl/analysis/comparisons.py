@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from agl.analysis import statistics as st
-from agl.analysis.material import Material, difference_matrix
 from agl.analysis.methods import Reference
+from agl.analysis.results import Results, difference_matrix
 from agl.seeds import seeded
 
 UNITS = ("auto", "patient", "slide")
@@ -53,7 +53,7 @@ def choose_unit(slides: list[str], patients: dict[str, str], asked: str = "auto"
 
 
 def compare(
-    material: Material, block: str, reference: Reference, *, unit: str = "auto", score: str = "scc", seed: int = 0
+    results: Results, block: str, reference: Reference, *, unit: str = "auto", score: str = "scc", seed: int = 0
 ) -> Comparisons:
     """Every method of a block against its counterpart, p corrected by Holm over these methods.
 
@@ -61,13 +61,13 @@ def compare(
         unit: "auto", "patient" or "slide"; see `choose_unit`.
         seed: of the bootstrap.
     """
-    cells = material.cells[material.cells.block == block]
-    patients = material.patients[block]
+    cells = results.cells[results.cells.block == block]
+    patients = results.patients[block]
     slides = sorted(set(cells.slide))
     chosen, words = choose_unit(slides, patients, unit)
     unit_of = {slide: patients[slide] if chosen == "patient" else slide for slide in slides}
     rows, details = [], []
-    for method in (name for name in material.methods(block) if name in reference.of):
+    for method in (name for name in results.methods(block) if name in reference.of):
         row, by_unit = _row(cells, method, reference.of[method], unit_of, seeded(seed, block, method), score)
         rows.append(row)
         details += [{"method": method, "baseline": row["baseline"], chosen: u, "difference": d} for u, d in by_unit]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from agl.analysis.material import Material
+from agl.analysis.results import Results
 
 FOLLOWED = 0.3  # rank correlation from which weights follow a prior
 CHOSEN = 0.5  # a weight from which a gene counts as chosen, as in a selector's k
@@ -39,19 +39,19 @@ class Selection:
         return self.weights >= CHOSEN
 
 
-def selections(material: Material, block: str) -> tuple[list[Selection], list[str]]:
+def selections(results: Results, block: str) -> tuple[list[Selection], list[str]]:
     """Every method of a block whose runs recorded k, and sentences about what could not be read."""
     found: list[Selection] = []
     notes: list[str] = []
-    here = material.frame[material.frame.block == block]
-    for method in material.methods(block):
+    here = results.frame[results.frame.block == block]
+    for method in results.methods(block):
         runs = here[here.method == method].sort_values(["fold", "seed"])[["fold", "seed"]]
-        histories = {int(run): _history(material.runs[int(run)].folder, notes) for run in runs.index}
+        histories = {int(run): _history(results.runs[int(run)].folder, notes) for run in runs.index}
         learned = {run: table for run, table in histories.items() if "k" in table}
         if not learned:
             continue
-        panels = {run: _panel(material.runs[run].folder, notes) for run in learned}
-        notes += _unlike(method, {run: material.runs[run].result.get("k") for run in panels}, panels)
+        panels = {run: _panel(results.runs[run].folder, notes) for run in learned}
+        notes += _unlike(method, {run: results.runs[run].result.get("k") for run in panels}, panels)
         tables = [t.assign(run=r, fold=runs.fold[r], seed=runs.seed[r]) for r, t in learned.items()]
         weights = pd.DataFrame({run: panel.weight for run, panel in panels.items()})
         found.append(

@@ -60,13 +60,17 @@ def report(
     slide: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
     unit: Annotated[str, typer.Option(help="Of the statistics: auto, patient or slide.")] = "auto",
     title: Annotated[str | None, typer.Option(help="Default: the study's name.")] = None,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(help="What is on the page, in this order; may be repeated. `all` is the default; mine.py:name."),
+    ] = None,
 ) -> None:
     """Tables, statistics, figures and one self-contained page about finished runs; nothing is trained."""
     from agl.report.build import write_report
+    from agl.report.inputs import ReportOptions
 
-    page = write_report(
-        folders, out, baseline=baseline, method=method, genes=gene or [], slides=slide or [], unit=unit, title=title
-    )
+    options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit)
+    page = write_report(folders, out, sections=section or (), options=options, title=title)
     typer.echo(f"wrote {page}")
 
 

@@ -87,8 +87,8 @@ def worker(
     leave: Annotated[bool, typer.Option(help="Leave when nothing waits, though others are still at work.")] = False,
 ) -> None:
     """Take cells from a study's queue until it is empty. Start as many of these as you like, anywhere."""
+    from agl.studies.address import refuse_sqlite
     from agl.studies.board import Board
-    from agl.studies.storage import refuse_sqlite
     from agl.studies.worker import work
 
     opened = _open(study, storage)
@@ -156,8 +156,8 @@ def proxy(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 13000,
 ) -> None:
     """A gRPC server in front of PostgreSQL, for hundreds of workers: they use --storage grpc://HOST:PORT."""
+    from agl.studies.address import parse_storage
     from agl.studies.databases import serve_proxy
-    from agl.studies.storage import parse_storage
 
     if storage is None:
         raise UserError("Expected --storage postgresql://user@host/database: what the proxy stands in front of.")

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from agl.report.content import Item, Listing, Section, Table, Text
-from agl.report.style import VARIABLES, Drawn, Look
+from agl.report.parts import Item, Listing, PageSection, Table, Text
+from agl.report.style import VARIABLES, MethodStyle, SavedFigure
 
 LONG, SHORT = 40, 28  # characters from which a cell gets room of its own, and up to which it stays on one line
 FITS = 600  # CSS pixels a figure may have to be shrunk to a phone's width; wider ones are scrolled
 
 
-def to_html(title: str, subtitle: str, sections: Sequence[Section], look: Mapping[str, Look], footer: str) -> str:
-    """One page: styles and drawings inside, nothing fetched. `look` gives the methods' names their colour."""
+def to_html(
+    title: str, subtitle: str, sections: Sequence[PageSection], styles: Mapping[str, MethodStyle], footer: str
+) -> str:
+    """One page: styles and drawings inside, nothing fetched. `styles` gives the methods' names their colour."""
     from jinja2 import Environment
 
     files = resources.files("agl.report")
@@ -27,12 +29,12 @@ def to_html(title: str, subtitle: str, sections: Sequence[Section], look: Mappin
         css=(files / "page.css").read_text("utf-8"),
         footer=footer,
         sections=[
-            {"title": s.title, "anchor": s.anchor, "items": [_item(item, look) for item in s.items]} for s in sections
+            {"title": s.title, "anchor": s.anchor, "items": [_item(item, styles) for item in s.items]} for s in sections
         ],
     )
 
 
-def to_markdown(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> str:
+def to_markdown(title: str, subtitle: str, sections: Sequence[PageSection], footer: str) -> str:
     """The same for a repository: tables as Markdown, figures by their files."""
     parts = [f"# {title}", subtitle]
     for section in sections:
@@ -64,19 +66,19 @@ def _in_markdown(item: Item) -> str:
         return f"> **Note.** {item.words}" if item.warning else item.words
     if isinstance(item, Listing):
         return f"<details><summary>{_cell(item.title)}</summary>\n\n```yaml\n{item.text.rstrip()}\n```\n\n</details>"
-    if isinstance(item, Drawn):
+    if isinstance(item, SavedFigure):
         return f"### {item.title}\n\n![{item.title}](figures/{item.name}.png)\n\n{item.caption}"
     heading = f"### {item.title}\n\n" if item.title else ""
     below = " ".join(part for part in (item.note, f"[CSV]({item.csv})" if item.csv else "") if part)
     return f"{heading}{markdown_table(item)}" + (f"\n\n{below}" if below else "")
 
 
-def _item(item: Item, look: Mapping[str, Look]) -> dict[str, Any]:
+def _item(item: Item, styles: Mapping[str, MethodStyle]) -> dict[str, Any]:
     if isinstance(item, Text):
         return {"kind": "text", "words": item.words, "warning": item.warning}
     if isinstance(item, Listing):
         return {"kind": "listing", "title": item.title, "text": item.text}
-    if isinstance(item, Drawn):
+    if isinstance(item, SavedFigure):
         return {"kind": "figure", **vars(item), "least": round(item.width * 0.8) if item.width > FITS else 0}
     numeric = {column: item.is_number(column) for column in item.rows.columns}
     rows = []
@@ -84,13 +86,13 @@ def _item(item: Item, look: Mapping[str, Look]) -> dict[str, Any]:
         cells = []
         for column, value in row.items():
             text, name = str(value), str(column)
-            style = look.get(text) if name == "method" else None
-            kind = "number" if numeric[name] else "long" if len(text) > LONG else "word" if len(text) < SHORT else ""
+            style = styles.get(text) if name == "method" else None
+            css = "number" if numeric[name] else "long" if len(text) > LONG else "word" if len(text) < SHORT else ""
             cells.append(
                 {
                     "text": text,
                     "bold": (i, name) in item.bold,
-                    "look": kind,
+                    "css": css,
                     "colour": style and f"var({VARIABLES[style.colour]})",
                 }
             )
@@ -98,7 +100,7 @@ def _item(item: Item, look: Mapping[str, Look]) -> dict[str, Any]:
     return {
         "kind": "table",
         "title": item.title,
-        "look": "protocol" if item.title == "Protocol" else "wide",
+        "css": "protocol" if item.title == "Protocol" else "wide",
         "columns": [{"title": str(column), "number": numeric[column]} for column in item.rows.columns],
         "rows": rows,
         "note": item.note,

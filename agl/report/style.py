@@ -43,27 +43,27 @@ RULES: Any = {
 
 
 @dataclass(frozen=True)
-class Look:
+class MethodStyle:
     """A method's colour and marker."""
 
     colour: str
     marker: str
 
 
-def looks(methods: Iterable[str]) -> dict[str, Look]:
+def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
     """Each method's look, by its place; the eighth takes the first colour with another marker.
 
-    >>> looks(["mse", "listwise"])["listwise"]
-    Look(colour='#d55e00', marker='s')
+    >>> method_styles(["mse", "listwise"])["listwise"]
+    MethodStyle(colour='#d55e00', marker='s')
     """
     return {
-        name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        name: MethodStyle(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
         for i, name in enumerate(dict.fromkeys(methods))
     }
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SavedFigure:
     """A finished figure: its files lie in `figures/`, its drawing goes into the page.
 
     Attributes:
@@ -99,7 +99,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, folder: Path, name: str, title: str, caption: str, data: pd.DataFrame) -> Drawn:
+def save(figure: Figure, folder: Path, name: str, title: str, caption: str, data: pd.DataFrame) -> SavedFigure:
     """Write NAME.svg, NAME.png and NAME.csv (what was drawn) and give back what the page needs."""
     import matplotlib as mpl
 
@@ -115,7 +115,7 @@ def save(figure: Figure, folder: Path, name: str, title: str, caption: str, data
     paper = '<rect width="100%" height="100%" fill="white"/>'
     (folder / f"{name}.svg").write_text(svg[:start] + paper + svg[start:], encoding="utf-8")
     data.to_csv(folder / f"{name}.csv", index=False)
-    return Drawn(name, title, caption, inline_svg(svg, name, title), round(figure.get_figwidth() * 96))
+    return SavedFigure(name, title, caption, inline_svg(svg, name, title), round(figure.get_figwidth() * 96))
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:

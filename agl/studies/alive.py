@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agl.studies.storage import Address, refuse_sqlite, storage_errors
+from agl.studies.address import Address, refuse_sqlite
+from agl.studies.outages import storage_errors
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agl.errors import UserError
-from agl.studies.storage import refuse_sqlite
+from agl.studies.address import refuse_sqlite
 from agl.studies.study import Study
 
 

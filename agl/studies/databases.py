@@ -11,7 +11,8 @@ from typing import Any
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage, get_storage, run_grpc_proxy_server
 
 from agl.errors import UserError
-from agl.studies.storage import Address, storage_errors
+from agl.studies.address import Address
+from agl.studies.outages import storage_errors
 
 
 def open_database(address: Address) -> BaseStorage:
@@ -78,6 +79,6 @@ def serve_proxy(address: Address, host: str, port: int) -> None:
     with warnings.catch_warnings(), storage_errors(address):
         warnings.simplefilter("ignore")  # Optuna calls it experimental
         try:
-            run_grpc_proxy_server(get_storage(address.open()), host=host, port=port)
+            run_grpc_proxy_server(get_storage(open_database(address)), host=host, port=port)
         except RuntimeError as error:
             raise UserError(f"The proxy cannot listen on {host}:{port}: {error}. Choose another --port.") from None

@@ -16,11 +16,11 @@ from typing import IO, TYPE_CHECKING, Any
 from agl.config import Config
 from agl.errors import UserError
 from agl.machine import cores
+from agl.studies.address import parse_storage, refuse_sqlite
 from agl.studies.alive import signs_of
 from agl.studies.grid import read_grid
 from agl.studies.ledger import RETRIES
 from agl.studies.search import read_search
-from agl.studies.storage import parse_storage, refuse_sqlite
 from agl.studies.study import Entry, Study, create_study
 from agl.studies.worker import OPEN, Shown, work
 from agl.trees import read_yaml

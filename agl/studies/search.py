@@ -66,7 +66,7 @@ class Search(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Search:
-        from agl.studies.sampling import distribution
+        from agl.studies.ranges import distribution
 
         if self.pruner != "none" and self.objective != ("validation_scc",):
             raise UserError(
@@ -90,7 +90,7 @@ class Search(Section):
 
     def suggest(self, trial: Trial) -> list[str]:
         """The sampler's values as dotted overrides; Optuna keeps the values with the trial."""
-        from agl.studies.sampling import suggest
+        from agl.studies.ranges import suggest
 
         return [word for key, values in self.parameters.items() for word in overrides(key, suggest(trial, key, values))]
 
@@ -116,7 +116,7 @@ class SearchFile:
 
     def corners(self) -> list[Config]:
         """A config at each end of every range and for every choice, the other keys at their first: is each possible?"""
-        from agl.studies.sampling import ends
+        from agl.studies.ranges import ends
 
         first = {key: ends(values)[0] for key, values in self.search.parameters.items()}
         points = [first] + [

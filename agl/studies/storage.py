@@ -1,212 +1,37 @@
-"""Where a study keeps its books: a journal file, PostgreSQL, or a gRPC proxy in front of PostgreSQL."""
+"""Opening a study's storage, whichever kind its address names."""
 
 from __future__ import annotations
 
-import errno
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from agl.errors import UserError, did_you_mean
+from agl.errors import UserError
+from agl.studies.address import Address
+from agl.studies.outages import storage_errors
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-Kind = Literal["journal", "postgresql", "sqlite", "grpc"]
-SCHEMES: dict[str, Kind] = {
-    "journal": "journal", "postgresql": "postgresql", "postgres": "postgresql", "sqlite": "sqlite", "grpc": "grpc",
-}  # fmt: skip
-EXAMPLES = "journal:runs/study.journal, postgresql://user@host/database or grpc://host:13000"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ESTALE)
 
+def open_storage(address: Address, *, create: bool = False) -> BaseStorage:
+    """Optuna's storage at an address; a file is made only where `create` asks for it.
 
-class StorageGone(UserError):
-    """The storage does not answer or cannot be written. What is finished is kept; the same command goes on."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """A storage as its URL names it; `?heartbeat=SECONDS` says how often a worker gives a sign of life.
-
-    >>> parse_storage("postgresql://me:secret@db/agl?heartbeat=5").shown
-    'postgresql+psycopg2://me:***@db/agl'
-    >>> parse_storage("grpc://db:13000").kind
-    'grpc'
+    Raises:
+        UserError: no such file, or the storage does not answer.
     """
+    path = address.path
+    with storage_errors(address):
+        if path is not None and not path.exists():
+            if not create:
+                raise UserError(
+                    f"Expected a study's storage at {address.shown}, found no such file. "
+                    "`agl grid` and `agl search` make one; --storage names another."
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if address.kind == "journal":
+            from agl.studies.journal import open_journal
 
-    kind: Kind
-    url: str  # a path for journals, host:port for gRPC, else what SQLAlchemy understands
-    heartbeat: float = 15.0
+            return open_journal(Path(address.url))
+        from agl.studies.databases import open_database, open_proxy
 
-    @property
-    def text(self) -> str:
-        """The URL again, for other processes; it holds the password."""
-        prefix = {"journal": "journal:", "grpc": "grpc://"}.get(self.kind, "")
-        joint = "&" if "?" in self.url else "?"
-        return f"{prefix}{self.url}" + ("" if self.heartbeat == 15.0 else f"{joint}heartbeat={self.heartbeat:g}")
-
-    @property
-    def shown(self) -> str:
-        """The URL without its password, for people."""
-        prefix = {"journal": "journal:", "grpc": "grpc://"}.get(self.kind, "")
-        return _masked(prefix + self.url)
-
-    @property
-    def path(self) -> Path | None:
-        """The file, of storages that are one."""
-        if self.kind == "sqlite":
-            return Path(self.url.partition(":///")[2].partition("?")[0])
-        return Path(self.url) if self.kind == "journal" else None
-
-    @property
-    def grace(self) -> float:
-        """Seconds without a sign of life after which a worker counts as dead."""
-        return 4 * self.heartbeat
-
-    def open(self, *, create: bool = False) -> BaseStorage:
-        """The storage; a file is made only where `create` asks for it."""
-        path = self.path
-        with storage_errors(self):
-            if path is not None and not path.exists():
-                if not create:
-                    raise UserError(
-                        f"Expected a study's storage at {self.shown}, there is no such file. "
-                        "`agl grid` and `agl search` make one; --storage names another."
-                    )
-                path.parent.mkdir(parents=True, exist_ok=True)
-            if self.kind == "journal":
-                from agl.studies.journal import open_journal
-
-                return open_journal(Path(self.url))
-            from agl.studies.databases import open_database, open_proxy
-
-            return open_proxy(self) if self.kind == "grpc" else open_database(self)
-
-
-def parse_storage(text: str) -> Address:
-    """An address, or a sentence with the ones there are."""
-    scheme, colon, rest = text.partition(":")
-    name = scheme.partition("+")[0].lower()
-    if not colon:
-        raise UserError(
-            f"Expected a storage like {EXAMPLES}, received {_masked(text)!r}: it has no scheme before a colon."
-        )
-    if name not in SCHEMES:
-        raise UserError(f"Expected a storage like {EXAMPLES}, received {_masked(text)!r}.{did_you_mean(name, SCHEMES)}")
-    rest, heartbeat = _without_heartbeat(rest, text)
-    kind = SCHEMES[name]
-    if kind == "journal":
-        path = rest.removeprefix("//") if rest.startswith("//") and not rest.startswith("///") else rest
-        if not path or path.endswith("/"):
-            raise UserError(
-                f"Expected a file after journal:, received {_masked(text)!r}. Write journal:runs/study.journal."
-            )
-        return Address(kind, str(Path(path)), heartbeat)
-    if not rest.startswith("//") or len(rest) < 3:
-        raise UserError(
-            f"Expected a storage like {EXAMPLES}, received {_masked(text)!r}: '//' is missing after {scheme}:."
-        )
-    if kind == "grpc":
-        host, _, port = rest.removeprefix("//").rstrip("/").rpartition(":")
-        if not host or not port.isdigit():
-            raise UserError(f"Expected grpc://host:port, received {_masked(text)!r}. The proxy's usual port is 13000.")
-        return Address(kind, f"{host}:{port}", heartbeat)
-    if kind == "sqlite":
-        return Address(kind, f"sqlite:{rest}", heartbeat)
-    driver = scheme.partition("+")[2] or "psycopg2"
-    return Address(kind, f"postgresql+{driver}:{rest}", heartbeat)
-
-
-def refuse_sqlite(address: Address, what: str) -> None:
-    """SQLite and several workers: refused, and why."""
-    if address.kind == "sqlite":
-        raise UserError(
-            f"SQLite cannot serve {what}: it has no row locks, so two workers take the same cell or break off with "
-            "'database is locked'. Use journal:PATH on one machine, postgresql://... on many."
-        )
-
-
-@contextmanager
-def storage_errors(address: Address) -> Iterator[None]:
-    """Whatever a storage raises when it is gone, full or damaged, as one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, (ConnectionError, TimeoutError)):
-            raise StorageGone(_gone(address, str(error))) from error
-        if error.errno not in NO_ROOM and not isinstance(error, FileNotFoundError):
-            raise
-        raise StorageGone(
-            f"The study's storage {address.shown} cannot be written: {_reason(error)}. "
-            "What is finished is kept; mend it, and the same command goes on."
-        ) from error
-    except (ValueError, KeyError) as error:
-        if address.kind == "journal" and (isinstance(error, ValueError) and _is_damage(error)):
-            raise StorageGone(
-                f"The journal {address.url} is damaged ({error}). Restore it from a copy, or remove it: "
-                "finished runs are kept in their folders and found again."
-            ) from error
-        raise
-    except Exception as error:
-        if not _is_connection_trouble(error):
-            raise
-        raise StorageGone(_gone(address, str(getattr(error, "orig", None) or _details(error)))) from error
-
-
-def _without_heartbeat(rest: str, text: str) -> tuple[str, float]:
-    """The URL's `heartbeat=` is ours; the database must not see it."""
-    place, _, query = rest.partition("?")
-    words = [word for word in query.split("&") if word]
-    given = [word.partition("=")[2] for word in words if word.startswith("heartbeat=")]
-    others = "&".join(word for word in words if not word.startswith("heartbeat="))
-    try:
-        heartbeat = float(given[-1]) if given else 15.0
-    except ValueError:
-        heartbeat = 0.0
-    if heartbeat <= 0:
-        raise UserError(f"Expected heartbeat=SECONDS above 0 in the storage, received {_masked(text)!r}.")
-    return f"{place}?{others}" if others else place, heartbeat
-
-
-def _masked(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
-
-
-def _is_damage(error: ValueError) -> bool:
-    import json
-
-    return isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) or "Invalid log format" in str(error)
-
-
-def _is_connection_trouble(error: Exception) -> bool:
-    """Of SQLAlchemy, Optuna or gRPC, none of which is imported unless in use."""
-    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
-    return bool(
-        names & {"sqlalchemy.DBAPIError", "sqlalchemy.TimeoutError", "optuna.StorageInternalError", "grpc.RpcError"}
-    )
-
-
-def _details(error: Exception) -> str:
-    cause = error.__cause__
-    found = getattr(cause, "orig", None) or (error.details() if hasattr(error, "details") else None)
-    return str(found or error)
-
-
-def _gone(address: Address, reason: str) -> str:
-    first = " ".join(reason.split())[:200] or "no answer"
-    return (
-        f"The study's storage {address.shown} does not answer ({first}). "
-        "What is finished is kept; once it is back, the same command goes on."
-    )
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
-    if error.errno == errno.EROFS:
-        return "the file system is read-only"
-    return (error.strerror or str(error)).lower()
+        return open_proxy(address) if address.kind == "grpc" else open_database(address)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from agl.errors import UserError, did_you_mean
+from agl.studies.address import Address, parse_storage
 from agl.studies.alive import Signs
 from agl.studies.ledger import CARRIED, RETRIES, Cell, cells_of, original_of, requeue_lost, sampled
-from agl.studies.storage import Address, parse_storage, storage_errors
+from agl.studies.outages import storage_errors
+from agl.studies.storage import open_storage
 
 Direction = Literal["minimize", "maximize"]
 
@@ -185,7 +187,7 @@ def create_study(
     import optuna
 
     address = parse_storage(storage)
-    opened = address.open(create=True)
+    opened = open_storage(address, create=True)
     with storage_errors(address), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -210,7 +212,7 @@ def open_study(storage: str, name: str | None = None) -> Study:
     import optuna
 
     address = parse_storage(storage)
-    opened = address.open()
+    opened = open_storage(address)
     with storage_errors(address), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         names = [study.study_name for study in opened.get_all_studies()]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agl.config import Config, validate
 from agl.errors import UserError
 from agl.studies.alive import Signs, beating, signs_of
+from agl.studies.outages import NO_ROOM, StorageGone, storage_errors
 from agl.studies.stops import Stops
-from agl.studies.storage import NO_ROOM, StorageGone, storage_errors
 from agl.studies.study import Study
 from agl.trees import apply_override
 

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from agl.analysis.comparisons import choose_unit, compare
-from agl.analysis.material import difference_matrix, gene_abundance, gene_means, read_material, read_predictions
 from agl.analysis.methods import reference
+from agl.analysis.results import difference_matrix, gene_abundance, gene_means, read_predictions, read_results
 from agl.runs.folder import Run, find_runs
 
 Make = Callable[..., Path]
@@ -40,9 +40,9 @@ def test_differences_follow_the_slow_reference(make_run: Make, world, tmp_path: 
     for fold in range(3):
         folders["mine"][fold] = [make_run(tmp_path, world, "loss=mse", fold=fold, seed=s, noise=0.7) for s in (0, 1)]
         folders["theirs"][fold] = [make_run(tmp_path, world, "loss=pearson", fold=fold, seed=s) for s in (0, 1)]
-    material = read_material(find_runs(tmp_path))
-    block = material.blocks[0]
-    found = compare(material, block, reference(material.frame, "pearson"))
+    results = read_results(find_runs(tmp_path))
+    block = results.blocks[0]
+    found = compare(results, block, reference(results.frame, "pearson"))
     by_slide = slow_difference(folders, ["S0", "S1", "S2", "S3"])
     by_patient = [np.mean([by_slide["S0"], by_slide["S1"]]), by_slide["S2"], by_slide["S3"]]
     row = found.table.iloc[0]
@@ -51,14 +51,14 @@ def test_differences_follow_the_slow_reference(make_run: Make, world, tmp_path: 
     assert (row.n, row.slides, row.genes, row.seeds) == (3, 4, 12, "paired by seed (2)")
     assert row.verdict == "n too small: 3 units cannot reach p < 0.05"
     assert np.isnan([row.p, row.p_holm, row.units_low, row.both_low]).all()
-    slides = compare(material, block, reference(material.frame, "pearson"), unit="slide")
+    slides = compare(results, block, reference(results.frame, "pearson"), unit="slide")
     assert slides.table.difference[0] == pytest.approx(np.mean(list(by_slide.values())))
     assert slides.table.n[0] == 4
 
 
 def test_seven_patients_are_tested_and_corrected(runs: Path) -> None:
-    material = read_material(find_runs(runs))
-    found = compare(material, material.blocks[0], reference(material.frame, "listwise"))
+    results = read_results(find_runs(runs))
+    found = compare(results, results.blocks[0], reference(results.frame, "listwise"))
     table = found.table.set_index("method")
     for method in table.index:
         differences = found.units[found.units.method == method].difference
@@ -75,8 +75,8 @@ def test_seven_patients_are_tested_and_corrected(runs: Path) -> None:
 def test_undefined_genes_are_left_out_of_both_sides(make_run: Make, world, tmp_path: Path) -> None:
     for loss in ("mse", "pearson"):
         make_run(tmp_path, world, f"loss={loss}", fold=0)
-    material = read_material(find_runs(tmp_path))
-    matrix, _ = difference_matrix(material.cells, "mse", "pearson")
+    results = read_results(find_runs(tmp_path))
+    matrix, _ = difference_matrix(results.cells, "mse", "pearson")
     assert np.isnan(matrix.loc["S0", "GENE11"])  # never counted there
     assert np.isfinite(matrix.loc["S1"]).all()
 
@@ -91,13 +91,13 @@ def test_units_are_patients_where_they_are_known() -> None:
 
 
 def test_abundance_is_weighted_by_spots_and_methods_do_not_count_twice(runs: Path, world) -> None:
-    material = read_material(find_runs(runs))
+    results = read_results(find_runs(runs))
     counts = np.concatenate([world.counts(slide) for fold in range(7) for slide in world.slides(fold)])
-    found = gene_abundance(material.cells).loc[[f"GENE{i}" for i in range(12)]]
+    found = gene_abundance(results.cells).loc[[f"GENE{i}" for i in range(12)]]
     assert found.mean_count.to_numpy() == pytest.approx(counts.mean(0))
     assert found.zero_fraction.to_numpy() == pytest.approx((counts == 0).mean(0))
-    cells = material.cells[(material.cells.gene == "GENE3") & (material.cells.method == "mse")]
-    assert gene_means(material.cells).loc["GENE3", "mse"] == pytest.approx(cells.groupby("slide").scc.mean().mean())
+    cells = results.cells[(results.cells.gene == "GENE3") & (results.cells.method == "mse")]
+    assert gene_means(results.cells).loc["GENE3", "mse"] == pytest.approx(cells.groupby("slide").scc.mean().mean())
 
 
 def test_broken_files_cost_their_part_only(runs: Path) -> None:
@@ -105,11 +105,11 @@ def test_broken_files_cost_their_part_only(runs: Path) -> None:
     (folders[0] / "per_gene.csv").unlink()
     (folders[1] / "per_gene.csv").write_text("slide,gene\nS,G\n")
     (folders[2] / "provenance.json").unlink()
-    material = read_material(find_runs(runs))
-    assert len(material.frame) == len(folders)
-    assert set(material.cells.run) == set(range(2, len(folders)))
-    assert any("per_gene.csv is missing" in note for note in material.notes)
-    assert any("has no column spots, scc" in note for note in material.notes)
+    results = read_results(find_runs(runs))
+    assert len(results.frame) == len(folders)
+    assert set(results.cells.run) == set(range(2, len(folders)))
+    assert any("per_gene.csv is missing" in note for note in results.notes)
+    assert any("has no column spots, scc" in note for note in results.notes)
 
 
 def test_predictions_that_are_no_predictions(tmp_path: Path) -> None:

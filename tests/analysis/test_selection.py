@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
 
-from agl.analysis.material import read_material
+from agl.analysis.results import read_results
 from agl.analysis.selection import (
     Selection,
     chance_jaccard,
@@ -48,8 +48,8 @@ def test_chance_is_what_random_choices_share() -> None:
 
 
 def test_selections_of_run_folders(runs: Path) -> None:
-    material = read_material(find_runs(runs))
-    found, notes = selections(material, material.blocks[0])
+    results = read_results(find_runs(runs))
+    found, notes = selections(results, results.blocks[0])
     assert notes == []
     (learned,) = found
     assert learned.method == "listwise + dkgsb"
@@ -67,8 +67,8 @@ def test_selections_of_run_folders(runs: Path) -> None:
 
 
 def test_stability_by_hand(runs: Path) -> None:
-    material = read_material(find_runs(runs))
-    learned = selections(material, material.blocks[0])[0][0]
+    results = read_results(find_runs(runs))
+    learned = selections(results, results.blocks[0])[0][0]
     pairs = stability(learned)
     assert len(pairs) == 14 * 13 / 2
     assert pairs.between.value_counts().to_dict() == {"seeds": 7, "folds": 42, "both": 42}
@@ -81,8 +81,8 @@ def test_stability_by_hand(runs: Path) -> None:
 def test_a_panel_of_other_weights_than_the_runs_last_is_told(runs: Path) -> None:
     run = next(run for run in find_runs(runs) if run.config.auxiliary.genes.name == "dkgsb")
     write_json(run.folder / "result.json", run.result | {"k": 99})
-    material = read_material(find_runs(runs))
-    (note,) = selections(material, material.blocks[0])[1]
+    results = read_results(find_runs(runs))
+    (note,) = selections(results, results.blocks[0])[1]
     assert "in 1 of 14 runs panel.csv does not hold the weights that training ended with (k = 99, but 10" in note
 
 
@@ -90,8 +90,8 @@ def test_damaged_panels_and_histories_are_told(runs: Path) -> None:
     learned = [run.folder for run in find_runs(runs) if run.config.auxiliary.genes.name == "dkgsb"]
     (learned[0] / "history.jsonl").write_text('{"epoch": 1, "k"')
     (learned[1] / "panel.csv").unlink()
-    material = read_material(find_runs(runs))
-    found, notes = selections(material, material.blocks[0])
+    results = read_results(find_runs(runs))
+    found, notes = selections(results, results.blocks[0])
     assert len(found[0].runs) == 13
     assert any("history.jsonl is not readable" in note for note in notes)
     assert any("panel.csv is not readable" in note for note in notes)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from agl.analysis.material import read_material
+from agl.analysis.results import read_results
 from agl.report.build import write_report
+from agl.report.inputs import ReportOptions
 from agl.runs.folder import find_runs
 
 Make = Callable[..., Path]
@@ -81,7 +82,7 @@ def test_every_figure_has_its_files_and_its_data(built: tuple[Path, Path]) -> No
 def test_numbers_in_the_page_are_those_of_the_runs(built: tuple[Path, Path]) -> None:
     root, path = built
     page = Page(path.read_text()).text
-    frame = read_material(find_runs(root)).frame
+    frame = read_results(find_runs(root)).frame
     for method, runs in frame.groupby("method"):
         mean, sd = runs.groupby("fold").scc.mean().mean(), runs.scc.std(ddof=1)
         assert f"{mean:.3f} ± {sd:.3f}" in page, method
@@ -95,7 +96,7 @@ def test_numbers_in_the_page_are_those_of_the_runs(built: tuple[Path, Path]) -> 
 
 def test_the_same_runs_give_the_same_report(built: tuple[Path, Path], tmp_path: Path) -> None:
     root, path = built
-    again = write_report([root], tmp_path / "again", slides=["S0"], genes=["GENE4"])
+    again = write_report([root], tmp_path / "again", options=ReportOptions(slides=("S0",), genes=("GENE4",)))
     assert again.read_bytes() == path.read_bytes()
     assert again.with_name("report.md").read_bytes() == path.with_name("report.md").read_bytes()
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from agl.analysis.material import read_material, read_predictions
+from agl.analysis.results import read_predictions, read_results
 from agl.errors import UserError
-from agl.report.maps import draw_maps, map_of, percent_ranks
-from agl.report.thumbnails import find_thumbnail
+from agl.report.figures.maps import draw_maps, map_of, percent_ranks
+from agl.report.figures.thumbnails import find_thumbnail
 from agl.runs.folder import find_runs
 
 
@@ -37,29 +37,29 @@ def test_the_two_pictures_correlate_as_the_score_says(runs: Path) -> None:
 
 
 def test_default_maps_show_high_middle_and_low_genes(runs: Path, tmp_path: Path) -> None:
-    material = read_material(find_runs(runs))
-    drawn, notes = draw_maps(material, material.blocks[0], "mse", tmp_path, slides=["S3"])
+    results = read_results(find_runs(runs))
+    drawn, notes = draw_maps(results, results.blocks[0], "mse", tmp_path, slides=["S3"])
     assert notes == []
     data = pd.read_csv(tmp_path / f"{drawn[0].name}.csv")
-    cells = material.cells[(material.cells.method == "mse") & (material.cells.slide == "S3")]
+    cells = results.cells[(results.cells.method == "mse") & (results.cells.slide == "S3")]
     order = cells.sort_values("scc", ascending=False).gene.tolist()
     assert list(dict.fromkeys(data.gene)) == [order[0], order[6], order[-1]]
     assert set(data.columns) == {"barcode", "x", "y", "gene", "observed", "predicted"}
 
 
 def test_names_that_do_not_exist(runs: Path, tmp_path: Path) -> None:
-    material = read_material(find_runs(runs))
+    results = read_results(find_runs(runs))
     with pytest.raises(UserError, match=r"received 'GENE33'\. Did you mean 'GENE3'\?"):
-        draw_maps(material, material.blocks[0], "mse", tmp_path, genes=["GENE33"])
+        draw_maps(results, results.blocks[0], "mse", tmp_path, genes=["GENE33"])
     with pytest.raises(UserError, match=r"test slide of these runs, received 'T3'\."):
-        draw_maps(material, material.blocks[0], "mse", tmp_path, slides=["T3"])
+        draw_maps(results, results.blocks[0], "mse", tmp_path, slides=["T3"])
 
 
 def test_missing_predictions_cost_the_map_only(runs: Path, tmp_path: Path) -> None:
     for run in find_runs(runs):
         (run.folder / "predictions.npz").unlink()
-    material = read_material(find_runs(runs))
-    drawn, notes = draw_maps(material, material.blocks[0], "mse", tmp_path, slides=["S3"])
+    results = read_results(find_runs(runs))
+    drawn, notes = draw_maps(results, results.blocks[0], "mse", tmp_path, slides=["S3"])
     assert drawn == []
     assert "found none. Train that run again to draw its maps." in notes[0]
 

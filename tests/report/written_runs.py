@@ -144,6 +144,7 @@ def make_run() -> Callable[..., Path]:
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Runs of two methods over seven patients, and the page about them. Read-only by convention."""
     from agl.report.build import write_report
+    from agl.report.inputs import ReportOptions
 
     root = tmp_path_factory.mktemp("report") / "runs"
     patients = {"P0": ["S0", "S1"], **{f"P{i}": [f"S{i + 1}"] for i in range(1, 7)}}
@@ -153,4 +154,4 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             words = ["loss=listwise", "auxiliary.genes=dkgsb", "name=a<b"]
             chosen = CANDIDATES[: 8 + fold + seed]
             write_run(root, World(patients), *words, fold=fold, seed=seed, noise=0.5, chosen=chosen)
-    return root, write_report([root], slides=["S0"], genes=["GENE4"])
+    return root, write_report([root], options=ReportOptions(slides=("S0",), genes=("GENE4",)))

@@ -158,7 +158,7 @@ def test_sentences(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
         (["grid", tmp_path / "none.yaml"], "there is no such file"),
         (["search", path], "Expected `search:` with `parameters:`"),
         (["worker", "--study", "t"], "Expected the name of a study in runs/, received 't'. There is none"),
-        (["worker", "--study", "t", "--storage", "journal:a"], "there is no such file"),
+        (["worker", "--study", "t", "--storage", "journal:a"], "found no such file"),
         (["study", "status"], "Expected the name of a study, or --storage"),
         (["study", "proxy", "--storage", "journal:a"], "A proxy needs PostgreSQL behind it"),
         (["study", "proxy"], "Expected --storage postgresql://"),

@@ -13,7 +13,7 @@ import pytest
 
 from agl.runs.folder import Run
 from agl.studies.launch import queue_grid
-from agl.studies.storage import StorageGone
+from agl.studies.outages import StorageGone
 from agl.studies.study import Study, open_study
 from agl.studies.worker import work
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from agl.errors import UserError
+from agl.studies.address import parse_storage, refuse_sqlite
 from agl.studies.journal import SafeJournal
-from agl.studies.storage import StorageGone, parse_storage, refuse_sqlite, storage_errors
+from agl.studies.outages import StorageGone, storage_errors
 from agl.studies.study import create_study, open_study
 
 
@@ -125,7 +126,7 @@ def test_a_damaged_journal(tmp_path: Path) -> None:
 
 def test_studies_that_do_not_exist(tmp_path: Path) -> None:
     storage = f"journal:{tmp_path}/a.journal"
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="found no such file"):
         open_study(storage, "ablation")
     assert not (tmp_path / "a.journal").exists()
     create_study(storage, "ablation", kind="grid")

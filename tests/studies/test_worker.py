@@ -19,9 +19,10 @@ from optuna.trial import TrialState
 from agl.errors import UserError
 from agl.runs.folder import Run
 from agl.studies import stops
+from agl.studies.address import parse_storage
 from agl.studies.alive import FileSigns, Watch
 from agl.studies.launch import queue_grid
-from agl.studies.storage import StorageGone, parse_storage
+from agl.studies.outages import StorageGone
 from agl.studies.study import Study, open_study
 from agl.studies.worker import repair_study, work
 

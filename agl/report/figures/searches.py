@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from agl.analysis.searches import SearchStudy, slice_curve
-from agl.report.style import COLOURS, INK, MUTED, Drawn, file_name, house_style, new_figure, save, short
+from agl.report.style import COLOURS, INK, MUTED, SavedFigure, file_name, house_style, new_figure, save, short
 from agl.seeds import seeded
 
 FEWEST_FOR_CURVE = 6
@@ -16,7 +16,7 @@ LOG_RATIO = 8  # largest over smallest value from which an axis is logarithmic
 WORDS = {"validation_scc": "SCC on validation spots", "genes": "auxiliary genes chosen"}
 
 
-def draw_search(study: SearchStudy, folder: Path) -> list[Drawn]:
+def draw_search(study: SearchStudy, folder: Path) -> list[SavedFigure]:
     """All figures the study has trials for."""
     drawn = [_history(study, folder)] if len(study.complete) >= 2 else []
     drawn += [_front(study, folder)] if len(study.objectives) == 2 and len(study.complete) >= 2 else []
@@ -27,7 +27,7 @@ def draw_search(study: SearchStudy, folder: Path) -> list[Drawn]:
     return drawn
 
 
-def _history(study: SearchStudy, folder: Path) -> Drawn:
+def _history(study: SearchStudy, folder: Path) -> SavedFigure:
     name, maximise = next(iter(study.objectives.items()))
     done = study.complete
     best = done[name].cummax() if maximise else done[name].cummin()
@@ -50,7 +50,7 @@ def _history(study: SearchStudy, folder: Path) -> Drawn:
     )
 
 
-def _front(study: SearchStudy, folder: Path) -> Drawn:
+def _front(study: SearchStudy, folder: Path) -> SavedFigure:
     (a, up_a), (b, up_b) = study.objectives.items()
     done = study.complete.copy()
     done["on_front"] = on_front(done[a].to_numpy() * (1 if up_a else -1), done[b].to_numpy() * (1 if up_b else -1))
@@ -68,7 +68,7 @@ def _front(study: SearchStudy, folder: Path) -> Drawn:
     return save(figure, folder, file_name("search-front", study.name), "Front", caption, done.drop(columns="runs"))
 
 
-def _importance(study: SearchStudy, folder: Path) -> Drawn:
+def _importance(study: SearchStudy, folder: Path) -> SavedFigure:
     shown = study.importance.head(12)
     with house_style():
         figure = new_figure(5.4, 0.7 + 0.3 * len(shown))
@@ -88,7 +88,7 @@ def _importance(study: SearchStudy, folder: Path) -> Drawn:
     return save(figure, folder, file_name("search-importance", study.name), "Importance", caption, data)
 
 
-def _slice(study: SearchStudy, size: str, folder: Path) -> Drawn:
+def _slice(study: SearchStudy, size: str, folder: Path) -> SavedFigure:
     name = next(iter(study.objectives))
     done = study.complete.dropna(subset=[size])
     x, y = done[size].to_numpy(float), done[name].to_numpy(float)

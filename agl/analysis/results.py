@@ -23,7 +23,7 @@ CELL = ["slide", "gene", "spots", "scc", "pcc", "mean_count", "zero_fraction"]
 
 
 @dataclass(frozen=True)
-class Material:
+class Results:
     """Runs and their scores.
 
     Attributes:
@@ -68,7 +68,7 @@ class Material:
         return found
 
 
-def read_material(runs: Sequence[Run]) -> Material:
+def read_results(runs: Sequence[Run]) -> Results:
     """Read run folders; a file that is missing or broken costs its part of the report, not the report."""
     frame = named(runs_frame(runs))
     notes: list[str] = []
@@ -81,7 +81,7 @@ def read_material(runs: Sequence[Run]) -> Material:
             parts.append(table.assign(run=position, **about))
     columns = ["run", "block", "method", "fold", "seed", *CELL]
     cells = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-    return Material(list(runs), frame, cells, notes)
+    return Results(list(runs), frame, cells, notes)
 
 
 def gene_means(cells: pd.DataFrame, score: str = "scc") -> pd.DataFrame:

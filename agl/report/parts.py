@@ -1,4 +1,4 @@
-"""A report as a list of sections; the page and the Markdown file are written from the same list."""
+"""What a page is made of: sections of texts, tables, listings and figures, for HTML and Markdown alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from agl.report.style import Drawn
+from agl.report.style import SavedFigure
+
+FOLD_FROM = 16  # rows from which a table is folded
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ class Listing:
     text: str
 
 
-Item = Text | Table | Listing | Drawn
+Item = Text | Table | Listing | SavedFigure
 
 
 @dataclass
-class Section:
+class PageSection:
     """A heading and what is below it."""
 
     title: str

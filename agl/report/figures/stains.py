@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from agl.data.images.stain import render, stain_matrix
 from agl.models.stain import seen_vectors
-from agl.report.style import MUTED, Drawn, bare, file_name, house_style, new_figure, save, short
+from agl.report.style import MUTED, SavedFigure, bare, file_name, house_style, new_figure, save, short
 from agl.runs.folder import Run
 
 STAINS = ("hematoxylin", "eosin")
@@ -50,7 +50,7 @@ def learned_vectors(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw_stains(vectors: pd.DataFrame, best: list[str], method: str, block: str, folder: Path) -> Drawn:
+def draw_stains(vectors: pd.DataFrame, best: list[str], method: str, block: str, folder: Path) -> SavedFigure:
     """Swatches of hematoxylin and eosin: a column a gene (the best-scored ones), or a run where genes share them."""
     begun = vectors[vectors.gene == START].groupby("stain")[CHANNELS].mean()
     vectors = vectors[vectors.gene != START]

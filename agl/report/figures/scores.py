@@ -8,12 +8,25 @@ import numpy as np
 import pandas as pd
 
 from agl.analysis.comparisons import Comparisons
-from agl.report.style import INK, MUTED, PAPER, Drawn, Look, file_name, house_style, new_figure, save, short
+from agl.report.style import (
+    INK,
+    MUTED,
+    PAPER,
+    MethodStyle,
+    SavedFigure,
+    file_name,
+    house_style,
+    new_figure,
+    save,
+    short,
+)
 
 MOST = 16  # methods in one figure; the tables hold them all
 
 
-def draw_scores(frame: pd.DataFrame, block: str, methods: list[str], look: dict[str, Look], folder: Path) -> Drawn:
+def draw_scores(
+    frame: pd.DataFrame, block: str, methods: list[str], styles: dict[str, MethodStyle], folder: Path
+) -> SavedFigure:
     """One row a method: every fold (mean over its seeds) as a dot, the mean over folds as a bar across them.
 
     Args:
@@ -27,8 +40,8 @@ def draw_scores(frame: pd.DataFrame, block: str, methods: list[str], look: dict[
         axes = figure.add_subplot()
         for row, method in enumerate(shown):
             values = by_fold[by_fold.method == method].scc.dropna()
-            axes.scatter(values, np.full(len(values), row), s=20, color=look[method].colour, alpha=0.65, lw=0)
-            axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=look[method].colour, lw=3)
+            axes.scatter(values, np.full(len(values), row), s=20, color=styles[method].colour, alpha=0.65, lw=0)
+            axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=styles[method].colour, lw=3)
         axes.locator_params(axis="x", nbins=6)
         axes.set_yticks(range(len(shown)), [short(method) for method in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
@@ -43,7 +56,9 @@ def draw_scores(frame: pd.DataFrame, block: str, methods: list[str], look: dict[
     )
 
 
-def draw_differences(found: Comparisons, name: str, against: str, look: dict[str, Look], folder: Path) -> Drawn:
+def draw_differences(
+    found: Comparisons, name: str, against: str, styles: dict[str, MethodStyle], folder: Path
+) -> SavedFigure:
     """One row a method: its difference in every unit, their mean, and the intervals over units and over genes."""
     table = found.table[found.table.n > 0].head(MOST)
     rng = np.random.default_rng(0)
@@ -52,7 +67,7 @@ def draw_differences(found: Comparisons, name: str, against: str, look: dict[str
         axes = figure.add_subplot()
         axes.axvline(0, color=MUTED, lw=1)
         for row, each in enumerate(table.to_dict("records")):
-            colour = look[each["method"]].colour
+            colour = styles[each["method"]].colour
             units = found.units[found.units.method == each["method"]].difference.dropna()
             jitter = (rng.random(len(units)) - 0.5) * 0.2 if len(units) > 12 else np.zeros(len(units))
             axes.scatter(units, row + jitter, s=12, color=colour, alpha=0.5, lw=0)

@@ -13,8 +13,8 @@ from agl.report.style import (
     COLOURS,
     MUTED,
     SHADES,
-    Drawn,
-    Look,
+    MethodStyle,
+    SavedFigure,
     file_name,
     house_style,
     new_figure,
@@ -27,7 +27,7 @@ PANELS = 6
 MOST_RUNS = 40
 
 
-def draw_trajectory(selection: Selection, block: str, look: Look, folder: Path) -> Drawn:
+def draw_trajectory(selection: Selection, block: str, style: MethodStyle, folder: Path) -> SavedFigure:
     """k and the selector's own numbers against the epoch, a line a run."""
     history = selection.histories
     phi = sorted(name for name in history.columns if name.startswith("phi/"))
@@ -43,7 +43,7 @@ def draw_trajectory(selection: Selection, block: str, look: Look, folder: Path) 
             for _, run in history.groupby("run"):
                 where = folds.index(run.fold.iloc[0]) if run.fold.iloc[0] in folds else 0
                 line = "-" if run.seed.iloc[0] == history.seed.min() else "--"
-                colour = COLOURS[where % len(COLOURS)] if len(folds) > 1 else look.colour
+                colour = COLOURS[where % len(COLOURS)] if len(folds) > 1 else style.colour
                 axes.plot(run.epoch, run[name], line, color=colour, lw=1.1, alpha=0.85)
             axes.set_title(name.removeprefix("phi/") if name.startswith("phi/") else name)
             axes.grid()
@@ -66,7 +66,7 @@ def draw_trajectory(selection: Selection, block: str, look: Look, folder: Path) 
     return save(figure, folder, name, "k and the selector's own numbers", caption, history[columns_kept])
 
 
-def draw_mask(selection: Selection, block: str, folder: Path) -> Drawn | None:
+def draw_mask(selection: Selection, block: str, folder: Path) -> SavedFigure | None:
     """Weights of the auxiliary genes, a row a run, genes in the order of the prior that the weights follow."""
     weights = selection.weights
     if weights.empty:
@@ -100,7 +100,7 @@ def draw_mask(selection: Selection, block: str, folder: Path) -> Drawn | None:
     )
 
 
-def draw_stability(selection: Selection, block: str, folder: Path) -> Drawn | None:
+def draw_stability(selection: Selection, block: str, folder: Path) -> SavedFigure | None:
     """Agreement of every two runs."""
     pairs = stability(selection)
     if pairs.empty or len(selection.runs) > MOST_RUNS:
@@ -131,7 +131,9 @@ def draw_stability(selection: Selection, block: str, folder: Path) -> Drawn | No
     return save(figure, folder, name, "Agreement of runs", f"{selection.method}. {stability_words(pairs)}", pairs)
 
 
-def draw_chosen(selection: Selection, genes: pd.DataFrame, block: str, look: Look, folder: Path) -> Drawn | None:
+def draw_chosen(
+    selection: Selection, genes: pd.DataFrame, block: str, style: MethodStyle, folder: Path
+) -> SavedFigure | None:
     """How often each gene is chosen against each of its priors: what the selector went by."""
     priors = list(selection.priors.columns)[:3]
     if not priors:
@@ -141,7 +143,7 @@ def draw_chosen(selection: Selection, genes: pd.DataFrame, block: str, look: Loo
         figure = new_figure(1.75 * len(priors) + 0.4, 2.3)
         for i, prior in enumerate(priors):
             axes = figure.add_subplot(1, len(priors), i + 1)
-            axes.scatter(table[prior], table.share, s=10, color=look.colour, alpha=0.5, lw=0)
+            axes.scatter(table[prior], table.share, s=10, color=style.colour, alpha=0.5, lw=0)
             axes.set_xlabel(short(prior, 20))
             axes.set_ylim(-0.05, 1.05)
             axes.grid()

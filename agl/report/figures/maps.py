@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agl.analysis.material import Material, Predictions, read_predictions
+from agl.analysis.results import Predictions, Results, read_predictions
 from agl.data.splitting.geometry import pitch
 from agl.errors import UserError, did_you_mean
+from agl.report.figures.thumbnails import Thumbnail, find_thumbnail
 from agl.report.style import (
     SHADES,
     TWO_SIDED,
-    Drawn,
+    SavedFigure,
     bare,
     file_name,
     house_style,
@@ -30,7 +31,6 @@ from agl.report.style import (
     save,
     short,
 )  # fmt: skip
-from agl.report.thumbnails import Thumbnail, find_thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,8 +81,8 @@ def map_of(saved: Predictions, slide: str, genes: Sequence[str]) -> Map:
 
 
 def draw_maps(
-    material: Material, block: str, method: str, folder: Path, *, genes: Sequence[str] = (), slides: Sequence[str] = ()
-) -> tuple[list[Drawn], list[str]]:
+    results: Results, block: str, method: str, folder: Path, *, genes: Sequence[str] = (), slides: Sequence[str] = ()
+) -> tuple[list[SavedFigure], list[str]]:
     """Maps of chosen genes on chosen slides, one figure a slide, from the method's run with the lowest seed.
 
     Args:
@@ -95,8 +95,8 @@ def draw_maps(
     Raises:
         UserError: a gene or slide that no run of this method tested, with the nearest name.
     """
-    cells = material.cells[(material.cells.block == block) & (material.cells.method == method)]
-    chosen_slides = _slides(sorted(set(cells.slide)), material.patients[block], slides)
+    cells = results.cells[(results.cells.block == block) & (results.cells.method == method)]
+    chosen_slides = _slides(sorted(set(cells.slide)), results.patients[block], slides)
     known_genes = sorted(set(cells.gene))
     for gene in genes:
         if gene not in known_genes:
@@ -107,7 +107,7 @@ def draw_maps(
         here = cells[cells.slide == slide].sort_values(["seed", "fold"])
         run = int(here.run.iloc[0])
         try:
-            saved = read_predictions(material.runs[run].folder)
+            saved = read_predictions(results.runs[run].folder)
         except UserError as error:
             notes.append(str(error))
             continue
@@ -117,13 +117,13 @@ def draw_maps(
             notes.append(f"{slide}: none of {', '.join(asked)} is a primary gene of the run that tests this slide.")
             continue
         found = map_of(saved, slide, known)
-        root = material.provenance[run].get("data", {}).get("root")
+        root = results.provenance[run].get("data", {}).get("root")
         picture = find_thumbnail(root, slide, found.x, found.y, found.barcode)
         drawn.append(_draw(found, picture, block, method, int(here.seed.iloc[0]), folder))
     return drawn, notes
 
 
-def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: int, folder: Path) -> Drawn:
+def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: int, folder: Path) -> SavedFigure:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agl.report.style import DOWN, MUTED, UP, Drawn, Look, file_name, house_style, new_figure, save, short
+from agl.report.style import DOWN, MUTED, UP, MethodStyle, SavedFigure, file_name, house_style, new_figure, save, short
 
 NAMED_BARS = 60  # genes whose names fit under the bars
 PANELS = 6
@@ -29,7 +29,7 @@ class Pair:
     table: pd.DataFrame
 
 
-def draw_scatter(pairs: list[Pair], block: str, look: dict[str, Look], folder: Path) -> Drawn:
+def draw_scatter(pairs: list[Pair], block: str, styles: dict[str, MethodStyle], folder: Path) -> SavedFigure:
     """One panel a method: every gene's score with the baseline (across) and with the method (up)."""
     shown = pairs[:PANELS]
     columns = min(3, len(shown))
@@ -41,7 +41,7 @@ def draw_scatter(pairs: list[Pair], block: str, look: dict[str, Look], folder: P
         figure = new_figure(1.75 * columns + 0.5, 1.95 * rows + 0.4)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, pair in zip(grid.flat, shown, strict=False):
-            style, table = look[pair.method], pair.table.dropna(subset=["difference"])
+            style, table = styles[pair.method], pair.table.dropna(subset=["difference"])
             axes.plot([low - room, high + room], [low - room, high + room], color=MUTED, lw=0.8)
             axes.scatter(table.baseline, table.method, s=16, color=style.colour, marker=style.marker, alpha=0.75, lw=0)
             up = int((table.difference > 0).sum())
@@ -62,7 +62,7 @@ def draw_scatter(pairs: list[Pair], block: str, look: dict[str, Look], folder: P
     return save(figure, folder, file_name("genes-scatter", block), "Gene by gene", caption, data)
 
 
-def draw_bars(pair: Pair, block: str, folder: Path) -> Drawn:
+def draw_bars(pair: Pair, block: str, folder: Path) -> SavedFigure:
     """Every gene's difference, sorted; the ends of the order where there are too many genes to name."""
     table = pair.table.dropna(subset=["difference"]).sort_values("difference", ascending=False)
     half = NAMED_BARS // 2
@@ -84,10 +84,10 @@ def draw_bars(pair: Pair, block: str, folder: Path) -> Drawn:
     return save(figure, folder, file_name("genes-bars", block), "Gains and losses", caption, table.reset_index())
 
 
-def draw_profit(pair: Pair, block: str, look: dict[str, Look], folder: Path) -> Drawn:
+def draw_profit(pair: Pair, block: str, styles: dict[str, MethodStyle], folder: Path) -> SavedFigure:
     """Differences against how abundant and how sparse each gene is."""
     table = pair.table.dropna(subset=["difference"])
-    style = look[pair.method]
+    style = styles[pair.method]
     axis_words = {"mean_count": "mean count a spot", "zero_fraction": "fraction of spots without a count"}
     with house_style():
         figure = new_figure(5.4, 2.5)

@@ -36,7 +36,7 @@ def pick_device(name: str, setting: str) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"expected the device cpu or cuda[:n], received {name!r}; use {setting}=cpu")
+        raise UserError(f"Expected the device cpu or cuda[:n], received {name!r}; use {setting}=cpu.")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"expected a GPU for the device {name}, found none; use {setting}=cpu")
+        raise UserError(f"Expected a GPU for the device {name}, found none; use {setting}=cpu.")
     return device

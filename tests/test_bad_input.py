@@ -210,9 +210,9 @@ def test_a_table_that_cannot_be_written(agl, sections: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["simulate", "new", "preset=[1]"], "expected a preset (standard, easy, hard, misleading), received '[1]'"),
-        (["features", "{root}", "--device", "tpu"], "expected the device cpu or cuda[:n], received 'tpu'"),
-        (["features", "{root}", "--weights", "x.pt"], "expected no weights for the encoder 'builtin', received x.pt"),
+        (["simulate", "new", "preset=[1]"], "Expected a preset (standard, easy, hard, misleading), received '[1]'"),
+        (["features", "{root}", "--device", "tpu"], "Expected the device cpu or cuda[:n], received 'tpu'"),
+        (["features", "{root}", "--weights", "x.pt"], "Expected no weights for the encoder 'builtin', received x.pt"),
     ],
 )
 def test_mistakes_in_other_commands(agl, sections: Path, tmp_path: Path, words: list[str], part: str) -> None:

@@ -65,6 +65,6 @@ def _refuse_torchrun(words: list[str]) -> None:
     """Several processes on one thing is for `agl train` alone."""
     if under_torchrun() and words[:1] != ["train"]:
         raise UserError(
-            f"torchrun shares one run among processes, which only `agl train` can use; received agl {words[:1]}. "
+            f"`torchrun` shares one run among processes, which only `agl train` can use; received agl {words[:1]}. "
             "For many runs at once give --jobs, or start several `agl worker`."
         )

@@ -69,7 +69,7 @@ def open_dataset(
     (('P1S1', 'P2S1'), 18, (2, 2))
     """
     if isinstance(min_counts, bool) or not isinstance(min_counts, int | np.integer) or min_counts < 0:
-        raise UserError(f"expected min_counts as a whole number from 0, received {min_counts!r}")
+        raise UserError(f"Expected min_counts as a whole number from 0, received {min_counts!r}; 0 keeps all spots.")
     names, surroundings = encoder_names(features), Surroundings.of(context, normalise)
     plain = len(names) == 1 and surroundings.none
     if NONE in names and not plain:

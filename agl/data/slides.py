@@ -71,7 +71,7 @@ class Dataset:
         for name in names:
             if name not in self._position:
                 raise UserError(
-                    f"expected genes that all slides measure, received '{name}'.{nearest(name, self.genes)}"
+                    f"Expected genes that all slides measure, received '{name}'.{nearest(name, self.genes)}"
                 )
         return np.array([self._position[name] for name in names], dtype=np.int64)
 
@@ -85,7 +85,7 @@ class Dataset:
         position = np.full(len(self.genes), -1, dtype=np.int64)
         position[chosen] = np.arange(len(chosen))
         if (position[chosen] != np.arange(len(chosen))).any():
-            raise ValueError("expected every gene of the panel once, received one twice; remove the repeats")
+            raise ValueError("Expected every gene of the panel once, received one twice; remove the repeats.")
         parts = [
             move_columns(self.counts[start : start + _ROWS_AT_ONCE], position, len(chosen)).astype(np.float32)
             for start in range(0, self.counts.shape[0], _ROWS_AT_ONCE)

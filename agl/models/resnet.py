@@ -102,11 +102,11 @@ class ResNet(nn.Module):
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise UserError(
-                f"expected one of {', '.join(ARCHITECTURES)}, received '{architecture}'."
+                f"Expected one of {', '.join(ARCHITECTURES)}, received '{architecture}'."
                 + did_you_mean(architecture, ARCHITECTURES)
             )
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 32):
-            raise UserError(f"expected size as a whole number of pixels of at least 32, received {size!r}")
+            raise UserError(f"Expected size as a whole number of pixels of at least 32, received {size!r}.")
         block, depths = ARCHITECTURES[architecture]
         self.architecture, self.size = architecture, size
         self.conv1 = _convolution(3, 64, 7, 2)
@@ -170,8 +170,8 @@ def load_weights(trunk: ResNet, path: str | Path) -> None:
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise UserError(
-                f"expected {path} to hold the weights of a {trunk.architecture} with torchvision's names, "
-                f"but it {problem} {len(names)} tensors ({shown}); check the architecture, or rename its keys"
+                f"Expected {path} to hold the weights of a {trunk.architecture} with torchvision's names, "
+                f"but it {problem} {len(names)} tensors ({shown}); check the architecture, or rename its keys."
             )
     trunk.load_state_dict(weights, strict=False)
 

@@ -41,7 +41,7 @@ def check(
 
     >>> report = check("no/such/folder")
     >>> report.status, report.findings[0].message
-    ('error', 'expected a folder of tissue sections at no/such/folder, found nothing. Check the path.')
+    ('error', 'Expected a folder of tissue sections at no/such/folder, found nothing. Check the path.')
     """
     found = Findings()
     report = CheckReport(str(path), findings=found.all)

@@ -25,7 +25,7 @@ def examine_together(report: CheckReport, kind: str, found: Findings, seen: Seen
     if seen.names:
         _genes(report, found, seen)
     if len(report.patients) == 1:
-        found.note("warning", None, "one patient: no patient can be held out, so scores will be optimistic")
+        found.note("warning", None, "One patient: no patient can be held out, so scores will be optimistic.")
     if kind == BUILTIN:
         for shape in sorted(set(seen.patch_shapes.values())):
             found.attempt(None, partial(_extractor_accepts, shape))
@@ -36,19 +36,19 @@ def examine_beside(folder: Folder, found: Findings, seen: Seen) -> None:
     """Split files and gene panels that come with the folder."""
     for split in sorted(p for p in folder.root.glob("splits*") if p.is_dir()):
         tests = sorted(split.glob("test_*.csv"))
-        found.note("note", None, f"{split.name}: {len(tests)} folds in HEST-bench's format")
+        found.note("note", None, f"{split.name}: {len(tests)} folds in HEST-bench's format.")
         for table in tests + sorted(split.glob("train_*.csv")):
             listed = found.attempt(None, _Reader(table).sample_ids, "warning") or []
             unknown = [slide for slide in listed if slide not in folder.slides]
             if unknown:
-                found.note("warning", None, f"{split.name}/{table.name} lists '{unknown[0]}', which has no section")
+                found.note("warning", None, f"{split.name}/{table.name} lists '{unknown[0]}', which has no section.")
     everywhere = [{clean_name(n) for n in raw.names} for raw in seen.names.values()]
     shared = set.intersection(*everywhere) if everywhere else set()
     for panel in sorted(folder.root.glob("var_*genes.json")):
         genes = found.attempt(None, _Reader(panel).gene_panel, "warning") or []
         missing = [n for n in genes if clean_name(n) not in shared]
         if missing and shared:
-            found.note("warning", None, f"{panel.name}: {len(missing)} genes not in all sections, e.g. {missing[0]}")
+            found.note("warning", None, f"{panel.name}: {len(missing)} genes not in all sections, e.g. {missing[0]}.")
 
 
 def _extractor_accepts(shape: tuple[int, int, int]) -> None:
@@ -74,7 +74,7 @@ class _Reader:
 def _one_size(what: str, sizes: dict[str, int] | dict[str, tuple[int, int, int]], found: Findings) -> None:
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"'{slide}' has {size}" for slide, size in list(sizes.items())[:4])
-        found.note("error", None, f"expected {what}, {listed}; make them with one extractor")
+        found.note("error", None, f"Expected {what}, {listed}; make them with one extractor.")
 
 
 def _genes(report: CheckReport, found: Findings, seen: Seen) -> None:
@@ -89,7 +89,7 @@ def _genes(report: CheckReport, found: Findings, seen: Seen) -> None:
         found.note("note", None, note)
     fewest = min(len(raw.names) for raw in seen.names.values())
     if report.genes_overlap < fewest / 2:
-        found.note("warning", None, f"{report.genes_overlap} genes are shared, the smallest section has {fewest}")
+        found.note("warning", None, f"{report.genes_overlap} genes are shared, the smallest section has {fewest}.")
 
 
 def _will_use(report: CheckReport, kind: str, seen: Seen) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Findings:
         except UserError as error:
             self.note(level, slide, str(error))
         except Exception as error:
-            self.note(level, slide, f"cannot be read ({type(error).__name__}: {error}); write the file again")
+            self.note(level, slide, f"Cannot be read ({type(error).__name__}: {error}); write the file again.")
         return None
 
     def worst_first(self) -> None:
@@ -79,7 +79,7 @@ def examine_section(
     if patient is not None:
         result.patient, result.patient_source = patient
         if result.patient_source == "slide name":
-            found.note("warning", slide, "no patient known, counts as its own; add obs['patient'] or sections.csv")
+            found.note("warning", slide, "No patient known, counts as its own; add obs['patient'] or sections.csv.")
     header = found.attempt(slide, lambda: read_header(slide, files.counts))
     if header is None:
         return result
@@ -93,7 +93,7 @@ def examine_section(
         patches = found.attempt(slide, lambda: open_patches(path))
         result.patches = _examine_join(header, patches, "patches", kind, tolerance, found, seen)
     elif kind == BUILTIN:
-        found.note("error", slide, f"expected patches/{slide}.h5 to compute features from, found none; add it")
+        found.note("error", slide, f"Expected patches/{slide}.h5 to compute features from, found none; add it.")
     if feature_file is not None:
         table = found.attempt(slide, lambda: open_features(feature_file))
         result.features = _examine_join(header, table, "features", kind, tolerance, found, seen)
@@ -111,29 +111,29 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
     result.counts_median, result.zero_count_spots = float(np.median(totals)), int((totals == 0).sum())
     below = int((totals < min_counts).sum())
     if not totals.any():
-        found.note("error", slide, "all counts are zero: is this the right matrix? leave the section out")
+        found.note("error", slide, "All counts are zero: is this the right matrix? leave the section out.")
         return
     if below == len(totals):
-        found.note("error", slide, f"no spot has {min_counts} counts; lower min_counts or leave the section out")
+        found.note("error", slide, f"No spot has {min_counts} counts; lower min_counts or leave the section out.")
     elif below:
-        found.note("note", slide, f"{below} spots have fewer than {min_counts} counts and are left out")
+        found.note("note", slide, f"{below} spots have fewer than {min_counts} counts and are left out.")
     elif result.zero_count_spots:
-        found.note("warning", slide, f"{result.zero_count_spots} spots without any count; min_counts=1 drops them")
+        found.note("warning", slide, f"{result.zero_count_spots} spots without any count; min_counts=1 drops them.")
     if result.counts_median < _SHALLOW:
-        found.note("warning", slide, f"shallow: median {result.counts_median:g} counts a spot")
+        found.note("warning", slide, f"Shallow: median {result.counts_median:g} counts a spot.")
     twin = seen.totals.setdefault(totals.tobytes(), slide)
     if twin != slide:
-        found.note("warning", slide, f"same total counts, spot for spot, as '{twin}'; is it a copy?")
+        found.note("warning", slide, f"Same total counts, spot for spot, as '{twin}'; is it a copy?")
 
 
 def _examine_places(header: Header, found: Findings) -> None:
     if header.off_tissue:
-        found.note("warning", header.slide, f"{header.off_tissue} spots have in_tissue = 0 but are kept; drop them")
+        found.note("warning", header.slide, f"{header.off_tissue} spots have in_tissue = 0 but are kept; drop them.")
     if len(header.xy) < 3:
-        found.note("warning", header.slide, f"only {len(header.xy)} spots: correlations are undefined; leave it out")
+        found.note("warning", header.slide, f"Only {len(header.xy)} spots: correlations are undefined; leave it out.")
     repeated = int(pd.DataFrame(header.xy).duplicated().sum())
     if repeated:
-        found.note("warning", header.slide, f"{repeated} spots lie exactly on another; check obsm['spatial']")
+        found.note("warning", header.slide, f"{repeated} spots lie exactly on another; check obsm['spatial'].")
 
 
 def _examine_join(
@@ -160,7 +160,7 @@ def _examine_join(
     if missing:
         needed = what == "features" or kind in (BUILTIN, NONE)
         left_out = " and are left out" if needed else ""
-        found.note("warning", slide, f"{missing} of {len(match.rows)} spots have no {what}{left_out}")
+        found.note("warning", slide, f"{missing} of {len(match.rows)} spots have no {what}{left_out}.")
     if isinstance(table, FeatureFile):
         found.attempt(slide, lambda: _refuse_infinite(table, match, header))
         return {**match.to_dict(), "kind": table.kind, "width": table.shape[1]}
@@ -177,6 +177,6 @@ def _refuse_infinite(table: FeatureFile, match: Match, header: Header) -> None:
         bad += [int(spot) for spot in spot_of_row[rows] if spot >= 0]
     if bad:
         raise UserError(
-            f"expected finite features in {table.path}, {len(bad)} spots have NaN or infinite values "
-            f"(first {header.barcodes[min(bad)]}); extract them again or leave the spots out"
+            f"Expected finite features in {table.path}, {len(bad)} spots have NaN or infinite values "
+            f"(first {header.barcodes[min(bad)]}); extract them again or leave the spots out."
         )

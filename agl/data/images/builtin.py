@@ -79,13 +79,13 @@ def check_patches(images: np.ndarray) -> None:
     """Refuse anything but uint8 `[patch, height, width, 3]` with sides of at least 16 px."""
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         raise UserError(
-            f"expected RGB patches as uint8 [patch, height, width, 3], received {images.dtype} "
-            f"{list(images.shape)}; convert them to 8-bit RGB with the channel last"
+            f"Expected RGB patches as uint8 [patch, height, width, 3], received {images.dtype} "
+            f"{list(images.shape)}; convert them to 8-bit RGB with the channel last."
         )
     if min(images.shape[1:3]) < SMALLEST_SIDE:
         raise UserError(
-            f"expected patches of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} px, received "
-            f"{images.shape[1]} x {images.shape[2]}; cut larger patches"
+            f"Expected patches of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} px, received "
+            f"{images.shape[1]} x {images.shape[2]}; cut larger patches."
         )
 
 

@@ -49,12 +49,12 @@ def stain_matrix(
     if hematoxylin is None and eosin is None:
         return torch.tensor(RUIFROK_JOHNSTON, dtype=dtype)
     if hematoxylin is None or eosin is None:
-        raise ValueError("expected both a hematoxylin and an eosin vector, or neither; received one")
+        raise ValueError("Expected both a hematoxylin and an eosin vector, or neither; received one.")
     first, second = (torch.tensor(v, dtype=torch.float64) for v in (hematoxylin, eosin))
     first, second = first / first.norm(), second / second.norm()
     residual = torch.linalg.cross(first, second)
     if not residual.norm() > 1e-6:
-        raise ValueError(f"expected two different stain vectors, received {hematoxylin} and {eosin}")
+        raise ValueError(f"Expected two different stain vectors, received {hematoxylin} and {eosin}; give two.")
     return torch.stack([first, second, residual / residual.norm()]).to(dtype)
 
 

@@ -42,8 +42,8 @@ def cache_root(cache_dir: Path | str | None) -> Path:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"expected a cache folder that can be written, {root} cannot ({error.strerror}); "
-            "set AGL_CACHE or cache_dir to another folder"
+            f"Expected a cache folder that can be written, {root} cannot ({error.strerror}); "
+            "set AGL_CACHE or cache_dir to another folder."
         ) from error
     return root
 
@@ -81,8 +81,8 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
             if error.errno is None:
                 raise
             raise UserError(
-                f"expected to write the imported data to {root}, could not ({error.strerror}); "
-                "free some space or set AGL_CACHE to another folder"
+                f"Expected to write the imported data to {root}, could not ({error.strerror}); "
+                "free some space or set AGL_CACHE to another folder."
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)

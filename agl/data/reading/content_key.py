@@ -36,7 +36,7 @@ def content_key(
         try:
             return None if path is None else fingerprint(path, memo)
         except OSError as error:
-            raise UserError(f"expected a readable file at {path}, cannot read it ({error.strerror})") from error
+            raise UserError(f"Expected a readable file at {path}, cannot read it ({error.strerror}).") from error
 
     return sha256_of_json(
         {

@@ -16,8 +16,7 @@ _VALUES_PER_BLOCK = 1_000_000  # bounds the memory of an import: about 80 MB wit
 
 
 def find_counts(h5: Any, slide: str) -> str:
-    """Where the raw counts are. Looks at the first values of each place; `count_blocks` checks all of "
-    "them."""
+    """Where the raw counts are. Looks at the first values of each place; `count_blocks` checks all of them."""
     found: dict[str, float] = {}
     for place in COUNT_SOURCES:
         if place not in h5:
@@ -31,8 +30,8 @@ def find_counts(h5: Any, slide: str) -> str:
         found[place] = float(bad[0])
     seen = "; ".join(f"{COUNT_SOURCES[place]} holds {value:g}" for place, value in found.items()) or "there is no X"
     raise UserError(
-        f"expected raw integer counts in slide '{slide}', {seen}; put the counts before normalisation "
-        "into layers['counts'] or X"
+        f"Expected raw integer counts in slide '{slide}', {seen}; put the counts before normalisation "
+        "into layers['counts'] or X."
     )
 
 
@@ -103,7 +102,7 @@ def _raw_blocks(node: Any, values_per_block: int) -> Iterator[tuple[int, sparse.
         cut = slice(int(indptr[start]), int(indptr[stop]))
         indices = node["indices"][cut]
         if indices.size and (indices.min() < 0 or indices.max() >= n_genes):
-            raise UserError(f"expected gene columns below {n_genes}, {node.file.filename} has others; copy it again")
+            raise UserError(f"Expected gene columns below {n_genes}, {node.file.filename} has others; copy it again.")
         yield (
             start,
             sparse.csr_matrix(
@@ -130,7 +129,7 @@ def _check_counts(block: sparse.csr_matrix, start: int, header: Header) -> None:
     spot = start + int(np.searchsorted(block.indptr, first, side="right")) - 1
     gene = header.genes.names[int(block.indices[first])]
     raise UserError(
-        f"expected raw counts (whole numbers from 0) in {header.counts_source} of slide '{header.slide}', "
+        f"Expected raw counts (whole numbers from 0) in {header.counts_source} of slide '{header.slide}', "
         f"received {block.data[first]:g} for gene {gene} in spot {header.barcodes[spot]}; give the counts "
-        "before normalisation"
+        "before normalisation."
     )

@@ -1,5 +1,4 @@
-"""Feature files of the common pipelines behind one small reader: HEST-bench, TRIDENT, CLAM, STRank, .npy "
-"and .pt."""
+"""Feature files of the common pipelines behind one small reader: HEST-bench, TRIDENT, CLAM, STRank, .npy and .pt."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ _COORDS = ("coords", "coordinates")
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One slide's features [row, feature] on disk and how its rows are joined to spots; nothing is loaded "
-    "yet."""
+    """One slide's features [row, feature] on disk and how its rows are joined to spots; nothing is loaded yet."""
 
     path: Path
     kind: str
@@ -65,16 +63,17 @@ def open_features(path: Path) -> FeatureFile:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"expected a .npy matrix, cannot read {path} ({error}); save it with numpy.save") from error
+            raise UserError(
+                f"Expected a .npy matrix, cannot read {path} ({error}); save it with numpy.save."
+            ) from error
         return _described(path, "NumPy matrix", array, _rows_beside(path, array.shape[0] if array.ndim else 0))
     if path.suffix in (".pt", ".pth"):
         return _open_torch(path)
-    raise UserError(f"expected features as {', '.join(SUFFIXES)}, received {path}; convert it to HDF5")
+    raise UserError(f"Expected features as {', '.join(SUFFIXES)}, received {path}; convert it to HDF5.")
 
 
 def sidecars(path: Path) -> list[Path]:
-    """Existing files that name the rows of a matrix: barcodes, corners, CLAM's h5 beside pt, TRIDENT's "
-    "patches."""
+    """Existing files that name the rows of a matrix: barcodes, corners, CLAM's h5 beside pt, TRIDENT's patches."""
     stem = path.with_suffix("")
     beside = [stem.parent / f"{stem.name}{end}" for end in (".barcodes.txt", "_barcodes.txt", ".barcodes.csv")]
     clam = path.parent.parent / "h5_files" / f"{stem.name}.h5"
@@ -88,8 +87,8 @@ def _open_h5(path: Path) -> FeatureFile:
         key = next((k for k in _VALUES if k in h5), None)
         if key is None:
             raise UserError(
-                f"expected a dataset named {', '.join(_VALUES)} in {path}, received "
-                f"{', '.join(h5) or 'an empty file'}; rename it"
+                f"Expected a dataset named {', '.join(_VALUES)} in {path}, received "
+                f"{', '.join(h5) or 'an empty file'}; rename it."
             )
         values = h5[key]
         found = _described(path, _VALUES[key], values, _rows_in_h5(h5, path), key)
@@ -131,7 +130,9 @@ def _open_torch(path: Path) -> FeatureFile:
     content = _load_torch(path)
     key = next((k for k in (*_VALUES, "") if k in content), None)
     if key is None:
-        raise UserError(f"expected a matrix or one of {', '.join(_VALUES)} in {path}, received {', '.join(content)}")
+        raise UserError(
+            f"Expected a matrix or one of {', '.join(_VALUES)} in {path}, received {', '.join(content)}; rename one."
+        )
     values = content[key]
     rows = _rows_beside(path, len(values))
     barcodes = next((strings(np.asarray(content[k], dtype=object)) for k in _BARCODES if k in content), rows.barcodes)
@@ -149,8 +150,8 @@ def _load_torch(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in many ways
         raise UserError(
-            f"expected a tensor or a dictionary of tensors, cannot read {path} safely "
-            f"({type(error).__name__}); save it again with torch.save(tensor)"
+            f"Expected a tensor or a dictionary of tensors, cannot read {path} safely "
+            f"({type(error).__name__}); save it again with torch.save(tensor)."
         ) from error
     content = content if isinstance(content, dict) else {"": content}
     as_numpy = {}
@@ -185,14 +186,14 @@ def _described(path: Path, kind: str, values: Any, rows: Rows, key: str = "") ->
     if len(shape) != 2 or dtype.kind not in "fiu" or not shape[1]:
         hint = " (one vector for the whole slide?)" if len(shape) == 1 else ""
         raise UserError(
-            f"expected features [spot, feature] in {path}, received {dtype} of shape {shape}{hint}; "
-            "extract one row per spot"
+            f"Expected features [spot, feature] in {path}, received {dtype} of shape {shape}{hint}; "
+            "extract one row per spot."
         )
     for name, names in (("barcodes", rows.barcodes), ("coordinates", rows.corners)):
         if names is not None and len(names) != shape[0]:
             raise UserError(
-                f"expected one of the {name} for each row of {path}, received {len(names)} for {shape[0]} "
-                "rows; write the file again"
+                f"Expected one of the {name} for each row of {path}, received {len(names)} for {shape[0]} "
+                "rows; write the file again."
             )
     kept = dtype if dtype == np.float16 else np.dtype(np.float32)
     return FeatureFile(path, kind, (shape[0], shape[1]), kept, rows, key)

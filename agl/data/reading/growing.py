@@ -29,7 +29,7 @@ class GrowingArray:
     def append(self, block: np.ndarray) -> None:
         """Add rows [m, ...] at the end."""
         if block.shape[1:] != self.row_shape:
-            raise ValueError(f"expected rows of shape {self.row_shape}, received {block.shape[1:]}")
+            raise ValueError(f"Expected rows of shape {self.row_shape}, received {block.shape[1:]}; cut them to it.")
         np.ascontiguousarray(block, dtype=self.dtype).tofile(self._stream)
         self.length += len(block)
 

@@ -43,8 +43,8 @@ def read_header(slide: str, path: Path) -> Header:
     _check_barcodes(barcodes, slide)
     if shape != (len(obs), len(var)):
         raise UserError(
-            f"expected counts of shape {(len(obs), len(var))} (spots, genes) in slide '{slide}', "
-            f"{COUNT_SOURCES[counts_at]} has {shape}; write the h5ad again with anndata"
+            f"Expected counts of shape {(len(obs), len(var))} (spots, genes) in slide '{slide}', "
+            f"{COUNT_SOURCES[counts_at]} has {shape}; write the h5ad again with anndata."
         )
     off_tissue = int((pd.to_numeric(obs["in_tissue"], errors="coerce") == 0).sum()) if "in_tissue" in obs else 0
     return Header(
@@ -65,21 +65,21 @@ def _frame(h5: Any, key: str, slide: str) -> pd.DataFrame:
     from anndata.io import read_elem
 
     if key not in h5:
-        raise UserError(f"expected a table '{key}' in the h5ad of slide '{slide}', found none; is it an AnnData file?")
+        raise UserError(f"Expected a table '{key}' in the h5ad of slide '{slide}', found none; is it an AnnData file?")
     if not hasattr(h5[key], "keys"):
         raise UserError(
-            f"expected an h5ad of anndata 0.7 or newer, '{key}' of slide '{slide}' is older; "
-            "read and write it once with a recent anndata"
+            f"Expected an h5ad of anndata 0.7 or newer, '{key}' of slide '{slide}' is older; "
+            "read and write it once with a recent anndata."
         )
     try:
         frame = read_elem(h5[key])
     except Exception as error:
         raise UserError(
-            f"expected a readable table '{key}' in slide '{slide}', received one that anndata cannot read "
-            f"({type(error).__name__}); write the h5ad again"
+            f"Expected a readable table '{key}' in slide '{slide}', received one that anndata cannot read "
+            f"({type(error).__name__}); write the h5ad again."
         ) from error
     if not isinstance(frame, pd.DataFrame):
-        raise UserError(f"expected a table '{key}' in slide '{slide}', found a {type(frame).__name__}; write it again")
+        raise UserError(f"Expected a table '{key}' in slide '{slide}', found a {type(frame).__name__}; write it again.")
     return frame
 
 
@@ -91,16 +91,19 @@ def _coordinates(h5: Any, obs: pd.DataFrame, slide: str) -> np.ndarray:
         xy = obs[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
     else:
         raise UserError(
-            f"expected spot centres in obsm['spatial'] of slide '{slide}', found none; add them as (x, y) in pixels"
+            f"Expected spot centres in obsm['spatial'] of slide '{slide}', found none; add them as (x, y) in pixels."
         )
     if xy.ndim != 2 or xy.shape[0] != len(obs) or xy.shape[1] < 2:
-        raise UserError(f"expected obsm['spatial'] of shape [{len(obs)}, 2] in slide '{slide}', received {xy.shape}")
+        raise UserError(
+            f"Expected obsm['spatial'] of shape [{len(obs)}, 2] in slide '{slide}', received {xy.shape}; "
+            "write one (x, y) a spot."
+        )
     xy = xy[:, :2]
     bad = np.flatnonzero(~np.isfinite(xy).all(axis=1))
     if bad.size:
         raise UserError(
-            f"expected finite coordinates in slide '{slide}', spot {obs.index[bad[0]]} has "
-            f"{xy[bad[0]].tolist()} ({bad.size} such spots); remove these spots"
+            f"Expected finite coordinates in slide '{slide}', spot {obs.index[bad[0]]} has "
+            f"{xy[bad[0]].tolist()} ({bad.size} such spots); remove these spots."
         )
     return xy
 
@@ -114,16 +117,16 @@ def obs_frame_to_xy(node: Any) -> np.ndarray:
 
 def _check_barcodes(barcodes: np.ndarray, slide: str) -> None:
     if not len(barcodes):
-        raise UserError(f"expected spots in slide '{slide}', it is empty; leave it out")
+        raise UserError(f"Expected spots in slide '{slide}', it is empty; leave it out.")
     if (barcodes == "").any():
         raise UserError(
-            f"expected a barcode for every spot, spot {int(np.argmax(barcodes == ''))} of slide '{slide}' has none"
+            f"Expected a barcode for every spot, spot {int(np.argmax(barcodes == ''))} of slide '{slide}' has none."
         )
     repeated = pd.Index(barcodes)[pd.Index(barcodes).duplicated()]
     if len(repeated):
         raise UserError(
-            f"expected unique barcodes in slide '{slide}', {repeated[0]} comes twice ({len(repeated)} "
-            "repeats); features could not be joined: rename or remove the repeats"
+            f"Expected unique barcodes in slide '{slide}', {repeated[0]} comes twice ({len(repeated)} "
+            "repeats); features could not be joined: rename or remove the repeats."
         )
 
 

@@ -38,8 +38,8 @@ def open_h5(path: Path, what: str = "an HDF5 file") -> Iterator[Any]:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise UserError(
-                f"expected {what} that can be read to its end, received a damaged one at {path} "
-                f"({_short(error)}); copy or download it again"
+                f"Expected {what} that can be read to its end, received a damaged one at {path} "
+                f"({_short(error)}); copy or download it again."
             ) from error
 
 
@@ -58,21 +58,21 @@ def strings(values: Any) -> np.ndarray:
 
 def _why_not_opened(path: Path, what: str, error: Exception) -> str:
     if path.is_dir():
-        return f"expected {what} at {path}, found a folder; give the file itself"
+        return f"Expected {what} at {path}, found a folder; give the file itself."
     if not path.exists():
-        return f"expected {what} at {path}, found nothing; check the path"
+        return f"Expected {what} at {path}, found nothing; check the path."
     try:
         with path.open("rb") as stream:
             head = stream.read(len(_GIT_LFS))
     except OSError as unreadable:
-        return f"expected {what} at {path}, cannot read it ({unreadable.strerror}); check its permissions"
+        return f"Expected {what} at {path}, cannot read it ({unreadable.strerror}); check its permissions."
     if head == _GIT_LFS:
-        return f"expected {what}, {path} is only a Git LFS pointer to one; run `git lfs pull` where it came from"
+        return f"Expected {what}, {path} is only a Git LFS pointer to one; run `git lfs pull` where it came from."
     if not head:
-        return f"expected {what}, {path} is empty (0 bytes); copy or download it again"
+        return f"Expected {what}, {path} is empty (0 bytes); copy or download it again."
     if not head.startswith(b"\x89HDF"):
-        return f"expected {what}, {path} is not HDF5; check what was saved under this name"
-    return f"expected {what}, {path} is truncated or damaged ({_short(error)}); copy or download it again"
+        return f"Expected {what}, {path} is not HDF5; check what was saved under this name."
+    return f"Expected {what}, {path} is truncated or damaged ({_short(error)}); copy or download it again."
 
 
 def _short(error: Exception) -> str:

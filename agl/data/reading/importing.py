@@ -123,8 +123,8 @@ def _write_counts(
     kept = np.concatenate(spots)
     if not len(kept):
         raise UserError(
-            f"expected spots with at least {min_counts} counts in slide '{header.slide}', found none; "
-            "lower min_counts or leave the slide out"
+            f"Expected spots with at least {min_counts} counts in slide '{header.slide}', found none; "
+            "lower min_counts or leave the slide out."
         )
     return kept, np.concatenate(totals)
 
@@ -153,14 +153,14 @@ def _patch_shape(request: Request) -> tuple[int, int, int] | None:
             shapes[section.slide] = open_patches(section.patches).shape
         elif request.features == BUILTIN:
             raise UserError(
-                f"expected patches/{section.slide}.h5 to compute features from, found none; "
-                "add it or give features=<folder of feature files>"
+                f"Expected patches/{section.slide}.h5 to compute features from, found none; "
+                "add it or give features=<folder of feature files>."
             )
     if len(set(shapes.values())) > 1:
         (a, first), (b, other) = next((p, q) for p in shapes.items() for q in shapes.items() if p[1] != q[1])
         raise UserError(
-            f"expected patches of one size, slide '{a}' has {first[0]} px and slide '{b}' {other[0]} px; "
-            "cut them again at one size"
+            f"Expected patches of one size, slide '{a}' has {first[0]} px and slide '{b}' {other[0]} px; "
+            "cut them again at one size."
         )
     return next(iter(shapes.values()), None)
 
@@ -175,8 +175,8 @@ def _feature_type(request: Request, patch_shape: tuple[int, int, int] | None) ->
         file = open_features(path)
         if width and file.shape[1] != width:
             raise UserError(
-                f"expected features of one width, slide '{first}' has {width} and slide '{slide}' "
-                f"{file.shape[1]}; use files of one encoder"
+                f"Expected features of one width, slide '{first}' has {width} and slide '{slide}' "
+                f"{file.shape[1]}; use files of one encoder."
             )
         width, first = file.shape[1], first or slide
         dtype = np.promote_types(dtype, file.dtype)
@@ -227,9 +227,9 @@ def _write_features(
         if bad.size:
             name = header.barcodes[spots[spot[bad[0]]]]
             raise UserError(
-                f"expected finite features for slide '{section.slide}', spot {name} has NaN or infinite "
+                f"Expected finite features for slide '{section.slide}', spot {name} has NaN or infinite "
                 f"values in {where} ({bad.size} such spots in its block); extract them again or leave the "
-                "spot out"
+                "spot out."
             )
         out.write_rows(first + spot, values)
 

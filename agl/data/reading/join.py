@@ -1,5 +1,4 @@
-"""Finding, for every spot, its row in a file of features or patches: by barcode, else by place, never by "
-"order."""
+"""Finding, for every spot, its row in a file of features or patches: by barcode, else by place, never by order."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ from agl.errors import UserError
 
 @dataclass(frozen=True)
 class Rows:
-    """How a file says which spot each of its rows belongs to. `corners` [row, 2] are top-left, in full-res "
-    "pixels."""
+    """How a file says which spot each of its rows belongs to. `corners` [row, 2] are top-left, in full-res pixels."""
 
     where: str
     barcodes: np.ndarray | None = None
@@ -65,9 +63,9 @@ def join(slide: str, barcodes: np.ndarray, xy: np.ndarray, rows: Rows, *, tolera
         match = _by_place(slide, xy, rows, tolerance)
     else:
         raise UserError(
-            f"expected barcodes or coordinates with the rows of {rows.where}, found neither; rows are never "
+            f"Expected barcodes or coordinates with the rows of {rows.where}, found neither; rows are never "
             "joined by order: put one barcode a line, in row order, into a file next to it with the same "
-            "name and the ending .barcodes.txt"
+            "name and the ending .barcodes.txt."
         )
     return match
 
@@ -76,14 +74,14 @@ def _by_barcode(slide: str, barcodes: np.ndarray, theirs: np.ndarray, where: str
     index = pd.Index(theirs)
     if index.has_duplicates:
         raise UserError(
-            f"expected unique barcodes in {where}, {index[index.duplicated()][0]} comes twice; write the file again"
+            f"Expected unique barcodes in {where}, {index[index.duplicated()][0]} comes twice; write the file again."
         )
     rows = index.get_indexer(pd.Index(barcodes)).astype(np.int64)
     matched = int((rows >= 0).sum())
     if not matched:
         example = f"'{theirs[0]}'" if len(theirs) else "none at all"
         raise UserError(
-            f"expected the barcodes of slide '{slide}' (such as '{barcodes[0]}') in {where}, "
+            f"Expected the barcodes of slide '{slide}' (such as '{barcodes[0]}') in {where}, "
             f"received {example}; none of {len(barcodes)} matches: is it another slide's file?"
         )
     return Match(rows, "barcode", len(theirs) - matched)
@@ -95,11 +93,13 @@ def _by_place(slide: str, xy: np.ndarray, rows: Rows, tolerance: float | None) -
     corners = rows.corners
     assert corners is not None
     if not np.isfinite(corners).all() or corners.ndim != 2 or corners.shape[1] != 2 or not len(corners):
-        raise UserError(f"expected finite coordinates [row, 2] in {rows.where}, received shape {corners.shape}")
+        raise UserError(
+            f"Expected finite coordinates [row, 2] in {rows.where}, received shape {corners.shape}; write them again."
+        )
     if rows.patch_size is None:
         raise UserError(
-            f"expected the patch size with the top-left corners in {rows.where}, found none; "
-            "set the attribute 'patch_size_level0' (full-resolution pixels) of its 'coords'"
+            f"Expected the patch size with the top-left corners in {rows.where}, found none; "
+            "set the attribute 'patch_size_level0' (full-resolution pixels) of its 'coords'."
         )
     centres = corners + rows.patch_size / 2
     limit = spot_pitch(xy) / 4 if tolerance is None else tolerance
@@ -111,9 +111,9 @@ def _by_place(slide: str, xy: np.ndarray, rows: Rows, tolerance: float | None) -
     matched = int((found >= 0).sum())
     if not matched:
         raise UserError(
-            f"expected patch centres within {limit:.4g} px of the spots of slide '{slide}', the nearest in "
+            f"Expected patch centres within {limit:.4g} px of the spots of slide '{slide}', the nearest in "
             f"{rows.where} is {distance.min():.4g} px away; check that both are full-resolution pixels of "
-            "one image"
+            "one image."
         )
     return Match(found, f"coordinates within {limit:.4g} px", len(corners) - matched)
 

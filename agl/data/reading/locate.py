@@ -1,5 +1,4 @@
-"""From what the user calls the features ("builtin", a folder, an encoder's name, a glob) to one file per "
-"slide."""
+"""From what the user calls the features ("builtin", a folder, an encoder's name, a glob) to one file per slide."""
 
 from __future__ import annotations
 
@@ -37,13 +36,13 @@ def locate_features(spec: str | Path, root: Path, slides: Sequence[str]) -> dict
         if not own:
             others = ", ".join(p.name for p, _ in candidates[:4]) or "no feature files"
             raise UserError(
-                f"expected a feature file for slide '{slide}' in {spec}, received {others}; "
-                f"add {slide}.h5 or leave the slide out"
+                f"Expected a feature file for slide '{slide}' in {spec}, received {others}; "
+                f"add {slide}.h5 or leave the slide out."
             )
         if len(own) > 1:
             raise UserError(
-                f"expected one feature file for slide '{slide}', received {own[0].name} and {own[1].name}; "
-                "give a pattern that picks one, such as 'folder/{slide}.h5'"
+                f"Expected one feature file for slide '{slide}', received {own[0].name} and {own[1].name}; "
+                "give a pattern that picks one, such as 'folder/{slide}.h5'."
             )
         found[slide] = own[0]
     return found
@@ -55,7 +54,7 @@ def _candidates(spec: str, root: Path) -> list[Path]:
     if "*" in spec:
         paths = _glob(spec, root)
         if not paths:
-            raise UserError(f"expected feature files matching '{spec}', found none; check the pattern")
+            raise UserError(f"Expected feature files matching '{spec}', found none; check the pattern.")
         return paths
     places = [Path(spec).expanduser(), root / spec]
     places += [root / "features" / spec, root / f"features_{spec}", root / "embeddings" / spec]
@@ -72,7 +71,7 @@ def _candidates(spec: str, root: Path) -> list[Path]:
     }
     near |= {BUILTIN, NONE}
     raise UserError(
-        f"expected features as '{BUILTIN}', '{NONE}', a folder or a pattern, found no folder '{spec}' here "
+        f"Expected features as '{BUILTIN}', '{NONE}', a folder or a pattern, found no folder '{spec}' here "
         f"or in {root}.{did_you_mean(spec, near)}"
     )
 

@@ -29,8 +29,7 @@ REPEATED = "name repeated in the slide: counts were added to the first"
 
 @dataclass(frozen=True)
 class RawNames:
-    """Gene names as one slide's file has them: [gene] each, `symbols` and `ids` from columns of `var` if "
-    "any."""
+    """Gene names as one slide's file has them: [gene] each, `symbols` and `ids` from columns of `var` if any."""
 
     names: Sequence[str]
     symbols: Sequence[str] | None = None
@@ -197,7 +196,7 @@ def _refuse_small_overlap(
         return
     empty = [slide for slide, size in sizes.items() if not size]
     if empty:
-        raise UserError(f"expected genes in every slide, slide '{empty[0]}' has none; check its var table")
+        raise UserError(f"Expected genes in every slide, slide '{empty[0]}' has none; check its var table.")
     fewest = min(sizes.values())
     if len(genes) >= max(1, smallest * fewest):
         return
@@ -208,16 +207,16 @@ def _refuse_small_overlap(
         odd = next(slide for slide, ids in by_id.items() if ids == rarer)
         other = next(slide for slide, ids in by_id.items() if ids != rarer)
         raise UserError(
-            f"expected the same kind of gene name in every slide, slide '{odd}' has names like "
+            f"Expected the same kind of gene name in every slide, slide '{odd}' has names like "
             f"{min(present[odd])} and slide '{other}' like {min(present[other])}; "
-            "add a column 'gene_symbols' to var of the slides that use Ensembl ids"
+            "add a column 'gene_symbols' to var of the slides that use Ensembl ids."
         )
     one_short = {gene for gene, slides_with in in_how_many.items() if slides_with == len(names) - 1}
     odd = max(present, key=lambda slide: len(one_short - present[slide]))
     raise UserError(
-        f"expected slides that share genes, received {len(genes)} shared of {fewest} in the smallest; "
+        f"Expected slides that share genes, received {len(genes)} shared of {fewest} in the smallest; "
         f"slide '{odd}' is the odd one ({len(names[odd])} genes, e.g. {min(present[odd])}); "
-        "leave it out or mend its gene names"
+        "leave it out or mend its gene names."
     )
 
 

@@ -38,11 +38,14 @@ def open_patches(path: Path) -> PatchFile:
     with open_h5(path, "a patch file") as h5:
         key = next((k for k in _IMAGES if k in h5), None)
         if key is None:
-            raise UserError(f"expected images named 'img' in {path}, received {', '.join(h5) or 'an empty file'}")
+            raise UserError(
+                f"Expected images named 'img' in {path}, received {', '.join(h5) or 'an empty file'}; rename them."
+            )
         images = h5[key]
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise UserError(
-                f"expected uint8 RGB patches [n, height, width, 3] in {path}, received {images.dtype} {images.shape}"
+                f"Expected uint8 RGB patches [n, height, width, 3] in {path}, received {images.dtype} "
+                f"{images.shape}; convert them to 8-bit RGB."
             )
         barcodes = next((strings(h5[k][...]) for k in ("barcode", "barcodes") if k in h5), None)
         corners = np.asarray(h5["coords"][...], dtype=np.float64) if "coords" in h5 else None
@@ -51,7 +54,7 @@ def open_patches(path: Path) -> PatchFile:
     for name, names in (("barcodes", barcodes), ("coordinates", corners)):
         if names is not None and len(names) != shape[0]:
             raise UserError(
-                f"expected {name} for the {shape[0]} patches of {path}, received {len(names)}; write it again"
+                f"Expected {name} for the {shape[0]} patches of {path}, received {len(names)}; write it again."
             )
     return PatchFile(path, key, shape[0], (shape[1], shape[2], shape[3]), Rows(str(path), barcodes, corners, size))
 
@@ -98,8 +101,8 @@ class PatchReader:
         files, rows = self.file_of_spot[positions], self.row_of_spot[positions]
         if (rows < 0).any():
             raise UserError(
-                f"expected a patch for every spot, spot {int(positions[np.argmax(rows < 0)])} has none; "
-                'open the dataset with features="none" to keep only spots with patches'
+                f"Expected a patch for every spot, spot {int(positions[np.argmax(rows < 0)])} has none; "
+                'open the dataset with features="none" to keep only spots with patches.'
             )
         out = np.empty((len(positions), *self.shape), dtype=np.uint8)
         for file in np.unique(files):
@@ -129,8 +132,8 @@ class PatchReader:
                 out[start:stop] = images[int(rows[start]) : int(rows[stop - 1]) + 1]
         except (OSError, ValueError) as error:
             raise UserError(
-                f"expected patches in rows {rows[0]} to {rows[-1]} of {self.files[file]}, cannot read them "
-                f"({error}); the file changed or is damaged: copy it again"
+                f"Expected patches in rows {rows[0]} to {rows[-1]} of {self.files[file]}, cannot read them "
+                f"({error}); the file changed or is damaged: copy it again."
             ) from error
         return out
 

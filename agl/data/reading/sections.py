@@ -78,11 +78,11 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
             root.parent, "one h5ad file", (_files(root, root.parent),), None, _metadata(root.parent, metadata)
         )
     if root.is_file():
-        raise UserError(f"expected a folder of tissue sections at {root}, found a file; give the folder it is in")
+        raise UserError(f"Expected a folder of tissue sections at {root}, found a file; give the folder it is in.")
     if not root.is_dir():
         near = [p.name for p in root.parent.iterdir() if p.is_dir()] if root.parent.is_dir() else []
         hint = nearest(root.name, near)
-        raise UserError(f"expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}")
+        raise UserError(f"Expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}")
     for name, layout in LAYOUTS.items():
         found = [p for p in (root / name).glob("*.h5ad") if not p.name.startswith(".")]
         if found:
@@ -97,11 +97,11 @@ def choose(folder: Folder, slides: Sequence[str] | None) -> tuple[Files, ...]:
     if slides is None:
         return folder.files
     if isinstance(slides, str) or not slides:
-        raise UserError(f"expected a list of slide names, received {slides!r}; for example ['{folder.slides[0]}']")
+        raise UserError(f"Expected a list of slide names, received {slides!r}; for example ['{folder.slides[0]}'].")
     by_name = {f.slide: f for f in folder.files}
     for slide in slides:
         if slide not in by_name:
-            raise UserError(f"expected slides that are in {folder.root}, received '{slide}'.{nearest(slide, by_name)}")
+            raise UserError(f"Expected slides that are in {folder.root}, received '{slide}'.{nearest(slide, by_name)}")
     return tuple(by_name[slide] for slide in sorted(set(slides)))
 
 
@@ -125,7 +125,7 @@ def read_sections_csv(folder: Folder) -> dict[str, str]:
     for slide in table[column]:
         if slide not in folder.slides:
             raise UserError(
-                f"expected a file for every section in {folder.sections_csv}, there is none for '{slide}'; "
+                f"Expected a file for every section in {folder.sections_csv}, there is none for '{slide}'; "
                 f"remove the line or add the file.{nearest(slide, folder.slides)}"
             )
     return _patients(table, column) if "patient" in table else {}
@@ -136,8 +136,8 @@ def patient_of(files: Files, listed: dict[str, str], described: dict[str, str], 
     slide, own = files.slide, patient_in_obs(files)
     if own and listed.get(slide, own) != own:
         raise UserError(
-            f"expected one patient for section '{slide}', received '{own}' in obs['patient'] and "
-            f"'{listed[slide]}' in sections.csv; make them agree, because splits hold out patients"
+            f"Expected one patient for section '{slide}', received '{own}' in obs['patient'] and "
+            f"'{listed[slide]}' in sections.csv; make them agree, because splits hold out patients."
         )
     if own:
         return own, "obs['patient']"
@@ -167,8 +167,8 @@ def patient_in_obs(files: Files) -> str | None:
     patients = sorted(named - {"", "nan"})
     if len(patients) > 1:
         raise UserError(
-            f"expected one patient in a section, section '{files.slide}' has {len(patients)} in "
-            f"obs['patient'] ({', '.join(patients[:3])}); save one h5ad per patient"
+            f"Expected one patient in a section, section '{files.slide}' has {len(patients)} in "
+            f"obs['patient'] ({', '.join(patients[:3])}); save one h5ad per patient."
         )
     return patients[0] if patients else None
 
@@ -182,7 +182,7 @@ def _metadata(root: Path, given: Path | str | None) -> Path | None:
     """The table given, else a CSV in the folder with an id column and a patient column (HEST_v1_1_0.csv)."""
     if given is not None:
         if not Path(given).is_file():
-            raise UserError(f"expected a metadata table at {given}, found nothing; check the path")
+            raise UserError(f"Expected a metadata table at {given}, found nothing; check the path.")
         return Path(given)
     for path in sorted(root.glob("*.csv")):
         if path.name == "sections.csv":
@@ -201,7 +201,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
     table = _read_table(path)
     column = _id_column(table, path)
     if "patient" not in table:
-        raise UserError(f"expected a column 'patient' in {path}, received {', '.join(table.columns[:8])}; add it")
+        raise UserError(f"Expected a column 'patient' in {path}, received {', '.join(table.columns[:8])}; add it.")
     if "dataset_title" in table:  # HEST: "Patient 1" of two studies are two people
         named = table["patient"] != ""
         table.loc[named, "patient"] = table["dataset_title"][named] + " / " + table["patient"][named]
@@ -213,7 +213,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"expected a CSV table at {path}, cannot read it ({error}); mend or remove it") from error
+        raise UserError(f"Expected a CSV table at {path}, cannot read it ({error}); mend or remove it.") from error
     table.columns = table.columns.str.strip()
     return table.apply(lambda column: column.str.strip())
 
@@ -223,8 +223,8 @@ def _id_column(table: pd.DataFrame, path: Path) -> str:
         if name in table:
             return name
     raise UserError(
-        f"expected a column naming the section ({', '.join(_ID_COLUMNS)}) in {path}, "
-        f"received {', '.join(map(str, table.columns[:8]))}; rename one"
+        f"Expected a column naming the section ({', '.join(_ID_COLUMNS)}) in {path}, "
+        f"received {', '.join(map(str, table.columns[:8]))}; rename one."
     )
 
 
@@ -237,12 +237,12 @@ def _why_empty(root: Path) -> str:
     tasks = sorted(p.parent.name for p in root.glob("*/adata") if p.is_dir())
     if tasks:
         return (
-            f"expected one HEST-bench task, {root} holds {len(tasks)} ({', '.join(tasks[:6])}); "
-            f"give one, such as {root / tasks[0]}"
+            f"Expected one HEST-bench task, {root} holds {len(tasks)} ({', '.join(tasks[:6])}); "
+            f"give one, such as {root / tasks[0]}."
         )
     inside = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))[:6]
     what = f"has {', '.join(inside)}" if inside else "is empty"
     return (
-        f"expected sections as adata/*.h5ad, st/*.h5ad or *.h5ad in {root}, which {what}; "
-        "give the folder that contains adata/"
+        f"Expected sections as adata/*.h5ad, st/*.h5ad or *.h5ad in {root}, which {what}; "
+        "give the folder that contains adata/."
     )

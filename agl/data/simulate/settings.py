@@ -124,6 +124,6 @@ def settings_of(preset: str) -> Settings:
     """
     if preset not in tuple(PRESETS):  # a list or a number may come from a config
         raise UserError(
-            f"expected a preset ({', '.join(PRESETS)}), received '{preset}'." + did_you_mean(str(preset), PRESETS)
+            f"Expected a preset ({', '.join(PRESETS)}), received '{preset}'." + did_you_mean(str(preset), PRESETS)
         )
     return PRESETS[preset]

@@ -164,11 +164,13 @@ def _check(
         ("seed", seed, 0),
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError(f"expected {name} to be a whole number of at least {least}, received {value!r}")
+            raise UserError(f"Expected {name} to be a whole number of at least {least}, received {value!r}; give one.")
     if patch_size > PITCH or patch_size % 2:
-        raise UserError(f"expected an even patch_size of at most {PITCH} px (the spot distance), received {patch_size}")
+        raise UserError(
+            f"Expected an even patch_size of at most {PITCH} px (the spot distance), received {patch_size}; give one."
+        )
     if features not in ("patches", "latent"):
-        raise UserError(f"expected features to be 'patches' or 'latent', received {features!r}")
+        raise UserError(f"Expected features to be 'patches' or 'latent', received {features!r}; choose one.")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
@@ -176,10 +178,10 @@ def _check_target(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(
-            f"expected {target} to be a new or empty folder, but it holds files; choose another, or overwrite=True"
+            f"Expected {target} to be a new or empty folder, but it holds files; choose another, or overwrite=True."
         )
     if not (target / "truth.json").is_file():
         raise UserError(
-            f"expected {target} to hold an earlier simulation (with truth.json), but it does not, so it is not "
-            "overwritten; choose another folder"
+            f"Expected {target} to hold an earlier simulation (with truth.json), but it does not, so it is not "
+            "overwritten; choose another folder."
         )

@@ -51,7 +51,7 @@ def _hub() -> Any:
     try:
         return importlib.import_module("huggingface_hub")
     except ModuleNotFoundError:
-        raise UserError("agl download needs huggingface_hub. Install it: pip install 'agl[hub]'.") from None
+        raise UserError("`agl download` needs huggingface_hub. Install it: pip install 'agl[hub]'.") from None
 
 
 def _explain(error: Exception, task: str) -> str:

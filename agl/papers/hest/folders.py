@@ -107,7 +107,7 @@ def choose_encoders(task: Task, wanted: list[str]) -> dict[str, str]:
         available[BUILTIN] = BUILTIN
     for name in wanted:
         if name not in available:
-            raise UserError(f"no embeddings of {name!r} for {task.name}.{did_you_mean(name, available)}")
+            raise UserError(f"No embeddings of {name!r} for {task.name}.{did_you_mean(name, available)}")
     if not wanted:
         raise UserError(
             f"Expected embeddings for {task.name} (a folder of .h5 files for each encoder), found none. Give "

@@ -69,14 +69,14 @@ def test_doubts(task, make_slide, write_embeddings):
     warnings = messages(report, "warning")
     assert report.status == "warning"
     for expected in (
-        "lonely: no patient known, counts as its own; add obs['patient'] or sections.csv",
-        "lonely: only 2 spots: correlations are undefined; leave it out",
-        "shallow: 1 spots without any count; min_counts=1 drops them",
-        "shallow: 1 spots lie exactly on another; check obsm['spatial']",
-        "twin: same total counts, spot for spot, as 'shallow'; is it a copy?",
-        "twin: 3 of 12 spots have no features and are left out",
-        "splits/test_0.csv lists 'old_name', which has no section",
-        "var_50genes.json: 1 genes not in all sections, e.g. NOT_THERE",
+        "lonely: No patient known, counts as its own; add obs['patient'] or sections.csv.",
+        "lonely: Only 2 spots: correlations are undefined; leave it out.",
+        "shallow: 1 spots without any count; min_counts=1 drops them.",
+        "shallow: 1 spots lie exactly on another; check obsm['spatial'].",
+        "twin: Same total counts, spot for spot, as 'shallow'; is it a copy?",
+        "twin: 3 of 12 spots have no features and are left out.",
+        "splits/test_0.csv lists 'old_name', which has no section.",
+        "var_50genes.json: 1 genes not in all sections, e.g. NOT_THERE.",
     ):
         assert expected in warnings, warnings
     assert any("sample_id" in w for w in warnings)

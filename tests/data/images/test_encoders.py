@@ -98,7 +98,7 @@ def test_bad_requests(tmp_path: Path) -> None:
         load_encoder(str(tmp_path))
     saved_resnet(tmp_path / "weights.pt")
     narrow = replace(KNOWN_ENCODERS["resnet18"], dim=100)
-    with pytest.raises(UserError, match=r"expected 100 features a patch.*\[1, 512\]"):
+    with pytest.raises(UserError, match=r"Expected 100 features a patch.*\[1, 512\]"):
         load_encoder("resnet18", weights=tmp_path / "weights.pt", card=narrow).extract(patches(1))
 
 

@@ -37,49 +37,49 @@ def wrong_folder(root, tools):
     return root.with_name("TASKS")
 
 
-@case(r"in .*TASK, which has embeddings, patches; give the folder that contains adata/$")
+@case(r"in .*TASK, which has embeddings, patches; give the folder that contains adata/\.$")
 def missing_adata(root, tools):
     shutil.rmtree(root / "adata")
 
 
-@case(r"which is empty; give the folder that contains adata/$")
+@case(r"which is empty; give the folder that contains adata/\.$")
 def empty_folder(root, tools):
     (root.parent / "nothing").mkdir()
     return root.parent / "nothing"
 
 
-@case(r"holds 1 \(TASK\); give one, such as .*TASK$")
+@case(r"holds 1 \(TASK\); give one, such as .*TASK\.$")
 def folder_of_tasks(root, tools):
     return root.parent
 
 
-@case(r"S1\.h5ad is truncated or damaged .*; copy or download it again$")
+@case(r"S1\.h5ad is truncated or damaged .*; copy or download it again\.$")
 def truncated_h5ad(root, tools):
     os.truncate(root / "adata" / "S1.h5ad", 3000)
 
 
-@case(r"S1\.h5ad is not HDF5; check what was saved under this name$")
+@case(r"S1\.h5ad is not HDF5; check what was saved under this name\.$")
 def text_called_h5ad(root, tools):
     (root / "adata" / "S1.h5ad").write_text("barcode,ERBB2\n")
 
 
-@case(r"is only a Git LFS pointer to one; run `git lfs pull` where it came from$")
+@case(r"is only a Git LFS pointer to one; run `git lfs pull` where it came from\.$")
 def lfs_pointer(root, tools):
     (root / "adata" / "S1.h5ad").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
 
 
-@case(r"S1\.h5ad is empty \(0 bytes\); copy or download it again$")
+@case(r"S1\.h5ad is empty \(0 bytes\); copy or download it again\.$")
 def zero_bytes(root, tools):
     (root / "adata" / "S1.h5ad").write_bytes(b"")
 
 
-@case(r"at .*S1\.h5ad, (found a folder; give the file itself|cannot read it \(Is a directory\))$")
+@case(r"at .*S1\.h5ad, (found a folder; give the file itself|cannot read it \(Is a directory\))\.$")
 def unreadable_file(root, tools):
     (root / "adata" / "S1.h5ad").unlink()
     (root / "adata" / "S1.h5ad").mkdir()
 
 
-@case(r"received a damaged one at .*S1\.h5ad .*; copy or download it again$")
+@case(r"received a damaged one at .*S1\.h5ad .*; copy or download it again\.$")
 def damaged_chunk(root, tools):
     path = tools.h5ad(root, 0, x=sparse.csr_matrix(tools.slides[0].counts))
     with h5py.File(path, "a") as h5:
@@ -92,25 +92,25 @@ def damaged_chunk(root, tools):
         stream.write(b"\xff" * 8)
 
 
-@case(r"expected a table 'obs' in the h5ad of slide 'S1', found none; is it an AnnData file\?$")
+@case(r"Expected a table 'obs' in the h5ad of slide 'S1', found none; is it an AnnData file\?$")
 def not_anndata(root, tools):
     with h5py.File(root / "adata" / "S1.h5ad", "w") as h5:
         h5["X"] = np.zeros((3, 3))
 
 
-@case(r"S1-\w+ comes twice \(1 repeats\); features could not be joined: rename or remove the repeats$")
+@case(r"S1-\w+ comes twice \(1 repeats\); features could not be joined: rename or remove the repeats\.$")
 def duplicate_barcodes(root, tools):
     tools.slides[0].barcodes[3] = tools.slides[0].barcodes[5]
     tools.h5ad(root, 0)
 
 
-@case(r"S2-\w+ comes twice; write the file again$")
+@case(r"S2-\w+ comes twice; write the file again\.$")
 def duplicate_barcodes_in_features(root, tools):
     tools.slides[1].barcodes[0] = tools.slides[1].barcodes[1]
     tools.embeddings(root, 1)
 
 
-@case(r"found neither; rows are never joined by order: .* \.barcodes\.txt$")
+@case(r"found neither; rows are never joined by order: .* \.barcodes\.txt\.$")
 def missing_barcodes_in_features(root, tools):
     with h5py.File(root / "embeddings/uni/S1.h5", "a") as h5:
         del h5["barcodes"], h5["coords"]
@@ -121,80 +121,80 @@ def features_of_another_slide(root, tools):
     shutil.copy(root / "embeddings/uni/S1.h5", root / "embeddings/uni/S2.h5")
 
 
-@case(r"received -4 for gene MKI67 in spot S1-\w+; give the counts before normalisation$")
+@case(r"received -4 for gene MKI67 in spot S1-\w+; give the counts before normalisation\.$")
 def negative_count(root, tools):
     tools.slides[0].counts[7, 2] = -4
     tools.h5ad(root, 0, layer=sparse.csr_matrix(tools.slides[0].counts))
 
 
-@case(r"slide 'S1', X holds 1\.5; put the counts before normalisation into layers\['counts'\] or X$")
+@case(r"slide 'S1', X holds 1\.5; put the counts before normalisation into layers\['counts'\] or X\.$")
 def fractional_counts(root, tools):
     tools.h5ad(root, 0, x=sparse.csr_matrix(np.full((12, 6), 1.5, np.float32)))
 
 
-@case(r"in layers\['counts'\] of slide 'S1', received 0\.25 for gene ERBB2 in spot .*before normalisation$")
+@case(r"in layers\['counts'\] of slide 'S1', received 0\.25 for gene ERBB2 in spot .*before normalisation\.$")
 def fractional_counts_layer(root, tools):
     tools.h5ad(root, 0, layer=np.full((12, 6), 0.25))
 
 
-@case(r"slide 'S1', X holds nan; put the counts before normalisation into layers\['counts'\] or X$")
+@case(r"slide 'S1', X holds nan; put the counts before normalisation into layers\['counts'\] or X\.$")
 def nan_counts(root, tools):
     x = tools.slides[0].counts.astype(float)
     x[3, 3] = np.nan
     tools.h5ad(root, 0, x=x)
 
 
-@case(r"received 3e\+09 for gene ACTB in spot .*before normalisation$")
+@case(r"received 3e\+09 for gene ACTB in spot .*before normalisation\.$")
 def absurd_count(root, tools):
     layer = tools.slides[0].counts.astype(float)
     layer[0, 1] = 3e9
     tools.h5ad(root, 0, layer=layer)
 
 
-@case(r"expected spots in slide 'S1', it is empty; leave it out$")
+@case(r"Expected spots in slide 'S1', it is empty; leave it out\.$")
 def empty_slide(root, tools):
     slide = tools.slides[0]
     slide.counts, slide.barcodes, slide.xy = slide.counts[:0], [], slide.xy[:0]
     tools.h5ad(root, 0)
 
 
-@case(r"found none; add them as \(x, y\) in pixels$")
+@case(r"found none; add them as \(x, y\) in pixels\.$")
 def no_coordinates(root, tools):
     with h5py.File(root / "adata" / "S1.h5ad", "a") as h5:
         del h5["obsm/spatial"]
 
 
-@case(r"has \[nan, .*\] \(2 such spots\); remove these spots$")
+@case(r"has \[nan, .*\] \(2 such spots\); remove these spots\.$")
 def nan_coordinates(root, tools):
     tools.slides[0].xy[4:6, 0] = np.nan
     with h5py.File(root / "adata" / "S1.h5ad", "a") as h5:
         h5["obsm/spatial"][...] = tools.slides[0].xy
 
 
-@case(r"received 0 shared of 6 in the smallest; slide 'S\d' is the odd one .*; leave it out or mend its gene names$")
+@case(r"received 0 shared of 6 in the smallest; slide 'S\d' is the odd one .*; leave it out or mend its gene names\.$")
 def no_shared_genes(root, tools):
     tools.slides[0].genes = [f"other{i}" for i in range(6)]
     tools.h5ad(root, 0)
 
 
-@case(r"spot S2-\w+ has NaN|2 spots have NaN or infinite values .*; extract them again or leave the spots? out$")
+@case(r"spot S2-\w+ has NaN|2 spots have NaN or infinite values .*; extract them again or leave the spots? out\.$")
 def nan_features(root, tools):
     tools.slides[1].features[2, 1], tools.slides[1].features[5, 3] = np.nan, np.inf
     tools.embeddings(root, 1)
 
 
-@case(r"for slide 'S2' in uni, received S1\.h5; add S2\.h5 or leave the slide out$")
+@case(r"for slide 'S2' in uni, received S1\.h5; add S2\.h5 or leave the slide out\.$")
 def features_missing_for_one_slide(root, tools):
     (root / "embeddings/uni/S2.h5").unlink()
 
 
-@case(r"of one width, .*'S1' has 4.*'S2' (has )?3; (use files of one encoder|make them with one extractor)$")
+@case(r"of one width, .*'S1' has 4.*'S2' (has )?3; (use files of one encoder|make them with one extractor)\.$")
 def width_mismatch(root, tools):
     tools.slides[1].features = tools.slides[1].features[:, :3]
     tools.embeddings(root, 1)
 
 
-@case(r"px away; check that both are full-resolution pixels of one image$")
+@case(r"px away; check that both are full-resolution pixels of one image\.$")
 def coordinates_that_do_not_match(root, tools):
     with h5py.File(root / "embeddings/uni/S1.h5", "w") as h5:
         h5["features"] = tools.slides[0].features
@@ -202,38 +202,38 @@ def coordinates_that_do_not_match(root, tools):
         h5["coords"].attrs["patch_size_level0"] = 50
 
 
-@case(r"received 12 for 11 rows; write the file again$")
+@case(r"received 12 for 11 rows; write the file again\.$")
 def fewer_features_than_barcodes(root, tools):
     with h5py.File(root / "embeddings/uni/S1.h5", "a") as h5:
         del h5["embeddings"]
         h5["embeddings"] = tools.slides[0].features[:11]
 
 
-@case(r"received float32 of shape \(4,\) \(one vector for the whole slide\?\); extract one row per spot$")
+@case(r"received float32 of shape \(4,\) \(one vector for the whole slide\?\); extract one row per spot\.$")
 def slide_level_features(root, tools):
     with h5py.File(root / "embeddings/uni/S1.h5", "w") as h5:
         h5["features"] = tools.slides[0].features[0]
 
 
-@case(r"received gene_list, x; rename it$")
+@case(r"received gene_list, x; rename it\.$")
 def unknown_names_in_features(root, tools):
     with h5py.File(root / "embeddings/uni/S1.h5", "w") as h5:
         h5["x"], h5["gene_list"] = tools.slides[0].features, [1.0]
 
 
-@case(r"never joined by order: .*\.barcodes\.txt$")
+@case(r"never joined by order: .*\.barcodes\.txt\.$")
 def positional_npy(root, tools):
     (root / "embeddings/uni/S1.h5").unlink()
     np.save(root / "embeddings/uni/S1.npy", tools.slides[0].features)
 
 
-@case(r"cannot read .*S1\.npy \(.*\); save it with numpy\.save$")
+@case(r"cannot read .*S1\.npy \(.*\); save it with numpy\.save\.$")
 def broken_npy(root, tools):
     (root / "embeddings/uni/S1.h5").unlink()
     (root / "embeddings/uni/S1.npy").write_bytes(b"not numpy")
 
 
-@case(r"received S1\.h5 and S1\.npy; give a pattern that picks one, such as 'folder/\{slide\}\.h5'$")
+@case(r"received S1\.h5 and S1\.npy; give a pattern that picks one, such as 'folder/\{slide\}\.h5'\.$")
 def two_feature_files_for_one_slide(root, tools):
     np.save(root / "embeddings/uni/S1.npy", tools.slides[0].features)
 
@@ -248,24 +248,24 @@ def sections_csv_with_unknown_ids(root, tools):
     (root / "sections.csv").write_text("section,patient\nS1,P1\nS9,P2\n")
 
 
-@case(r"'P1' in obs\['patient'\] and 'P7' in sections\.csv; make them agree, because splits hold out patients$")
+@case(r"'P1' in obs\['patient'\] and 'P7' in sections\.csv; make them agree, because splits hold out patients\.$")
 def contradicting_patients(root, tools):
     (root / "sections.csv").write_text("section,patient\nS1,P7\n")
 
 
-@case(r"naming the section \(section, slide, .*\) in .*, received name, patient; rename one$")
+@case(r"naming the section \(section, slide, .*\) in .*, received name, patient; rename one\.$")
 def sections_csv_without_names(root, tools):
     (root / "sections.csv").write_text("name,patient\nS1,P7\n")
 
 
-@case(r"section 'S1' has 2 in obs\['patient'\] \(P1, P5\); save one h5ad per patient$")
+@case(r"section 'S1' has 2 in obs\['patient'\] \(P1, P5\); save one h5ad per patient\.$")
 def two_patients_in_one_section(root, tools):
     with h5py.File(root / "adata/S1.h5ad", "a") as h5:
         del h5["obs/patient"]
         h5["obs/patient"] = ["P1"] * 6 + ["P5"] * 6
 
 
-@case(r"expected patches/S2\.h5 to compute features from, found none; add", features="builtin")
+@case(r"Expected patches/S2\.h5 to compute features from, found none; add", features="builtin")
 def builtin_features_without_patches(root, tools):
     (root / "patches/S2.h5").unlink()
 
@@ -276,18 +276,18 @@ def patches_of_two_sizes(root, tools):
     tools.patches(root, 1)
 
 
-@case(r"in .*S1\.h5, received uint8 \(12, 8, 8\)$", features="none")
+@case(r"in .*S1\.h5, received uint8 \(12, 8, 8\); convert them to 8-bit RGB\.$", features="none")
 def grey_patches(root, tools):
     tools.slides[0].images = tools.slides[0].images[..., 0]
     tools.patches(root, 0)
 
 
-@case(r"S1\.h5 is truncated or damaged .*; copy or download it again$", features="none")
+@case(r"S1\.h5 is truncated or damaged .*; copy or download it again\.$", features="none")
 def truncated_patches(root, tools):
     os.truncate(root / "patches/S1.h5", 2100)
 
 
-@case(r"expected patches of at least 16 x 16 px, received 8 x 8; cut larger patches$", features="builtin")
+@case(r"Expected patches of at least 16 x 16 px, received 8 x 8; cut larger patches\.$", features="builtin")
 def patches_too_small_for_the_extractor(root, tools):
     pass
 
@@ -331,7 +331,7 @@ def test_one_sentence_and_the_same_from_the_doctor(
 
 @pytest.mark.parametrize("value", [-1, 2.5, True, "3"])
 def test_min_counts_is_a_whole_number(task, value):
-    with pytest.raises(UserError, match="expected min_counts as a whole number from 0, received"):
+    with pytest.raises(UserError, match="Expected min_counts as a whole number from 0, received"):
         open_dataset(task()[0], features="uni", min_counts=value)
 
 
@@ -345,5 +345,5 @@ def test_a_patch_file_that_changes_after_opening(task):
     reader = open_dataset(root, features="none").patches
     with h5py.File(root / "patches" / "S1.h5", "w") as h5:
         h5["img"] = np.zeros((2, 8, 8, 3), np.uint8)
-    with pytest.raises(UserError, match=r"the file changed or is damaged: copy it again$"):
+    with pytest.raises(UserError, match=r"the file changed or is damaged: copy it again\.$"):
         reader.read(np.arange(12))

@@ -86,5 +86,5 @@ def test_chosen_sections(task):
     assert open_dataset(root, features="uni", sections=("S2",)).slide_names == ("S2",)
     with pytest.raises(UserError, match=r"received 'S3'. Known: S1, S2\."):
         find_sections(root, sections=["S3"])
-    with pytest.raises(UserError, match=r"expected a list of slide names, received 'S1'; for example \['S1'\]"):
+    with pytest.raises(UserError, match=r"Expected a list of slide names, received 'S1'; for example \['S1'\]"):
         find_sections(root, sections="S1")

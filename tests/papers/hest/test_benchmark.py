@@ -188,7 +188,7 @@ def test_what_cannot_be_used_is_told_and_left_out(agl, made, tmp_path):
         (["--task", "IDK"], "Did you mean 'IDC'"),
         (["--protocol", "best"], "Expected a protocol among"),
         (["--encoder", "univ1"], "Did you mean 'uni_v1'"),
-        (["--encoder", "builtin"], "no embeddings of 'builtin'"),
+        (["--encoder", "builtin"], "No embeddings of 'builtin'"),
         (["--embeddings", "nowhere"], "Give --embeddings FOLDER"),
         (["model"], "Expected key=value after the folder"),
         (["training.epoks=3"], "training.epoks"),

@@ -44,6 +44,26 @@ def agreement(gradients: Sequence[Tensor]) -> Agreement:
     return Agreement(mean, mean / (spread / len(rows) ** 0.5), torch.where(mean == 0, torch.nan, sign), len(rows))
 
 
+def beyond_chance(statistic: Tensor, rate: float) -> int:
+    """How many numbers are large beyond chance, where the small ones show what chance makes.
+
+    The knockoff filter's rule (Barber and Candes 2015, arXiv 1404.5609): with the lowest threshold c for which
+
+        (1 + #{statistic <= -c}) / #{statistic >= c} <= rate
+
+    the expected share of false ones among those at or above c is at most `rate`, if one without an effect is as often
+    below zero as above it, or more often, whatever its scale. Fewer than 1 / rate are never found.
+
+    >>> beyond_chance(torch.tensor([5.0, 4.0, 3.0, 2.0, -1.0, 1.0]), 0.25)
+    4
+    """
+    size, order = statistic.abs().sort(descending=True)
+    above, below = (statistic[order] > 0).cumsum(0), (statistic[order] < 0).cumsum(0)
+    last = torch.cat([size[:-1] > size[1:], size[-1:] > 0])  # of equal sizes all are in, and 0 is neither side
+    met = last & (1 + below <= rate * above)
+    return int(above[met].max()) if met.any() else 0
+
+
 def primary_share(problem: Problem, primary_losses: Tensor, auxiliary_losses: Tensor, weights: Tensor) -> float:
     """Share of the combined loss that the primary genes make up, by absolute values; 1 where nothing else counts.
 

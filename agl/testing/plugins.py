@@ -110,6 +110,10 @@ def check_plugin(make: Callable[[], Plugin], *, watches: bool = False) -> None:
         assert resumed.records == whole.records[epoch:], (
             f"Expected the same records of epochs after {epoch} from a training taken up there, received others."
         )
+        assert json.dumps(_summary(resumed)) == json.dumps(_summary(whole)), (  # as text, where NaN is NaN
+            f"Expected the same summary from a training taken up after epoch {epoch}, received another; what it counts "
+            "belongs in state_dict."
+        )
     if watches:
         plain = _Watched(None)
         plain.trainer.fit()

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from agl.bilevel.diagnostics import agreement, primary_share
+from agl.bilevel.diagnostics import agreement, beyond_chance, primary_share
 from agl.errors import UserError
 from agl.testing.engines import small_problem
 
@@ -35,3 +35,16 @@ def test_primary_share_by_hand() -> None:
     share = primary_share(problem, torch.full((3,), 2.0), torch.full((8,), 4.0), torch.ones(8))
     assert share == pytest.approx(2.0 / (2.0 + 0.5 * 4.0), rel=1e-6)
     assert primary_share(problem, torch.ones(3), torch.ones(8), torch.zeros(8)) == 1.0
+
+
+def test_beyond_chance_is_the_definition() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        t, rate = rng.normal(0.5, 1, 40).round(1), rng.choice([0.05, 0.1, 0.3])  # with ties, and some zeros
+        passed = [
+            (t >= c).sum() for c in np.unique(np.abs(t)) if c > 0 and (1 + (t <= -c).sum()) <= rate * (t >= c).sum()
+        ]
+        assert beyond_chance(torch.from_numpy(t), rate) == max(passed, default=0)
+    assert beyond_chance(torch.zeros(30), 0.1) == 0
+    assert beyond_chance(torch.full((9,), 5.0), 0.1) == 0
+    assert beyond_chance(torch.full((10,), 5.0), 0.1) == 10

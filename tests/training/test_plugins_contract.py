@@ -72,6 +72,16 @@ class Quiet(Forgetful):
         record["mine"] = self.epochs
 
 
+class Uncounted(Quiet):
+    """Forgets only what it sums up in the end."""
+
+    def epoch_end(self, trainer, record) -> None:
+        self.epochs += 1
+
+    def summary(self) -> dict:
+        return {"epochs heard": self.epochs}
+
+
 class Moody(Plugin):
     def epoch_end(self, trainer, record) -> None:
         trainer.task.weights = torch.from_numpy(np.random.default_rng().random(3, dtype=np.float32))
@@ -99,6 +109,7 @@ class Meddling(Plugin):
         (Misnamed, "Did you mean 'epoch_end'"),
         (Forgetful, "belongs in state_dict"),
         (Quiet, "Expected the same records of epochs after 1"),
+        (Uncounted, "Expected the same summary from a training taken up after epoch 1"),
         (Moody, "seed what is random"),
         (Wordy, "Expected numbers and words in the record"),
         (Pickled, "cannot be read back without running code"),

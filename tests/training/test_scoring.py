@@ -81,3 +81,19 @@ def test_spots_without_counts_have_no_expression_and_no_part() -> None:
     assert torch.isnan(expression(counts, library)[5]).all()
     found = table(counts=counts, library=library)
     assert found[found.slide == "a"].spots.tolist() == [24] * 4
+
+
+def test_spots_without_counts_have_no_part_in_the_means() -> None:
+    library, counts, scores = LIBRARY.copy(), COUNTS.clone(), SCORES.clone()
+    library[[5, 40]], counts[[5, 40]], scores[[5, 40]] = 0, 0, 100.0
+    kept = library > 0
+    codes = (SLIDES == "b").astype(int)
+    found = mean_scores(scores, counts, library, codes)
+    for name, correlate in (("scc", stats.spearmanr), ("pcc", stats.pearsonr)):
+        pairs = [
+            correlate(scores[here, j], np.log1p(1e4 * counts[here, j].numpy() / library[here])).statistic
+            for here in (kept & (codes == 0), kept & (codes == 1))
+            for j in range(4)
+        ]
+        assert found[name] == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert (found["undefined"], found["constant"]) == (0, 0)

@@ -127,6 +127,27 @@ def test_interrupted_and_resumed_equals_uninterrupted(dataset, tmp_path: Path, k
     assert (tmp_path / "whole" / "h.jsonl").read_bytes() == (tmp_path / "broken" / "h.jsonl").read_bytes()
 
 
+class Settle(Plugin):
+    """Changes the auxiliary genes' weights once, in the second epoch."""
+
+    def epoch_start(self, trainer) -> None:
+        if trainer.epoch == 1:
+            trainer.task.weights = torch.tensor([0.0, 0.2, 1.0])
+
+
+def test_weights_that_a_plugin_set_once_are_taken_up_again(dataset, tmp_path: Path) -> None:
+    whole = make_trainer(dataset, [Settle(), Checkpoint(tmp_path / "whole.pt", every=6)])
+    whole.fit()
+    broken = make_trainer(dataset, [Settle(), Checkpoint(tmp_path / "state.pt", every=2), Kill(3)])
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    again = make_trainer(dataset, [Settle(), Checkpoint(tmp_path / "again.pt", every=6)])
+    resume(again, tmp_path / "state.pt")
+    assert again.task.weights.tolist() == pytest.approx([0.0, 0.2, 1.0])
+    again.fit()
+    assert same(weights_of(whole), weights_of(again))
+
+
 class Script(Plugin):
     """Plays back validation scores."""
 

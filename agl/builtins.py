@@ -1,4 +1,7 @@
-"""Every built-in component by kind and name, and where it lives. A new one is a line here."""
+"""Every built-in component by kind and name, and where it lives: a new one is a line here.
+
+And by kind, what the framework supplies at a call: data, sizes, places. All other arguments are a config's to give.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ WHERE: dict[str, dict[str, str]] = {
         "resnet50": "agl.models.predictor:resnet50",
         "nsl": "agl.models.stain:nsl",
     },
-    "baseline": {
+    "estimator": {
         "mean": "agl.models.baselines:TrainingMean",
         "ridge": "agl.models.baselines:Ridge",
         "hest-pca256": "agl.papers.hest.ridge:HestRidge",
@@ -81,6 +84,10 @@ WHERE: dict[str, dict[str, str]] = {
         "sum": "agl.bilevel.objective:sum",
         "weighted_mean": "agl.bilevel.objective:weighted_mean",
     },
+    "augment": {
+        "none": "agl.data.augment:none",
+        "dihedral": "agl.data.augment:dihedral",
+    },
     "engine": {
         "auto": "agl.bilevel.engines:auto",
         "forward": "agl.bilevel.engines:forward",
@@ -105,3 +112,20 @@ WHERE: dict[str, dict[str, str]] = {
         "provenance": "agl.report.sections.protocol:provenance",
     },
 }
+
+GIVEN: dict[str, frozenset[str]] = {
+    "loss": frozenset({"scores", "counts", "slides", "library_size", "generator", "n_genes"}),
+    "model": frozenset({"n_genes", "n_features"}),
+    "estimator": frozenset(),
+    "primary": frozenset({"training", "seed", "root"}),
+    "prior": frozenset({"training", "primary", "seed", "root"}),
+    "gene_set": frozenset({"candidates", "seed", "root"}),
+    "selector": frozenset({"candidates", "seed"}),
+    "split": frozenset({"spots", "root", "seed", "validation_fraction", "validation_unit"}),
+    "sampler": frozenset({"slides", "batch_size", "rng"}),
+    "objective": frozenset({"primary", "auxiliary", "weights", "strength"}),
+    "augment": frozenset({"batch", "rng", "held"}),
+    "engine": frozenset({"problem", "inner_batches", "outer_batch", "settings"}),
+    "plugin": frozenset({"seed"}),
+    "report_section": frozenset({"block", "report"}),
+}  # fmt: skip

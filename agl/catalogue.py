@@ -6,7 +6,8 @@ import inspect
 from typing import Any
 
 from agl import registry
-from agl.builtins import WHERE
+from agl.arguments import parameters
+from agl.builtins import GIVEN, WHERE
 
 
 def catalogue(kind: str) -> dict[str, dict[str, Any]]:
@@ -27,7 +28,7 @@ def _entry(kind: str, name: str) -> dict[str, Any]:
     summary = (inspect.getdoc(target) or "").split("\n\n")[0].replace("\n", " ")
     arguments = {
         word: "required" if parameter.default is inspect.Parameter.empty else parameter.default
-        for word, parameter in registry.parameters(target).items()
-        if word not in registry.FRAMEWORK
+        for word, parameter in parameters(target).items()
+        if word not in GIVEN[kind]
     }
     return {"summary": summary, "arguments": arguments}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from agl.errors import UserError, did_you_mean
+from agl.slots import Slot
 from agl.trees import apply_override, read_tree
 
 WANTED = {
@@ -34,16 +36,24 @@ class Section(BaseModel):
         if not isinstance(tree, Mapping):
             return tree
         named = {
-            key: {"name": cls.model_fields[key].default.name, **value}
-            for key, value in tree.items()
-            if isinstance(value, Mapping)
-            and key in cls.model_fields
-            and isinstance(cls.model_fields[key].default, Component)
+            key: {"name": cls.model_fields[key].default.name, **tree[key]}
+            for key in slots(cls)
+            if isinstance(tree.get(key), Mapping) and isinstance(cls.model_fields[key].default, Component)
         }
         return {**tree, **named}
 
 
 Kind = TypeVar("Kind", bound=Section)
+
+
+def slots(part: type[Section]) -> dict[str, Slot]:
+    """The fields of a part of the config where a component stands, or a list of them.
+
+    >>> slots(Training)["sampler"].kinds
+    ('sampler',)
+    """
+    marks = {key: [m for m in field.metadata if isinstance(m, Slot)] for key, field in part.model_fields.items()}
+    return {key: found[0] for key, found in marks.items() if found}
 
 
 class Component(BaseModel):
@@ -74,11 +84,32 @@ class Data(Section):
 
     root: str | None = None  # None: simulated sections, see `simulate`
     simulate: dict[str, Any] = Field(default_factory=dict)  # arguments of `agl simulate`, used when root is None
-    features: str = "builtin"  # "builtin", "none" (patches), or a folder of feature files
+    features: str | tuple[str, ...] = "builtin"  # "builtin", "none" (patches), a folder of feature files, or several
+    context: tuple[PositiveInt, ...] = ()  # numbers of nearest spots whose mean features are appended, as [8, 24]
+    normalise: Literal["train", "slide"] = "train"  # features centred and scaled by the training spots, or per slide
     sections: tuple[str, ...] | None = None
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
     permute: bool = False  # negative control: shuffle the counts among the spots of each slide
     cache: str | None = None
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+            return value
+        raise PydanticCustomError("names", "Expected a name or a list of names such as [builtin, uni_v1]")
+
+    @property
+    def features_label(self) -> str:
+        """The features in a few words, for tables.
+
+        >>> Data(features=("builtin", "emb/uni"), context=(8, 24), normalise="slide").features_label
+        'builtin + uni, context 8 24, per slide'
+        """
+        names = (self.features,) if isinstance(self.features, str) else self.features
+        label = " + ".join({"none": "patches"}.get(name, Path(name).name) for name in names)
+        label += f", context {' '.join(map(str, self.context))}" if self.context else ""
+        return label + (", per slide" if self.normalise == "slide" else "")
 
 
 class Validation(Section):
@@ -91,7 +122,7 @@ class Validation(Section):
 class Outer(Section):
     """How a learned selection is tuned: the outer problem."""
 
-    engine: Component = Component(name="auto")
+    engine: Annotated[Component, Slot("engine")] = Component(name="auto")
     steps: int = Field(2, ge=1)  # H: inner steps of the look-ahead
     batches: int = Field(4, ge=1)  # hypergradients averaged for one outer step
     every: int = Field(2, ge=1)  # epochs between outer steps
@@ -110,9 +141,9 @@ class Outer(Section):
 class Auxiliary(Section):
     """Which genes are learnt beside the primary ones, and how they count."""
 
-    genes: Component = Component(name="none")  # a gene set or a selector
+    genes: Annotated[Component, Slot("gene_set", "selector")] = Component(name="none")
     min_detection: float = Field(0.05, ge=0, le=1)  # candidates: detected in this share of the training spots
-    objective: Literal["balanced", "sum", "weighted_mean"] = "balanced"
+    objective: Annotated[Component, Slot("objective")] = Component(name="balanced")
     strength: float = Field(4.0, ge=0)
     gate: Literal["loss", "trunk"] = "loss"
     outer: Outer = Outer()
@@ -123,14 +154,14 @@ class Training(Section):
 
     epochs: int = Field(200, ge=1)
     batch_size: int = Field(256, ge=2)
-    sampler: Component = Component(name="grouped")
+    sampler: Annotated[Component, Slot("sampler")] = Component(name="grouped")
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     patience: int = Field(30, ge=1)
     monitor: Literal["scc", "pcc"] = "scc"
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    augment: Literal["none", "dihedral"] = "none"  # patches flipped and turned at random, in training batches only
+    augment: Annotated[Component, Slot("augment")] = Component(name="none")  # of patches, in training batches only
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # lower precision acts on a GPU only
     device: str = "auto"
     threads: int = Field(1, ge=1)  # part of the run: sums in another order are other bits
@@ -146,15 +177,15 @@ class Config(Section):
     seed: int = Field(0, ge=0)
     fold: int | None = Field(None, ge=0)
     data: Data = Data()
-    split: Component = Component(name="leave_one_patient_out")
+    split: Annotated[Component, Slot("split")] = Component(name="leave_one_patient_out")
     allow_leaks: tuple[Literal["patient", "slide", "duplicate"], ...] = ()  # on both sides of a split, and shown
     validation: Validation = Validation()
-    primary: Component = Component(name="dispersion")
+    primary: Annotated[Component, Slot("primary")] = Component(name="dispersion")
     auxiliary: Auxiliary = Auxiliary()
-    model: Component = Component(name="mlp")
-    loss: Component = Component(name="listwise")
+    model: Annotated[Component, Slot("model", "estimator")] = Component(name="mlp")
+    loss: Annotated[Component, Slot("loss")] = Component(name="listwise")
     training: Training = Training()
-    plugins: tuple[Component, ...] = ()
+    plugins: Annotated[tuple[Component, ...], Slot("plugin")] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain, ordered, YAML-ready."""

@@ -1,4 +1,4 @@
-"""Components by name: finding them, and whether the arguments given to them fit.
+"""Components by name: finding them, checking what they are given, calling them.
 
 A component is named by a short word from the table in `agl.builtins`, by `package.module:attribute`, or by
 `path/to/file.py:attribute`. Nothing is registered and nothing inherited; a file on disk is as good as a built-in.
@@ -12,23 +12,23 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from agl import arguments
+from agl.arguments import accepts_anything, check_arguments, check_complete, nested, parameters
 from agl.blame import PLUGIN
 from agl.builtins import WHERE
 from agl.config import Component
 from agl.errors import UserError, did_you_mean
-from agl.values import wanted
 
-# What the framework gives and a config cannot: data, sizes, places. A seed may be given by either.
-FRAMEWORK = {
-    "scores", "counts", "slides", "library_size", "generator", "n_genes", "n_features", "training", "candidates",
-    "primary", "spots", "root", "seed", "rng", "batch_size", "validation_fraction", "validation_unit", "problem",
-    "inner_batches", "outer_batch", "optimizer", "warm", "inner_optimizer", "inner_lr",
-}  # fmt: skip
+# Of what is not built in and could be of several kinds, how one of each is told from the others.
+TELLING: dict[str, Callable[[Any], bool]] = {
+    "selector": inspect.isclass,
+    "estimator": lambda target: inspect.isclass(target) and hasattr(target, "fit") and not hasattr(target, "forward"),
+}
 
 
 def names(kind: str) -> list[str]:
@@ -54,37 +54,51 @@ def has(kind: str, name: str) -> bool:
     return name in WHERE[kind]
 
 
-def is_a(kind: str, name: str) -> bool:
-    """Whether a name, or the thing in a file it points to, is of this kind.
+def which(kinds: Sequence[str], name: str) -> str:
+    """The kind a name in a slot of these kinds belongs to.
 
-    Of things that are not built in, a class is a selector and a function a gene set.
+    A class that has `fit` and is no module is an estimator, a class where gene sets and selectors may stand a selector.
+
+    >>> which(("gene_set", "selector"), "dkgsb")
+    'selector'
     """
-    if has(kind, name) or ":" not in name:
-        return has(kind, name)
-    return kind == "selector" and inspect.isclass(find(kind, name))
+    built_in = next((kind for kind in kinds if has(kind, name)), None)
+    if built_in is not None or len(kinds) == 1:
+        return built_in or kinds[0]
+    known = {word: place for kind in kinds for word, place in WHERE[kind].items()}
+    target = _find(kinds[0], name, known)
+    return next((kind for kind in kinds if kind in TELLING and TELLING[kind](target)), kinds[0])
+
+
+def is_estimator(model: Component) -> bool:
+    """Whether what stands at `model` is fitted as a whole, instead of being trained step by step."""
+    return which(("model", "estimator"), model.name) == "estimator"
 
 
 def find(kind: str, name: str) -> Callable[..., Any]:
     """The function or class behind a name."""
-    place = WHERE[kind].get(name, name)
+    return _find(kind, name, WHERE[kind])
+
+
+def _find(kind: str, name: str, known: dict[str, str]) -> Callable[..., Any]:
+    place, what = known.get(name, name), kind.replace("_", " ")
     module_name, separator, attribute = place.rpartition(":")
     if not separator and name.endswith(".py"):
-        raise UserError(f"Expected path/to/file.py:name for a {kind.replace('_', ' ')} of your own, received {name!r}.")
+        raise UserError(f"Expected path/to/file.py:name for a {what} of your own, received {name!r}.")
     if not separator and Path(name).suffix in (".txt", ".json", ".csv"):
-        raise UserError(
-            f"Expected a {kind.replace('_', ' ')}, received the file {name!r}. Write `file` and give path={name}."
-        )
+        raise UserError(f"Expected a {what}, received the file {name!r}. Write `file` and give path={name}.")
     if not separator:
         raise UserError(
-            f"Unknown {kind.replace('_', ' ')} {name!r}.{did_you_mean(name, WHERE[kind])} "
+            f"Unknown {what} {name!r}.{did_you_mean(name, known)} "
             "Your own: path/to/file.py:name or package.module:name."
         )
     module = _module_from_file(module_name) if module_name.endswith(".py") else _module(module_name)
     found = getattr(module, attribute, None)
     if not callable(found):
-        known = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
+        callables = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
         raise UserError(
-            f"Expected a function or class {attribute!r} in {module_name}, found none.{did_you_mean(attribute, known)}"
+            f"Expected a function or class {attribute!r} in {module_name}, found none."
+            f"{did_you_mean(attribute, callables)}"
         )
     return found
 
@@ -96,6 +110,7 @@ def build(kind: str, component: Component, *positional: Any, **given: Any) -> An
     """
     target = find(kind, component.name)
     check_arguments(kind, component, target)
+    check_complete(kind, component, target)
     accepted = parameters(target)
     offered = {key: value for key, value in given.items() if key in accepted}
     return target(*positional, **(offered | component.args))
@@ -106,14 +121,6 @@ def bind(kind: str, component: Component) -> Callable[..., Any]:
     target = find(kind, component.name)
     check_arguments(kind, component, target)
     return functools.partial(target, **component.args)
-
-
-def check_complete(kind: str, component: Component, target: Callable[..., Any]) -> None:
-    """Every argument without a default that only the user can give must be there."""
-    for word, parameter in parameters(target).items():
-        wanted = parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY
-        if wanted and word not in FRAMEWORK and word not in component.args:
-            raise UserError(f"The {kind.replace('_', ' ')} {component.name!r} needs {word}=..., received none.")
 
 
 def taking(function: Callable[..., Any], *offered: str) -> Callable[..., Any]:
@@ -129,29 +136,19 @@ def taking(function: Callable[..., Any], *offered: str) -> Callable[..., Any]:
     return hearing
 
 
-def check_arguments(kind: str, component: Component, target: Callable[..., Any]) -> None:
-    """Every argument in the config must be one the signature takes, the user's to give, and of the annotated type."""
-    options = [word for word in parameters(target) if word not in FRAMEWORK - {"seed"}]
-    for word, value in component.args.items():
-        if word in options or (accepts_anything(target) and word not in FRAMEWORK):
-            if (expected := wanted(target, word, value)) is not None:
-                raise UserError(
-                    f"Expected {expected} for {word} of the {kind.replace('_', ' ')} {component.name!r}, "
-                    f"received {value!r}."
-                )
-            continue
-        raise UserError(
-            f"The {kind.replace('_', ' ')} {component.name!r} takes no argument {word!r}."
-            + (did_you_mean(word, options) if options else " It takes none.")
-        )
-
-
 def complete(kind: str, component: Component) -> Component:
-    """The component with the defaults of its signature written out, so that equal runs have equal configs."""
+    """The component with the defaults of its signature written out, so that equal runs have equal configs.
+
+    Arguments that are components are completed in turn, and so is every mistake in them found here.
+
+    >>> complete("gene_set", Component(name="top", prior="mean", k=5)).args["prior"]
+    {'name': 'mean', 'normalise': 'none'}
+    """
     target = find(kind, component.name)
-    check_arguments(kind, component, target)  # at once, not after the data have been read
+    check_arguments(kind, component, target)
     check_complete(kind, component, target)
-    return Component.model_validate({"name": component.name, **defaults(kind, component.name), **component.args})
+    own = {word: _completed(target, word, value) for word, value in component.args.items()}
+    return Component.model_validate({"name": component.name, **defaults(kind, component.name), **own})
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
@@ -160,33 +157,47 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     >>> defaults("sampler", "grouped")
     {'slides_per_batch': 4}
     """
-    plain = (bool, int, float, str, tuple, list)
-    found = {
-        word: parameter.default for word, parameter in parameters(find(kind, name)).items() if word not in FRAMEWORK
-    }
-    return {
-        word: list(value) if isinstance(value, tuple) else value
-        for word, value in found.items()
-        if isinstance(value, plain)
-    }
+    target = find(kind, name)
+    return {word: _completed(target, word, value) for word, value in arguments.defaults(kind, target).items()}
 
 
-def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The named parameters of a function or of a class's constructor."""
-    signature = inspect.signature(target)
-    return {
-        word: parameter
-        for word, parameter in signature.parameters.items()
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
+def _completed(target: Callable[..., Any], word: str, value: Any) -> Any:
+    """The value of an argument, completed where it is a component or a list of them."""
+    slot = nested(target).get(word)
+    if slot is None or value is None:
+        return value
+    items = [value] if isinstance(value, str) or not slot.many else list(value)
+    found = []
+    for item in items:
+        component = as_component(item, word)
+        found.append(complete(which(slot.kinds, component.name), component).model_dump(mode="json"))
+    return found if slot.many else found[0]
 
 
-def accepts_anything(target: Callable[..., Any]) -> bool:
-    """Whether the signature ends in **options."""
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+def as_component(value: Any, word: str = "") -> Component:
+    """A name or a mapping with a name as a component."""
+    if isinstance(value, Component):
+        return value
+    if not isinstance(value, str) and not (isinstance(value, dict) and isinstance(value.get("name"), str)):
+        raise UserError(
+            f"Expected a name, or a name and its arguments such as {{name: ..., option: ...}}, "
+            f"for {word or 'a component'}, received {value!r}."
+        )
+    return Component.model_validate(value)
 
 
-def file_digests(components: list[Component]) -> dict[str, str]:
+def with_nested(kind: str, component: Component) -> Iterator[Component]:
+    """The component, and those that are arguments of it, of those, and so on."""
+    yield component
+    for word, slot in nested(find(kind, component.name)).items():
+        value = component.args.get(word)
+        items = [] if value is None else [value] if isinstance(value, (str, dict)) else value
+        for item in items:
+            inner = as_component(item, word)
+            yield from with_nested(which(slot.kinds, inner.name), inner)
+
+
+def file_digests(components: Sequence[Component]) -> dict[str, str]:
     """sha256 of every file the components consist of or read (`path`, `folder`): their content is part of the run."""
     places = [component.name.rpartition(":")[0] for component in components]
     files = {place for place in places if place.endswith(".py")}

@@ -82,7 +82,8 @@ def our_epoch(spots: int, genes: int) -> Callable[[], None]:
     from agl.data.batches import SpotLoader, grouped
     from agl.data.dataset import Dataset
     from agl.models.predictor import mlp
-    from agl.training.trainer import Task, Trainer
+    from agl.training.task import Task
+    from agl.training.trainer import Trainer
 
     features, counts, slides, weights = make_data(spots, genes)
     order = np.argsort(slides, kind="stable")

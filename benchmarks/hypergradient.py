@@ -25,8 +25,10 @@ import torch
 from torch import Tensor, nn
 
 import strank
+from agl import registry
 from agl.bilevel import Problem
-from agl.bilevel.engines import ENGINES, jvp
+from agl.bilevel.engines import jvp
+from agl.bilevel.settings import InnerSettings
 from agl.models.predictor import Predictor
 
 HERE = "jvp, no look-ahead"
@@ -118,9 +120,9 @@ def measure(case: Case, spots: int, repeats: int) -> dict[str, float]:
         if case.engine == "plain":
             plain(problem, inner, optimizer)
         elif case.engine == HERE:
-            jvp(problem, inner, outer, optimizer=optimizer, look_ahead=False)
+            jvp(problem, inner, outer, InnerSettings(optimizer), look_ahead=False)
         else:
-            ENGINES[case.engine](problem, inner, outer, optimizer=optimizer)
+            registry.find("engine", case.engine)(problem, inner, outer, InnerSettings(optimizer))
 
     small, small_optimizer, small_batch = make(case.model, 60, 4)  # loads what is loaded on first use
     call(small, small_optimizer, [small_batch(), small_batch()], small_batch())

@@ -28,6 +28,9 @@ from strank.modules import (
     PoissonLoss,
 )
 from strank.ranks import average_ranks
+from strank.reliability import ceiling
+
+__version__ = "0.1.0"  # of the distribution: agl and pyproject.toml say the same
 
 _STREAMING = ("PearsonMetric", "SpearmanMetric", "KendallMetric", "MeanSquaredErrorMetric")
 
@@ -42,6 +45,7 @@ __all__ = [
     "PearsonLoss",
     "PoissonLoss",
     "average_ranks",
+    "ceiling",
     "count_undefined",
     "coverage",
     "dirichlet_multinomial_nll",

@@ -38,7 +38,7 @@ CONFIG_MISTAKES = [
     (["auxiliary.genes=dkgsb", "model=linear"], "trunk"),
     (["model=hest-pca256"], "256"),
     (["validation.fraction=1.5"], "received 1.5"),
-    (["training.augment=rotate"], "received 'rotate'"),
+    (["training.augment=rotate"], "Unknown augment 'rotate'"),
     (["training.augment=dihedral"], "Set data.features=none, or training.augment=none"),
     (["training.workers=-1"], "received -1"),
     (["auxiliary.genes=dkgsb", "auxiliary.outer.engine=exact"], "Unknown engine 'exact'"),

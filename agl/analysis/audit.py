@@ -51,7 +51,7 @@ def protocol(results: Results, block: str) -> dict[str, str]:
     features = first.get("data", {}).get("report", {}).get("features") or {}
     return {
         "Data": f"{here.data.iloc[0]}, content key {str(here.data_key.iloc[0])[:12] or 'unknown'}",
-        "Image features": str(features.get("source", config.data.features)),
+        "Image features": str(features.get("source", config.data.features_label)),
         "Target": "log(1 + 10⁴ · count / library size); the library size is a spot's total over all genes",
         "Score": "Spearman (SCC) and Pearson (PCC) of score and target over the spots of a slide, for every gene; mean "
         "over genes, then over slides. Pooled: over all test spots of a fold together",

@@ -150,7 +150,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _row(run: Run, config: Config) -> dict[str, Any]:
     result = run.result
-    baseline = registry.has("baseline", config.model.name)
+    baseline = registry.is_estimator(config.model)
     missing = [key for key in ("undefined", "pairs", "optimistic") if key not in result]
     if missing:
         raise UserError(
@@ -164,12 +164,12 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "study": config.name,
         "data_key": str(data.get("spots", content)),
         "features_key": content,
-        "features": {"none": "patches"}.get(config.data.features, Path(config.data.features).name),
+        "features": config.data.features_label,
         "root": Path(config.data.root).name if config.data.root else "simulated",
         "files": provenance.get("plugin_files", {}),
         "split": label(config.split.name, config.split.args, "split").removeprefix("leave_").replace("_", " "),
         "primary": label(config.primary.name, config.primary.args, "primary"),
-        "model": label(config.model.name, config.model.args, "baseline" if baseline else "model"),
+        "model": label(config.model.name, config.model.args, "estimator" if baseline else "model"),
         "loss": "-" if baseline else label(config.loss.name, config.loss.args, "loss"),
         "auxiliary": "-" if baseline else label(config.auxiliary.genes.name, config.auxiliary.genes.args, "gene_set"),
         "control": "permuted" if config.data.permute else "",

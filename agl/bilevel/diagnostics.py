@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from agl.bilevel.hypergradient import HyperGradient
-from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.problem import Problem
 from agl.errors import UserError
 
 
@@ -43,29 +42,6 @@ def agreement(gradients: Sequence[Tensor]) -> Agreement:
     spread = rows.std(0) if len(rows) > 1 else torch.full_like(mean, torch.nan)
     sign = (rows.sign() == mean.sign()).double().mean(0)
     return Agreement(mean, mean / (spread / len(rows) ** 0.5), torch.where(mean == 0, torch.nan, sign), len(rows))
-
-
-def over_batches(
-    problem: Problem,
-    engine: Callable[..., HyperGradient],
-    pairs: Sequence[tuple[Sequence[Spots], Spots]],
-    *,
-    seed: int = 0,
-    **options: object,
-) -> tuple[list[HyperGradient], Agreement]:
-    """Run an engine on several (inner batches, outer batch) pairs and compare what it finds for phi.
-
-    A selector without phi is judged by its weights' derivatives. Look-ahead i draws from `seed` + 1000 i.
-    """
-    found = [engine(problem, inner, outer, seed=seed + 1000 * i, **options) for i, (inner, outer) in enumerate(pairs)]
-    return found, agreement([flat(each) for each in found])
-
-
-def flat(found: HyperGradient) -> Tensor:
-    """A hypergradient as one row of numbers: phi's, or the weights' where there is no phi."""
-    if found.phi:
-        return torch.cat([value.flatten() for value in found.phi.values()])
-    return torch.empty(0) if found.weights is None else found.weights
 
 
 def primary_share(problem: Problem, primary_losses: Tensor, auxiliary_losses: Tensor, weights: Tensor) -> float:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from agl.bilevel.hypergradient import Dependence
 from agl.bilevel.inner import Rule, Slots, rules_for, state_of
 from agl.bilevel.problem import NOTHING_SHARED, Problem, Spots, trunk_part
+from agl.bilevel.scoped import differentiable
+from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 
 
@@ -116,32 +120,32 @@ class _CastSpots:
         self.slides = batch.slides
 
 
-def start(
-    problem: Problem,
-    inner_batches: Sequence[Spots],
-    optimizer: torch.optim.Optimizer | None,
-    *,
-    warm: bool = True,
-    inner_optimizer: str | None = None,
-    inner_lr: float | None = None,
-    seed: int = 0,
-    precision: torch.dtype | None = None,
-) -> Lookahead:
-    """Read where the model and its optimiser stand.
+@contextmanager
+def looking_ahead(
+    problem: Problem, inner_batches: Sequence[Spots], settings: InnerSettings
+) -> Iterator[tuple[Lookahead, Dependence]]:
+    """What every engine begins with: where training stands, and how the coefficients depend on phi there.
 
-    Args:
-        optimizer: the live training optimiser; None with `inner_optimizer` and `inner_lr`.
-        warm: start from the live optimiser's moments; otherwise from zeros, which with Adam leaves next to no signal.
-        inner_optimizer: another formula (sgd, adam, adamw, adam_higher); None is the training optimiser's own.
-        precision: compute in another floating-point type; None is the model's own.
+    In full precision, with attention kernels that have second derivatives, for as long as the context lasts.
+
+    Raises:
+        UserError: see `start`.
+    """
+    with differentiable(problem.head.weight.device):
+        look = start(problem, inner_batches, settings)
+        yield look, Dependence.at(problem, look.dtype)
+
+
+def start(problem: Problem, inner_batches: Sequence[Spots], settings: InnerSettings) -> Lookahead:
+    """Read where the model and its optimiser stand.
 
     Raises:
         UserError: nothing trainable is shared, no inner batch, no head to train.
     """
     if not inner_batches:
         raise UserError("Expected at least one inner batch, received none; take one inner step or more.")
-    named = dict(problem.model.named_parameters())
-    found = rules_for(named.values(), optimizer, inner_optimizer, inner_lr)
+    named, optimizer = dict(problem.model.named_parameters()), settings.optimizer
+    found = rules_for(named.values(), optimizer, settings.inner_optimizer, settings.inner_lr)
     rules = {name: rule for name, rule in zip(named, found, strict=True) if rule is not None}
     if not any(name.startswith("trunk.") for name in rules):
         raise UserError(NOTHING_SHARED)
@@ -150,15 +154,15 @@ def start(
             "Expected an optimiser that trains the heads, received one without them; "
             "pass every parameter of the model to it and leave requires_grad on."
         )
-    dtype = precision or problem.head.weight.dtype
-    if precision is None and dtype in (torch.float16, torch.bfloat16):
+    dtype = settings.precision or problem.head.weight.dtype
+    if settings.precision is None and dtype in (torch.float16, torch.bfloat16):
         dtype = torch.float32
 
     def read(tensor: Tensor) -> Tensor:
         tensor = tensor.detach()
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
-    states = {name: state_of(rule, named[name], optimizer, warm) for name, rule in rules.items()}
+    states = {name: state_of(rule, named[name], optimizer, settings.warm) for name, rule in rules.items()}
     return Lookahead(
         problem=problem,
         params={name: read(parameter) for name, parameter in named.items()},
@@ -166,7 +170,7 @@ def start(
         slots={name: tuple(read(slot) for slot in slots) for name, (slots, _) in states.items()},
         counts={name: count for name, (_, count) in states.items()},
         buffers={name: read(buffer) for name, buffer in problem.trunk.named_buffers()},
-        seed=seed,
+        seed=settings.seed,
         dtype=dtype,
     )
 

@@ -53,6 +53,3 @@ def turned(patches: Tensor, elements: Tensor) -> Tensor:
     patches = torch.where(swap, patches.transpose(1, 2), patches)
     patches = torch.where(flip, patches.flip(1), patches)
     return torch.where(mirror, patches.flip(2), patches)
-
-
-AUGMENTATIONS: dict[str, Augmentation] = {"none": none, "dihedral": dihedral}

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
-    "Candidates": "agl.genes.training",
+    "Candidates": "agl.genes.candidates",
     "Selector": "agl.genes.selectors",
     "TrainingSpots": "agl.genes.training",
     "budgeted_topk": "agl.genes.selectors",

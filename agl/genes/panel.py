@@ -13,7 +13,8 @@ from agl.config import Auxiliary, Component
 from agl.errors import UserError
 
 if TYPE_CHECKING:
-    from agl.genes.training import Candidates, TrainingSpots
+    from agl.genes.candidates import Candidates
+    from agl.genes.training import TrainingSpots
 
 
 LEAST_WEIGHT = 1e-3  # below, a gene's gradient is nothing beside the others'
@@ -67,11 +68,11 @@ def choose_primary(seen: TrainingSpots, rule: Component, *, seed: int) -> np.nda
 
 def choose_panel(training: TrainingSpots, primary: np.ndarray, auxiliary: Auxiliary, *, seed: int) -> Panel:
     """Candidates by detection, auxiliary genes by a gene set or a selector. Sees training spots only."""
-    from agl.genes.training import Candidates
+    from agl.genes.candidates import Candidates
 
     candidates = Candidates.detected(training, primary, auxiliary.min_detection)
     name = auxiliary.genes.name
-    if registry.is_a("selector", name):
+    if registry.which(("gene_set", "selector"), name) == "selector":
         selector = registry.build("selector", auxiliary.genes, candidates, seed=seed)
         value = selector() if callable(selector) else None
         if not isinstance(value, Tensor) or value.shape != candidates.auxiliary.shape:

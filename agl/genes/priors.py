@@ -5,8 +5,6 @@ Each has the form `(training, *, primary=None, **options) -> float64 [gene]`.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,6 @@ from agl.genes import coexpression as _coexpression
 from agl.genes import lists, variability
 from agl.genes import moran as _moran
 from agl.genes.training import TrainingSpots
-
-Prior = Callable[..., np.ndarray]
 
 
 def dispersion(
@@ -88,50 +84,6 @@ def file(
     if shared.empty:
         raise UserError(f"Expected genes of this data in {path}, found none of its {len(values)} names among them.")
     return values.reindex(list(training.genes)).to_numpy(dtype=np.float64)
-
-
-BUILT_IN: dict[str, Prior] = {
-    "dispersion": dispersion,
-    "mean": mean,
-    "variance": variance,
-    "detection": detection,
-    "coexpression": coexpression,
-    "moran": moran,
-    "file": file,
-}
-
-
-def find(name: str) -> Prior:
-    """A prior by its short name, or a user's own as `path/to/file.py:name` or `package.module:name`."""
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    if ":" in name:
-        from agl import registry
-
-        return registry.find("prior", name)
-    raise UserError(f"Unknown prior {name!r}.{did_you_mean(name, BUILT_IN)} Your own: path/to/file.py:name.")
-
-
-def prior(name: str, training: TrainingSpots, *, primary: np.ndarray | None = None, **options: Any) -> np.ndarray:
-    """A named prior of all genes, with its options and its result checked."""
-    function = find(name)
-    accepted = inspect.signature(function).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    for option in options:
-        if option not in accepted and not open_ended:
-            known = [word for word in accepted if word not in ("training", "primary")]
-            raise UserError(f"The prior {name!r} takes no argument {option!r}.{did_you_mean(option, known)}")
-    for word, parameter in accepted.items():
-        required = parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY
-        if required and word not in options and word != "primary":
-            raise UserError(f"The prior {name!r} needs the argument {word!r}, received none; give {word}=....")
-    values = np.asarray(function(training, primary=primary, **options), dtype=np.float64)
-    if values.shape != (training.n_genes,):
-        raise UserError(
-            f"Expected the prior {name!r} to give one number per gene, shape ({training.n_genes},), "
-            f"received shape {values.shape}."
-        )
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _scale(normalise: str, known: tuple[str, ...]) -> Any:

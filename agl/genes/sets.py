@@ -5,14 +5,13 @@ Each has the form `(candidates, **options) -> float32 [aux]`, 1 for a chosen gen
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from agl.errors import UserError
 from agl.genes import lists
+from agl.genes.candidates import Candidates
 from agl.genes.significance import Null, coexpression_evidence, discoveries
-from agl.genes.training import Candidates
+from agl.slots import Prior
 
 
 def none(candidates: Candidates) -> np.ndarray:
@@ -35,17 +34,16 @@ def random(candidates: Candidates, *, k: int = 500, seed: int = 0) -> np.ndarray
 def top(
     candidates: Candidates,
     *,
-    prior: str = "dispersion",
+    prior: Prior = "dispersion",
     k: int | None = None,
     fraction: float = 0.5,
-    **prior_options: Any,
 ) -> np.ndarray:
     """The k best candidates by a prior, or the best `fraction` where k is not given; undefined genes are never chosen.
 
     With `prior="mean"` this is BrST-Net's rule (Rahaman et al. 2023), with `prior="dispersion"` a fixed cut-off on the
     ranking of Shiku et al. 2026.
     """
-    return _weights(candidates, _best(candidates.prior(prior, **prior_options), _count(candidates, k, fraction)))
+    return _weights(candidates, _best(candidates.prior(prior), _count(candidates, k, fraction)))
 
 
 def coexpressed(

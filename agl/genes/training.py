@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -136,63 +136,3 @@ class TrainingSpots:
         scaled = self.normalised(rows, total)
         np.log1p(scaled.data, out=scaled.data)
         return scaled
-
-
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """The genes that may be learnt beside the primary ones, with their priors computed once.
-
-    Args:
-        training: the training spots.
-        primary: positions of the primary genes in `training.genes`, best first.
-        auxiliary: positions of the candidate genes; the order of every weight vector.
-    """
-
-    training: TrainingSpots
-    primary: np.ndarray
-    auxiliary: np.ndarray
-    _priors: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        for name in ("primary", "auxiliary"):
-            positions = np.asarray(getattr(self, name), dtype=np.int64)
-            object.__setattr__(self, name, positions)
-            if positions.ndim != 1 or len(np.unique(positions)) != len(positions):
-                raise UserError(f"Expected {name} as a list of distinct gene positions, received repeated ones.")
-            if len(positions) and not (positions.min() >= 0 and positions.max() < self.training.n_genes):
-                raise UserError(
-                    f"Expected {name} gene positions from 0 to {self.training.n_genes - 1}, received others."
-                )
-        if np.intersect1d(self.primary, self.auxiliary).size:
-            raise UserError("Expected auxiliary genes apart from the primary ones, received genes that are in both.")
-
-    @classmethod
-    def detected(cls, training: TrainingSpots, primary: np.ndarray, min_detection: float = 0.0) -> Candidates:
-        """Every gene that is not primary and is seen in at least this share of the training spots."""
-        enough = (training.detection >= min_detection) & (training.detection > 0)
-        enough[primary] = False
-        return cls(training, np.asarray(primary), np.flatnonzero(enough))
-
-    def __len__(self) -> int:
-        return len(self.auxiliary)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the candidate genes `[aux]`."""
-        return tuple(self.training.genes[i] for i in self.auxiliary)
-
-    def prior(self, name: str, **options: Any) -> np.ndarray:
-        """A prior of the candidate genes `[aux]`, computed at the first call."""
-        from agl.genes.priors import prior  # priors are read here only, so that they may know TrainingSpots
-
-        key = (name, repr(sorted(options.items())))
-        if key not in self._priors:
-            self._priors[key] = prior(name, self.training, primary=self.primary, **options)
-        return self._priors[key][self.auxiliary]
-
-    def known_priors(self) -> dict[str, np.ndarray]:
-        """The priors computed so far, of all genes `[gene]`, by name; the first one of a name."""
-        found: dict[str, np.ndarray] = {}
-        for (name, _), values in self._priors.items():
-            found.setdefault(name, values)
-        return found

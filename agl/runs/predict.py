@@ -59,7 +59,10 @@ def predict_section(run_folder: str | Path, section: str, *, root: Path | None =
     if root is None:
         dataset, spots = experiment.dataset, _spots_of(experiment.dataset, section)
     else:
-        dataset = open_dataset(str(root), features=config.data.features, sections=(section,), min_counts=0)
+        data = config.data
+        dataset = open_dataset(
+            str(root), features=data.features, context=data.context, normalise=data.normalise, sections=(section,)
+        )
         spots = np.arange(len(dataset.spots))
     names = experiment.primary_names
     positions = {gene: i for i, gene in enumerate(dataset.genes)}

@@ -17,6 +17,7 @@ import numpy as np
 
 from agl import registry
 from agl.config import Config
+from agl.runs.resolve import components
 
 if TYPE_CHECKING:
     from agl.data.dataset import Dataset
@@ -42,12 +43,10 @@ def fingerprint(config: Config, dataset: Dataset) -> str:
     Where things lie (`output`, `name`, `data.root`, `data.cache`) is no part of it, nor who reads them
     (`training.workers`); the data's content is.
     """
-    from agl.training.experiment import components
-
     tree = config.to_dict()
     for key in ("output", "name"):
         del tree[key]
-    for key in ("root", "cache", "simulate", "features"):
+    for key in ("root", "cache", "simulate", "features", "context", "normalise"):  # all part of the data's content
         del tree["data"][key]
     del tree["training"]["workers"]
     content = {
@@ -91,7 +90,7 @@ def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
             "report": dataset.report,
         },
         "split": split_provenance(split, dataset),
-        "plugin_files": registry.file_digests(_components(experiment.config)),
+        "plugin_files": registry.file_digests(components(experiment.config)),
     }
 
 
@@ -154,9 +153,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _components(config: Config) -> list[Any]:
-    from agl.training.experiment import components
-
-    return components(config)

@@ -29,7 +29,8 @@ class Prepared:
 def prepare(config: Config) -> Prepared:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
     from agl.data.splitting.audit import audit, refuse_leaks
-    from agl.training.experiment import Experiment, complete, load_data, load_splits
+    from agl.runs.resolve import complete
+    from agl.training.experiment import Experiment, load_data, load_splits
 
     completed = complete(config)
     dataset = load_data(completed)

@@ -12,7 +12,8 @@ from agl.config import Config
 from agl.errors import UserError
 from agl.runs.execute import execute
 from agl.runs.folder import Run, RunIsBusy
-from agl.training.experiment import Experiment, complete, load_data
+from agl.runs.resolve import complete
+from agl.training.experiment import Experiment, load_data
 from agl.training.plugins import Plugin
 from agl.training.trainer import Trainer
 

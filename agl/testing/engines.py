@@ -1,9 +1,9 @@
 """The contract of a bi-level engine, ours or yours.
 
-An engine is a function `(problem, inner_batches, outer_batch, *, optimizer, seed, ...) -> HyperGradient`. It must
-leave the live model, its buffers, gradients, modes, optimiser and the random state alone, answer the same twice, name
-phi as the selector does, stay finite, refuse a model that shares nothing, and, if it claims to be exact, agree with
-finite differences.
+An engine is a function `(problem, inner_batches, outer_batch, settings, *, ...) -> HyperGradient`, with settings from
+`agl.bilevel.settings`. It must leave the live model, its buffers, gradients, modes, optimiser and the random state
+alone, answer the same twice, name phi as the selector does, stay finite, refuse a model that shares nothing, and, if it
+claims to be exact, agree with finite differences.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agl.bilevel.engines import finite_difference
-from agl.bilevel.hypergradient import HyperGradient
+from agl.bilevel.engines import Engine, finite_difference
 from agl.bilevel.problem import Problem
+from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 
 
@@ -141,7 +141,7 @@ def untouched(problem: Problem, optimizer: torch.optim.Optimizer) -> Iterator[No
     assert torch.equal(state, torch.get_rng_state()), "the random state has changed"
 
 
-def check_engine(engine: Callable[..., HyperGradient], *, exact: bool, steps: int = 2, tolerance: float = 1e-6) -> None:
+def check_engine(engine: Engine, *, exact: bool, steps: int = 2, tolerance: float = 1e-6) -> None:
     """Raise AssertionError with a sentence where the engine breaks the contract.
 
     Args:
@@ -153,9 +153,10 @@ def check_engine(engine: Callable[..., HyperGradient], *, exact: bool, steps: in
         optimizer = torch.optim.Adam(problem.model.parameters(), lr=0.01)
         trained(problem, batch, optimizer)
         inner, outer = [batch() for _ in range(steps)], batch()
+        settings = InnerSettings(optimizer, seed=7)
         with untouched(problem, optimizer):
-            found = engine(problem, inner, outer, optimizer=optimizer, seed=7)
-        again = engine(problem, inner, outer, optimizer=optimizer, seed=7)
+            found = engine(problem, inner, outer, settings)
+        again = engine(problem, inner, outer, settings)
         shapes = {name: p.shape for name, p in problem.selector.named_parameters()}
         assert {name: v.shape for name, v in found.phi.items()} == shapes, (
             "phi is not named and shaped as the selector's"
@@ -166,19 +167,19 @@ def check_engine(engine: Callable[..., HyperGradient], *, exact: bool, steps: in
         if found.weights is not None:
             assert found.weights.shape == (problem.n_auxiliary,), "weights is not [aux]"
         if exact:
-            witness = finite_difference(problem, inner, outer, optimizer=optimizer, seed=7)
+            witness = finite_difference(problem, inner, outer, settings)
             for name, value in witness.phi.items():
                 error = float((found.phi[name] - value).abs().max() / value.abs().max())
                 assert error < tolerance, f"{name} on {trunk} is off by {error:.1e} relative"
     _check_refusal(engine)
 
 
-def _check_refusal(engine: Callable[..., HyperGradient]) -> None:
+def _check_refusal(engine: Engine) -> None:
     """A model that shares nothing: a sentence, or a zero that says why."""
     problem, batch = small_problem("none")
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
     try:
-        found = engine(problem, [batch()], batch(), optimizer=optimizer)
+        found = engine(problem, [batch()], batch(), InnerSettings(optimizer))
     except UserError as error:
         said = "shared trainable trunk" in str(error)
     else:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from agl.genes.training import Candidates, TrainingSpots
+from agl.genes.candidates import Candidates
+from agl.genes.training import TrainingSpots
 
 
 def example_training(

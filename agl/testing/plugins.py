@@ -24,7 +24,8 @@ from agl.data.batches import SpotLoader, grouped
 from agl.data.dataset import Dataset
 from agl.models.predictor import mlp
 from agl.training.plugins import Plugin
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 EVENTS = [name for name in vars(Plugin) if not name.startswith("_")]
 EPOCHS = 4

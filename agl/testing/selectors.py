@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agl.genes.training import Candidates
+from agl.genes.candidates import Candidates
 from agl.testing.gene_sets import example_candidates, permuted
 
 SIGNALS = ("hypergradient", "influence", "similarity", "losses")

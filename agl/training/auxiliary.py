@@ -7,7 +7,7 @@ every gene's training loss. The trainer sees only new weights.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from agl import registry
 from agl.bilevel.diagnostics import primary_share
+from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.problem import NOTHING_SHARED, Problem
+from agl.bilevel.settings import InnerSettings
 from agl.bilevel.similarity import gradient_similarity
 from agl.config import Outer
 from agl.data.batches import Batch
@@ -23,10 +25,7 @@ from agl.errors import UserError
 from agl.seeds import seeded
 from agl.training.plugins import Plugin
 from agl.training.signals import Signals
-
-if TYPE_CHECKING:
-    from agl.bilevel.hypergradient import HyperGradient
-    from agl.training.trainer import Trainer
+from agl.training.trainer import Trainer
 
 
 class AuxiliarySelection(Plugin):
@@ -57,7 +56,7 @@ class AuxiliarySelection(Plugin):
             gene_loss=trainer.task.loss,
             selector=self.selector,
             n_primary=trainer.task.n_primary,
-            combine=registry.find("objective", trainer.task.objective),
+            combine=trainer.task.combine,
             strength=trainer.task.strength,
             gate=trainer.task.gate,  # type: ignore[arg-type]
         )
@@ -140,18 +139,19 @@ class AuxiliarySelection(Plugin):
         settings = self.settings
         inner = self._batches(trainer, trainer.task.train, "inner", turn, 1 if settings.same_batch else settings.steps)
         outer = self._batches(trainer, self.outer_spots, "outer", turn, 1)[0]
-        engine = settings.engine
         return registry.build(
             "engine",
-            engine,
+            settings.engine,
             self.problem,
             inner * settings.steps if settings.same_batch else inner,
             outer,
-            optimizer=trainer.optimizer,
-            warm=settings.warm,
-            inner_optimizer=None if settings.inner_optimizer == "training" else settings.inner_optimizer,
-            inner_lr=settings.inner_learning_rate,
-            seed=int(seeded(self.seed, "lookahead", trainer.epoch, turn).integers(2**31)),
+            InnerSettings(
+                optimizer=trainer.optimizer,
+                warm=settings.warm,
+                inner_optimizer=None if settings.inner_optimizer == "training" else settings.inner_optimizer,
+                inner_lr=settings.inner_learning_rate,
+                seed=int(seeded(self.seed, "lookahead", trainer.epoch, turn).integers(2**31)),
+            ),
         )
 
     def _batches(self, trainer: Trainer, spots: np.ndarray, purpose: str, turn: int, n: int) -> list[Batch]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from agl import registry
-from agl.config import Auxiliary, Component, Config, Outer
+from agl.config import Config
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset, open_dataset
 from agl.data.splitting.splits import Split, hold_out
@@ -23,7 +22,8 @@ from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.contracts import module_of, plugin_of, splits_of, try_model
 from agl.training.plugins import EarlyStopping, Plugin
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 
 def data_folder(config: Config) -> str:
@@ -41,6 +41,8 @@ def load_data(config: Config) -> Dataset:
     dataset = open_dataset(
         data_folder(config),
         features=data.features,
+        context=data.context,
+        normalise=data.normalise,
         cache_dir=data.cache,
         sections=data.sections,
         min_counts=data.min_counts,
@@ -59,7 +61,11 @@ def load_splits(config: Config, dataset: Dataset) -> list[Split]:
         validation_fraction=config.validation.fraction,
         validation_unit=config.validation.unit,
     )
-    return splits_of(config.split.name, splits, validated=not registry.has("baseline", config.model.name))
+    return splits_of(
+        config.split.name,
+        splits,
+        validated=not registry.is_estimator(config.model),
+    )
 
 
 def permuted(dataset: Dataset, seed: int) -> Dataset:
@@ -109,7 +115,7 @@ class Experiment:
     @property
     def is_baseline(self) -> bool:
         """Whether the predictor is fitted in closed form instead of by the trainer."""
-        return registry.has("baseline", self.config.model.name)
+        return registry.is_estimator(self.config.model)
 
     def fit_baseline(self) -> Any:
         """A fitted baseline: features [spot, feature] -> scores [spot, primary gene]."""
@@ -119,7 +125,7 @@ class Experiment:
                 "Set data.features=builtin or a folder of features."
             )
         spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
-        baseline = registry.build("baseline", self.config.model)
+        baseline = registry.build("estimator", self.config.model)
         return baseline.fit(
             np.asarray(self.dataset.features[spots]),
             self.dataset.panel_counts(self.panel.primary)[spots].toarray(),
@@ -149,7 +155,7 @@ class Experiment:
             validation=self.split.validation,
             n_primary=len(panel.primary),
             weights=torch.from_numpy(panel.weights.copy()),
-            objective=config.auxiliary.objective,
+            combine=registry.bind("objective", config.auxiliary.objective),
             strength=config.auxiliary.strength,
             gate=config.auxiliary.gate,
         )
@@ -205,68 +211,3 @@ class Experiment:
             return self.split.train, self.split.validation
         rng = seeded(self.config.seed, "outer")
         return hold_out(self.dataset.spots, self.split.train, outer.fraction, outer.unit, rng)
-
-
-def complete(config: Config) -> Config:
-    """The config with every component's defaults written out: equal runs have equal configs.
-
-    What a run does not use takes its default: a baseline's loss, auxiliary genes and training, the balance
-    where there are no auxiliary genes, a gene set's outer problem.
-    """
-    if registry.has("baseline", config.model.name):
-        plain = Config()
-        config = config.model_copy(
-            update={
-                "loss": Component(name="none"),
-                "auxiliary": plain.auxiliary,
-                "training": plain.training,
-                "plugins": (),
-            }
-        )
-    if config.auxiliary.genes.name == "none":
-        config = config.model_copy(update={"auxiliary": Auxiliary()})
-    tree = config.to_dict()
-    kinds = {
-        "split": "split",
-        "primary": "primary",
-        "model": "baseline" if registry.has("baseline", config.model.name) else "model",
-        "loss": "loss",
-    }
-    for key, kind in kinds.items():
-        component = getattr(config, key)
-        if component.name != "none":
-            tree[key] = _completed(kind, component, config)
-    genes = config.auxiliary.genes
-    learned = registry.is_a("selector", genes.name)
-    tree["auxiliary"]["genes"] = _completed("selector" if learned else "gene_set", genes, config)
-    outer = config.auxiliary.outer if learned else Outer()
-    tree["auxiliary"]["outer"] = outer.model_dump(mode="json")
-    if learned:
-        tree["auxiliary"]["outer"]["engine"] = _completed("engine", outer.engine, config)
-    tree["training"]["sampler"] = _completed("sampler", config.training.sampler, config)
-    tree["plugins"] = [_completed("plugin", plugin, config) for plugin in config.plugins]
-    return Config.model_validate(tree)
-
-
-def _completed(kind: str, component: Component, config: Config) -> dict[str, Any]:
-    """A component with its defaults, and with a `path` or `folder` found here or in the data folder."""
-    tree = registry.complete(kind, component).model_dump(mode="json")
-    for word in ("path", "folder"):
-        given = tree.get(word)
-        if isinstance(given, str) and not Path(given).exists():
-            below = Path(data_folder(config)) / given
-            if not below.exists():
-                raise UserError(f"Expected a {word} at {given} or {below} for {kind} {component.name!r}, found none.")
-            tree[word] = str(below)
-        if word == "path" and given is not None and not Path(tree[word]).is_file():
-            raise UserError(f"Expected a file as path of the {kind} {component.name!r}, received the folder {given}.")
-    return tree
-
-
-def components(config: Config) -> list[Component]:
-    """Every component of a config."""
-    auxiliary = config.auxiliary
-    return [
-        config.split, config.primary, config.model, config.loss, auxiliary.genes, auxiliary.outer.engine,
-        config.training.sampler, *config.plugins,
-    ]  # fmt: skip

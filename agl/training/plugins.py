@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from agl.errors import refuse_to_write
+from agl.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-    from agl.training.trainer import Trainer
 
 
 class Plugin:

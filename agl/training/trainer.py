@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,37 +16,15 @@ from agl import registry
 from agl.bilevel.gates import gate_of, gated_scores
 from agl.bilevel.objective import coefficients
 from agl.config import Training
-from agl.data.augment import AUGMENTATIONS
-from agl.data.batches import Batch, Sampler, SpotLoader
+from agl.data.batches import Batch, Sampler
 from agl.errors import UserError
-from agl.models.predictor import Predictor
 from agl.seeds import seeded
-from agl.training.contracts import batches_of, check_losses, check_scores
+from agl.training.checks import batches_of, check_losses, check_scores
+from agl.training.events import Event, Listener
 from agl.training.parallel import Ranks, alone, current
-from agl.training.plugins import Plugin
 from agl.training.scoring import mean_scores
 from agl.training.shared_norm import share_batch_norm
-
-GeneLoss = Callable[..., Tensor]
-
-
-@dataclass
-class Task:
-    """What is to be learnt: a predictor of a panel, on these spots, under this loss.
-
-    `weights` are those of the auxiliary genes; a plugin may change them while training goes on.
-    """
-
-    model: Predictor
-    loss: GeneLoss  # (scores, counts, *, slides, library_size[, generator]) -> [gene]
-    loader: SpotLoader
-    train: np.ndarray
-    validation: np.ndarray
-    n_primary: int
-    weights: Tensor  # [auxiliary gene] in [0, 1]
-    objective: str = "balanced"
-    strength: float = 1.0
-    gate: str = "loss"
+from agl.training.task import Task
 
 
 @dataclass
@@ -61,7 +39,7 @@ class Trainer:
     settings: Training
     sampler: Sampler
     seed: int = 0
-    plugins: Sequence[Plugin] = ()
+    plugins: Sequence[Listener] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ranks: Ranks = field(default_factory=current)
     epoch: int = 0  # epochs finished
@@ -81,8 +59,8 @@ class Trainer:
             weight_decay=self.settings.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),  # one sweep over the heads instead of ten
         )
-        self.combine = registry.find("objective", self.task.objective)
-        self.augment = AUGMENTATIONS[self.settings.augment]
+        self.combine = self.task.combine
+        self.augment = registry.bind("augment", self.settings.augment)
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.precision)
         self.autocast = half if self.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast is torch.float16)
@@ -100,7 +78,7 @@ class Trainer:
                 self.emit("epoch_end", {"epoch": self.epoch} | record)
         self.emit("fit_end")
 
-    def emit(self, event: str, *details: Any) -> None:
+    def emit(self, event: Event, *details: Any) -> None:
         """Tell every plugin, in their order. What a plugin computes is each process's own."""
         for plugin in self.plugins:
             with alone():
@@ -251,9 +229,9 @@ class Trainer:
         for name, saved in state["plugins"].items():
             named[name].load_state_dict(saved)
 
-    def _named_plugins(self) -> dict[str, Plugin]:
+    def _named_plugins(self) -> dict[str, Listener]:
         """Plugins by class and number within the class: those without a state may come and go."""
-        named: dict[str, Plugin] = {}
+        named: dict[str, Listener] = {}
         for plugin in self.plugins:
             kind = type(plugin).__name__
             number = sum(type(other).__name__ == kind for other in named.values())

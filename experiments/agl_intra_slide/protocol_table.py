@@ -19,7 +19,7 @@ NAMES = {"none": "PGL: primary genes alone", "all": "ALL"}
 def genes(config: Config) -> str:
     """The choice of auxiliary genes in the paper's words; dkgsb with its inner steps."""
     name, outer = config.auxiliary.genes.name, config.auxiliary.outer
-    return NAMES.get(name, f"{name}, H={outer.steps} {outer.inner_optimizer}, {config.auxiliary.objective}")
+    return NAMES.get(name, f"{name}, H={outer.steps} {outer.inner_optimizer}, {config.auxiliary.objective.name}")
 
 
 def read(folder: str) -> pd.DataFrame:

@@ -16,8 +16,6 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
 
-from strank.losses.inputs import wide
-
 BLOCK = 1 << 20  # elements of a block: a few of them stay in the cache
 
 
@@ -88,11 +86,9 @@ class _Analytic(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, scores: Tensor, parameter: Tensor | None) -> Tensor:
-        # A gradient kept in half precision would underflow before it is scaled: there it waits for the backward pass.
-        early = scores.dtype == wide(scores.dtype)
-        found = kernel.run(scores, parameter, gradient=early)
+        found = kernel.run(scores, parameter, gradient=True)  # in float32 at least: half scores wait for the scaled one
         # The value becomes this node's output: kept here as well it would close a cycle that only the collector frees.
-        ctx.kernel, ctx.ready = kernel, found._replace(value=found.value.detach()) if early else None
+        ctx.kernel, ctx.ready = kernel, found._replace(value=found.value.detach())
         ctx.save_for_backward(scores, parameter)
         return found.value
 
@@ -102,7 +98,7 @@ class _Analytic(torch.autograd.Function):
         if torch.is_grad_enabled() or _is_transformed(outer):
             return None, *_differentiable(ctx.kernel, scores, parameter, outer)
         found, ctx.ready = ctx.ready, None
-        if found is None:  # a second backward through one forward pass, or half precision
+        if found is None:  # a second backward through one forward pass
             found = ctx.kernel.run(scores, parameter, gradient=True)
         try:
             found.gradient.mul_(found.scale * outer)

@@ -33,7 +33,8 @@ class _Pearson(ListKernel):
         xx, yy, xy = (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)
         defined = _defined(xx, x_level, yy, y_level, block)
         r = xy * torch.where(defined, xx, 1.0).rsqrt() * torch.where(defined, yy, 1.0).rsqrt()
-        value = torch.where(defined, 1 - r, 0.0) * self.list_weight(counts, block)
+        weight = torch.where(defined, self.list_weight(counts, block), 0.0)
+        value = (1 - r) * weight  # a product, so that NaN stays in sight where there is no r
         return value.sum(0), defined.sum(0).to(value.dtype)
 
     def fused(

@@ -143,12 +143,28 @@ INLINE void targets(
 }
 
 INLINE void moments(
-    Row s, Row y, Row x_mean, Row y_mean, float *restrict xx, float *restrict yy, float *restrict xy, int64_t width) {
+    Row s, Row y, Row x_mean, Row y_mean, float *restrict xx, float *restrict yy, float *restrict xy,
+    float *restrict x_rest, float *restrict y_rest, int64_t width) {
     for (int64_t g = 0; g < width; g++) {
         const float x = s[g] - x_mean[g], y_ = y[g] - y_mean[g];
+        x_rest[g] += x;
+        y_rest[g] += y_;
         xx[g] += x * x;
         yy[g] += y_ * y_;
         xy[g] += x * y_;
+    }
+}
+
+INLINE void centre(
+    float *restrict xx, float *restrict yy, float *restrict xy, Row x_rest, Row y_rest, float *restrict x_mean,
+    float *restrict y_mean, float n_spots, int64_t width) {
+    for (int64_t g = 0; g < width; g++) { /* what the rounded means left over: else a constant column would vary */
+        const float x = x_rest[g] / n_spots, y = y_rest[g] / n_spots;
+        xx[g] -= x_rest[g] * x;
+        yy[g] -= y_rest[g] * y;
+        xy[g] -= x_rest[g] * y;
+        x_mean[g] += x;
+        y_mean[g] += y;
     }
 }
 
@@ -180,7 +196,7 @@ EVERY_CPU void strank_pearson(
     const Tables *tables, const int64_t *order, const int64_t *lengths, int64_t n_lists, const float *factor,
     float power, int64_t n_genes, double *value, double *defined) {
     const Tables t = *tables;
-    float sums[3][WIDEST], part[3][WIDEST] = {{0}}, x_mean[WIDEST], y_mean[WIDEST], weight[WIDEST];
+    float sums[5][WIDEST], part[5][WIDEST] = {{0}}, x_mean[WIDEST], y_mean[WIDEST], weight[WIDEST];
     for (int64_t list = 0, begin = 0; list < n_lists; begin += lengths[list++]) {
         const int64_t n = lengths[list], block = block_width(n);
         for (int64_t first = 0; first < n_genes; first += block) {
@@ -198,15 +214,16 @@ EVERY_CPU void strank_pearson(
             means(sums[0], (float)n, x_mean, width);
             means(sums[1], (float)n, y_mean, width);
             weights(sums[2], (float)n, power, weight, width);
-            for (int k = 0; k < 3; k++) memset(sums[k], 0, (size_t)width * sizeof(float));
+            for (int k = 0; k < 5; k++) memset(sums[k], 0, (size_t)width * sizeof(float));
             for (int64_t i = begin; i < begin + n; i++) {
                 const int64_t spot = spot_at(order, i);
                 moments(
                     t.scores + spot * t.scores_step + first, t.gradient + spot * t.gradient_step + first,
-                    x_mean, y_mean, part[0], part[1], part[2], width);
+                    x_mean, y_mean, part[0], part[1], part[2], part[3], part[4], width);
                 if ((i - begin) % PART == PART - 1 || i == begin + n - 1)
-                    for (int k = 0; k < 3; k++) add_parts(sums[k], part[k], width);
+                    for (int k = 0; k < 5; k++) add_parts(sums[k], part[k], width);
             }
+            centre(sums[0], sums[1], sums[2], sums[3], sums[4], x_mean, y_mean, (float)n, width);
             correlation_terms(sums[0], sums[1], sums[2], x_mean, y_mean, weight, (float)n, width);
             add_to(value + first, sums[2], width);
             add_to(defined + first, weight, width);

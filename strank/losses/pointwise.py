@@ -58,7 +58,8 @@ class _Poisson(ListKernel):
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         log_rate = scores if self.offset is None else scores + block.take(self.offset).unsqueeze(-1).to(scores.dtype)
         beyond = (log_rate - HIGHEST_LOG_RATE).clamp(min=0)
-        rate = log_rate.clamp(max=HIGHEST_LOG_RATE).exp() * (1 + beyond)
+        below = torch.where(beyond > 0, HIGHEST_LOG_RATE, log_rate)  # the slope of a clamp would be 0 at NaN
+        rate = below.exp() * (1 + beyond)
         return (rate - counts * log_rate).sum((0, 1)), None
 
     def fused(self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch) -> tuple[Tensor, None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from agl.bilevel import heads
 from agl.bilevel.engines import auto, finite_difference, forward, higher, jvp, one_step, reverse
 from agl.bilevel.hypergradient import HyperGradient
+from agl.bilevel.settings import InnerSettings
 from agl.testing.engines import small_problem, trained
 
 Parameters = Iterable[torch.nn.Parameter]
@@ -39,17 +41,17 @@ def _setting(trunk: str, optimizer: str, steps: int, **options: Any) -> tuple[An
     trained(problem, batch, live)
     inner_optimizer = "adam_higher" if optimizer == "adam_higher" else None
     inner = [batch() for _ in range(steps)]
-    return problem, inner, batch(), {"optimizer": live, "inner_optimizer": inner_optimizer, "seed": 5}
+    return problem, inner, batch(), InnerSettings(live, inner_optimizer=inner_optimizer, seed=5)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 12])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("trunk", ["mlp", "batchnorm", "cnn"])
 def test_exact_engines_agree(trunk: str, optimizer: str, steps: int) -> None:
-    problem, inner, outer, options = _setting(trunk, optimizer, steps)
+    problem, inner, outer, settings = _setting(trunk, optimizer, steps)
     problem.selector.tilt.requires_grad_(steps == 2)  # three hyper-parameters, else one: differences take their time
-    truth = finite_difference(problem, inner, outer, **options)
-    found = {engine.__name__: engine(problem, inner, outer, **options) for engine in (forward, reverse, higher)}
+    truth = finite_difference(problem, inner, outer, settings)
+    found = {engine.__name__: engine(problem, inner, outer, settings) for engine in (forward, reverse, higher)}
     for name, each in found.items():
         assert _error(each, truth) < 1e-6, name
         assert each.outer_before == pytest.approx(truth.outer_before, rel=1e-12)
@@ -66,45 +68,45 @@ def test_exact_engines_agree(trunk: str, optimizer: str, steps: int) -> None:
 def test_they_agree_under_every_option_of_the_problem(combine: str, gate: str, statistics: str) -> None:
     from agl.bilevel import objective
 
-    problem, inner, outer, options = _setting(
+    problem, inner, outer, settings = _setting(
         "batchnorm", "adam", 3, combine=getattr(objective, combine), gate=gate, statistics=statistics, strength=0.7
     )
-    truth = finite_difference(problem, inner, outer, **options)
+    truth = finite_difference(problem, inner, outer, settings)
     for engine in (forward, reverse, higher):
-        assert _error(engine(problem, inner, outer, **options), truth) < 1e-6, engine.__name__
+        assert _error(engine(problem, inner, outer, settings), truth) < 1e-6, engine.__name__
 
 
 @pytest.mark.parametrize("warm", [True, False])
 def test_warm_and_fresh_moments(warm: bool) -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 3)
+    problem, inner, outer, settings = _setting("mlp", "adam", 3)
     # A fresh Adam's first step is a sign: eps is raised so that differences can see its derivative.
-    for group in options["optimizer"].param_groups:
+    for group in settings.optimizer.param_groups:
         group["eps"] = 1e-2
-    truth = finite_difference(problem, inner, outer, warm=warm, **options)
+    truth = finite_difference(problem, inner, outer, replace(settings, warm=warm))
     for engine in (forward, reverse, higher):
-        assert _error(engine(problem, inner, outer, warm=warm, **options), truth) < 1e-6, engine.__name__
-    other = forward(problem, inner, outer, warm=not warm, **options)
+        assert _error(engine(problem, inner, outer, replace(settings, warm=warm)), truth) < 1e-6, engine.__name__
+    other = forward(problem, inner, outer, replace(settings, warm=not warm))
     assert _error(other, truth) > 0.01
 
 
 def test_stock_higher_is_not_torchs_adam() -> None:
-    problem, inner, outer, options = _setting("mlp", "adam_higher", 4)
-    torchs = forward(problem, inner, outer, **(options | {"inner_optimizer": None}))
-    assert _error(torchs, higher(problem, inner, outer, **options)) > 1e-3
-    assert _error(forward(problem, inner, outer, **options), higher(problem, inner, outer, **options)) < 1e-10
+    problem, inner, outer, settings = _setting("mlp", "adam_higher", 4)
+    torchs = forward(problem, inner, outer, replace(settings, inner_optimizer=None))
+    assert _error(torchs, higher(problem, inner, outer, settings)) > 1e-3
+    assert _error(forward(problem, inner, outer, settings), higher(problem, inner, outer, settings)) < 1e-10
 
 
 def test_blocks_of_heads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 3, n_genes=150, n_primary=40)
-    whole = forward(problem, inner, outer, **options)
-    scores = reverse(problem, inner, outer, **options)
+    problem, inner, outer, settings = _setting("mlp", "adam", 3, n_genes=150, n_primary=40)
+    whole = forward(problem, inner, outer, settings)
+    scores = reverse(problem, inner, outer, settings)
     monkeypatch.setattr(heads, "BLOCK", 1)  # at least 32 genes a block: 2 primary, 4 auxiliary
     monkeypatch.setattr(heads, "CHUNK", 30)
-    assert _error(forward(problem, inner, outer, **options), whole) < 1e-12
-    again = reverse(problem, inner, outer, **options)
+    assert _error(forward(problem, inner, outer, settings), whole) < 1e-12
+    again = reverse(problem, inner, outer, settings)
     torch.testing.assert_close(again.weights, scores.weights, rtol=1e-10, atol=1e-15)
-    one = reverse(problem, inner[:1], outer, **options)
-    torch.testing.assert_close(jvp(problem, inner[:1], outer, **options).weights, one.weights)
+    one = reverse(problem, inner[:1], outer, settings)
+    torch.testing.assert_close(jvp(problem, inner[:1], outer, settings).weights, one.weights)
 
 
 def test_weight_and_bias_with_rules_of_their_own() -> None:
@@ -114,9 +116,9 @@ def test_weight_and_bias_with_rules_of_their_own() -> None:
     live = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.3}, {"params": plain, "lr": 0.03}], lr=0.01)
     trained(problem, batch, live)
     inner, outer = [batch() for _ in range(3)], batch()
-    truth = finite_difference(problem, inner, outer, optimizer=live)
+    truth = finite_difference(problem, inner, outer, InnerSettings(live))
     for engine in (forward, reverse, higher):
-        assert _error(engine(problem, inner, outer, optimizer=live), truth) < 1e-6, engine.__name__
+        assert _error(engine(problem, inner, outer, InnerSettings(live)), truth) < 1e-6, engine.__name__
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -127,30 +129,30 @@ def test_heads_without_bias_and_a_half_frozen_trunk(bias: bool) -> None:
     live = torch.optim.Adam([p for p in problem.model.parameters() if p.requires_grad], lr=0.01)
     trained(problem, batch, live)
     inner, outer = [batch() for _ in range(3)], batch()
-    truth = finite_difference(problem, inner, outer, optimizer=live)
+    truth = finite_difference(problem, inner, outer, InnerSettings(live))
     for engine in (forward, reverse, higher):
-        assert _error(engine(problem, inner, outer, optimizer=live), truth) < 1e-6, engine.__name__
+        assert _error(engine(problem, inner, outer, InnerSettings(live)), truth) < 1e-6, engine.__name__
 
 
 @pytest.mark.parametrize("engine", [jvp, one_step])
 def test_one_pass_scores_are_exact_for_one_step(engine: Callable[..., HyperGradient]) -> None:
     for gate in ("loss", "trunk"):
-        problem, inner, outer, options = _setting("dropout", "adam", 1, gate=gate)
+        problem, inner, outer, settings = _setting("dropout", "adam", 1, gate=gate)
         extra = {"by": 1e-5} if engine is one_step else {}
-        found = engine(problem, inner, outer, **options, **extra)
-        exact = reverse(problem, inner, outer, **options)
+        found = engine(problem, inner, outer, settings, **extra)
+        exact = reverse(problem, inner, outer, settings)
         torch.testing.assert_close(found.weights, exact.weights, rtol=1e-6, atol=1e-12)
         assert found.outer_after == pytest.approx(exact.outer_after, rel=1e-12)
-    derivative = one_step(problem, inner, outer, exact=True, **options)
-    torch.testing.assert_close(derivative.weights, jvp(problem, inner, outer, **options).weights)
+    derivative = one_step(problem, inner, outer, settings, exact=True)
+    torch.testing.assert_close(derivative.weights, jvp(problem, inner, outer, settings).weights)
 
 
 def test_one_pass_scores_keep_the_direction_of_many_steps_with_warm_adam() -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 1, n_genes=60)
-    for group in options["optimizer"].param_groups:
+    problem, inner, outer, settings = _setting("mlp", "adam", 1, n_genes=60)
+    for group in settings.optimizer.param_groups:
         group["lr"] = 1e-4
-    exact = reverse(problem, inner * 12, outer, **options).weights
-    found = jvp(problem, inner * 12, outer, **options).weights
+    exact = reverse(problem, inner * 12, outer, settings).weights
+    found = jvp(problem, inner * 12, outer, settings).weights
     assert exact is not None
     assert found is not None
     assert float(torch.cosine_similarity(exact, found, dim=0)) > 0.98
@@ -158,48 +160,48 @@ def test_one_pass_scores_keep_the_direction_of_many_steps_with_warm_adam() -> No
 
 
 def test_auto_takes_an_exact_engine_for_a_handful_and_jvp_for_genes(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 4)
+    problem, inner, outer, settings = _setting("mlp", "adam", 4)
     taken: list[str] = []
     for engine in (forward, reverse, jvp):
         spy = functools.wraps(engine)(lambda *a, engine=engine, **o: taken.append(engine.__name__) or engine(*a, **o))
         monkeypatch.setattr(f"agl.bilevel.engines.{engine.__name__}", spy)
-    few = auto(problem, inner[:3], outer, **options)  # three hyper-parameters
-    assert _error(few, forward(problem, inner[:3], outer, **options)) < 1e-10
-    auto(problem, inner, outer, **options)
+    few = auto(problem, inner[:3], outer, settings)  # three hyper-parameters
+    assert _error(few, forward(problem, inner[:3], outer, settings)) < 1e-10
+    auto(problem, inner, outer, settings)
     problem.selector.tilt.requires_grad_(False)
-    auto(problem, inner[:1], outer, **options)
+    auto(problem, inner[:1], outer, settings)
     problem.selector.signal = "influence"
-    assert auto(problem, inner, outer, **options).weights is not None
+    assert auto(problem, inner, outer, settings).weights is not None
     assert taken == ["reverse", "forward", "forward", "jvp"]
 
 
 def test_genes_of_no_weight_can_be_left_out() -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 4, n_genes=300)
+    problem, inner, outer, settings = _setting("mlp", "adam", 4, n_genes=300)
     problem.selector.rank[50:] = 4.0  # weight below 1e-15
-    whole = forward(problem, inner, outer, prune=0.0, **options)
-    assert _error(forward(problem, inner, outer, **options), whole) < 1e-6
+    whole = forward(problem, inner, outer, settings, prune=0.0)
+    assert _error(forward(problem, inner, outer, settings), whole) < 1e-6
 
 
 @pytest.mark.parametrize("gate", ["loss", "trunk"])
 def test_genes_whose_weight_stands_still_are_part_of_the_look_ahead(gate: str) -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 3, n_genes=40, gate=gate)
+    problem, inner, outer, settings = _setting("mlp", "adam", 3, n_genes=40, gate=gate)
     problem.selector.rank[:15] = -4.0  # weight 1 to 1e-15: they train the trunk, and no tangent is theirs
     problem.selector.rank[15:20] = 4.0
-    found = forward(problem, inner, outer, **options)
-    assert _error(found, reverse(problem, inner, outer, **options)) < 1e-6
-    assert _error(found, finite_difference(problem, inner, outer, **options)) < 1e-6
+    found = forward(problem, inner, outer, settings)
+    assert _error(found, reverse(problem, inner, outer, settings)) < 1e-6
+    assert _error(found, finite_difference(problem, inner, outer, settings)) < 1e-6
     for batch in inner:
         batch.counts[:, 3:18] = batch.counts[:, 3:18].flip(0)
-    assert _error(forward(problem, inner, outer, **options), found) > 1e-3, "the standing genes' counts did not matter"
+    assert _error(forward(problem, inner, outer, settings), found) > 1e-3, "the standing genes' counts did not matter"
 
 
 def test_float32_is_near_float64_and_precision_raises_it() -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 12, dtype=torch.float32)
-    truth = forward(problem, inner, outer, precision=torch.float64, **options)
+    problem, inner, outer, settings = _setting("mlp", "adam", 12, dtype=torch.float32)
+    truth = forward(problem, inner, outer, replace(settings, precision=torch.float64))
     assert next(iter(truth.phi.values())).dtype == torch.float64
-    assert _error(forward(problem, inner, outer, **options), truth) < 1e-3
+    assert _error(forward(problem, inner, outer, settings), truth) < 1e-3
     for engine in (reverse, higher):
-        assert _error(engine(problem, inner, outer, precision=torch.float64, **options), truth) < 1e-9
+        assert _error(engine(problem, inner, outer, replace(settings, precision=torch.float64)), truth) < 1e-9
 
 
 def test_a_random_loss_draws_the_same_pairs_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,12 +209,12 @@ def test_a_random_loss_draws_the_same_pairs_everywhere(monkeypatch: pytest.Monke
         other = torch.randperm(len(scores), generator=generator)
         return torch.nn.functional.softplus(-(scores - scores[other]) * (counts - counts[other]).sign()).mean(0)
 
-    problem, inner, outer, options = _setting("mlp", "adam", 3, n_genes=80)
+    problem, inner, outer, settings = _setting("mlp", "adam", 3, n_genes=80)
     problem = type(problem)(problem.model, pairs, problem.selector, problem.n_primary)
-    truth = finite_difference(problem, inner, outer, **options)
+    truth = finite_difference(problem, inner, outer, settings)
     monkeypatch.setattr(heads, "BLOCK", 1)
     for engine in (forward, reverse, higher):
-        assert _error(engine(problem, inner, outer, **options), truth) < 1e-6, engine.__name__
+        assert _error(engine(problem, inner, outer, settings), truth) < 1e-6, engine.__name__
 
 
 def test_a_loss_with_values_per_gene() -> None:
@@ -224,11 +226,11 @@ def test_a_loss_with_values_per_gene() -> None:
         def forward(self, scores: Any, counts: Any, *, slides: Any, library_size: Any) -> Any:
             return self.scale * (scores - counts.log1p()).square().mean(0)
 
-    problem, inner, outer, options = _setting("mlp", "adam", 3, n_genes=80)
+    problem, inner, outer, settings = _setting("mlp", "adam", 3, n_genes=80)
     problem = type(problem)(problem.model, Scaled(80).double(), problem.selector, problem.n_primary)
-    truth = finite_difference(problem, inner, outer, **options)
+    truth = finite_difference(problem, inner, outer, settings)
     for engine in (forward, reverse, higher):
-        assert _error(engine(problem, inner, outer, **options), truth) < 1e-6, engine.__name__
+        assert _error(engine(problem, inner, outer, settings), truth) < 1e-6, engine.__name__
 
 
 def test_wide_heads_with_spare_columns() -> None:
@@ -240,22 +242,24 @@ def test_wide_heads_with_spare_columns() -> None:
     trained(problem, batch, live)
     inner, outer = [batch() for _ in range(3)], batch()
     problem.selector.tilt.requires_grad_(False)
-    truth = finite_difference(problem, inner, outer, optimizer=live)
+    truth = finite_difference(problem, inner, outer, InnerSettings(live))
     for engine in (forward, reverse, higher):
-        assert _error(engine(problem, inner, outer, optimizer=live), truth) < 1e-6, engine.__name__
-    exact = reverse(problem, inner[:1], outer, optimizer=live).weights
-    torch.testing.assert_close(jvp(problem, inner[:1], outer, optimizer=live).weights, exact, rtol=1e-9, atol=1e-15)
-    differences = one_step(problem, inner[:1], outer, optimizer=live, by=1e-5).weights
+        assert _error(engine(problem, inner, outer, InnerSettings(live)), truth) < 1e-6, engine.__name__
+    exact = reverse(problem, inner[:1], outer, InnerSettings(live)).weights
+    torch.testing.assert_close(
+        jvp(problem, inner[:1], outer, InnerSettings(live)).weights, exact, rtol=1e-9, atol=1e-15
+    )
+    differences = one_step(problem, inner[:1], outer, InnerSettings(live), by=1e-5).weights
     torch.testing.assert_close(differences, exact, rtol=1e-5, atol=1e-10)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
 def test_scores_without_a_look_ahead_are_the_limit_of_small_steps(optimizer: str) -> None:
-    problem, inner, outer, options = _setting("cnn", optimizer, 1, n_genes=60, statistics="frozen")
-    for group in options["optimizer"].param_groups:
+    problem, inner, outer, settings = _setting("cnn", optimizer, 1, n_genes=60, statistics="frozen")
+    for group in settings.optimizer.param_groups:
         group["lr"] = 1e-7
-    exact = jvp(problem, inner, outer, **options).weights
-    found = jvp(problem, inner, outer, look_ahead=False, **options)
+    exact = jvp(problem, inner, outer, settings).weights
+    found = jvp(problem, inner, outer, settings, look_ahead=False)
     torch.testing.assert_close(found.weights, exact, rtol=1e-4, atol=1e-15)
     assert found.outer_after == found.outer_before
 
@@ -265,8 +269,8 @@ def test_scores_without_a_look_ahead_keep_adams_direction_after_some_hundred_ste
     live = torch.optim.Adam(problem.model.parameters(), lr=1e-3)
     trained(problem, batch, live, 300)
     inner, outer = [batch()], batch()
-    exact = jvp(problem, inner, outer, optimizer=live).weights
-    found = jvp(problem, inner, outer, optimizer=live, look_ahead=False).weights
+    exact = jvp(problem, inner, outer, InnerSettings(live)).weights
+    found = jvp(problem, inner, outer, InnerSettings(live), look_ahead=False).weights
     assert exact is not None
     assert found is not None
     assert float(torch.cosine_similarity(exact, found, dim=0)) > 0.95
@@ -275,22 +279,22 @@ def test_scores_without_a_look_ahead_keep_adams_direction_after_some_hundred_ste
 def test_scores_without_a_look_ahead_need_moments() -> None:
     from agl.errors import UserError
 
-    problem, inner, outer, options = _setting("mlp", "adam", 1)
+    problem, inner, outer, settings = _setting("mlp", "adam", 1)
     with pytest.raises(UserError, match="received a fresh one; train a little first"):
-        jvp(problem, inner, outer, warm=False, look_ahead=False, **options)
+        jvp(problem, inner, outer, replace(settings, warm=False), look_ahead=False)
 
 
 def test_a_batch_given_several_times_is_read_once() -> None:
-    problem, inner, outer, options = _setting("mlp", "adam", 2)
+    problem, inner, outer, settings = _setting("mlp", "adam", 2)
     calls = []
     counted = type(problem)(
         problem.model, lambda *a, **k: (calls.append(1), problem.gene_loss(*a, **k))[1], problem.selector, 3
     )
-    jvp(counted, inner[:1] * 6, outer, **options)
+    jvp(counted, inner[:1] * 6, outer, settings)
     once = len(calls)
-    jvp(counted, inner[:1], outer, **options)
+    jvp(counted, inner[:1], outer, settings)
     assert once == len(calls) - once
-    jvp(counted, inner, outer, **options)
+    jvp(counted, inner, outer, settings)
     assert len(calls) > 3 * once
 
 
@@ -299,9 +303,9 @@ def test_a_trunk_without_forward_derivatives_is_differentiated_twice_backward() 
     problem, inner, outer, _ = _setting("mlp", "adam", 3)
     problem.model.trunk = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.SiLU()).double()
     live = torch.optim.Adam(problem.model.parameters(), lr=0.01)
-    truth = finite_difference(problem, inner, outer, inner_optimizer="sgd", inner_lr=0.05, optimizer=live)
+    truth = finite_difference(problem, inner, outer, InnerSettings(live, inner_optimizer="sgd", inner_lr=0.05))
     for engine in (forward, reverse):
-        found = engine(problem, inner, outer, inner_optimizer="sgd", inner_lr=0.05, optimizer=live)
+        found = engine(problem, inner, outer, InnerSettings(live, inner_optimizer="sgd", inner_lr=0.05))
         assert _error(found, truth) < 1e-6, engine.__name__
 
 
@@ -311,14 +315,14 @@ def test_memory_is_given_back_without_the_collector() -> None:
 
     import strank
 
-    problem, inner, outer, options = _setting("mlp", "adam", 3)
+    problem, inner, outer, settings = _setting("mlp", "adam", 3)
     problem = type(problem)(problem.model, strank.pearson_loss, problem.selector, 3)
-    forward(problem, inner, outer, **options)
+    forward(problem, inner, outer, settings)
     gc.collect()
     gc.disable()
     try:
         before = sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
-        forward(problem, inner * 4, outer, **options)
+        forward(problem, inner * 4, outer, settings)
         assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) == before
     finally:
         gc.enable()

@@ -7,10 +7,9 @@ import pytest
 import scipy.stats
 import torch
 
-from agl.bilevel.diagnostics import agreement, flat, over_batches, primary_share
-from agl.bilevel.engines import forward, jvp
+from agl.bilevel.diagnostics import agreement, primary_share
 from agl.errors import UserError
-from agl.testing.engines import small_problem, trained
+from agl.testing.engines import small_problem
 
 
 def test_t_is_students() -> None:
@@ -29,20 +28,6 @@ def test_edges() -> None:
     assert bool(cancelling.sign.isnan())
     with pytest.raises(UserError, match="received none; run an engine first"):
         agreement([])
-
-
-def test_over_batches_runs_the_engine_on_every_pair() -> None:
-    problem, batch = small_problem()
-    optimizer = torch.optim.Adam(problem.model.parameters(), lr=0.01)
-    trained(problem, batch, optimizer)
-    pairs = [([batch(), batch()], batch()) for _ in range(3)]
-    found, judged = over_batches(problem, forward, pairs, optimizer=optimizer)
-    rows = torch.stack([flat(each) for each in found])
-    torch.testing.assert_close(judged.mean, rows.mean(0))
-    assert rows.shape == (3, 3)
-    alone = forward(problem, *pairs[1], optimizer=optimizer, seed=1000)
-    torch.testing.assert_close(rows[1], flat(alone), rtol=0, atol=0)
-    assert jvp(problem, *pairs[0], optimizer=optimizer).phi.keys() == alone.phi.keys()
 
 
 def test_primary_share_by_hand() -> None:

@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 import torch
 
+from agl import registry
 from agl.bilevel import NOTHING_SHARED, HyperGradient, Problem
-from agl.bilevel.engines import ENGINES, forward, jvp, none, reverse
+from agl.bilevel.engines import forward, jvp, none, reverse
+from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 from agl.testing.engines import Threshold, check_engine, correlation_loss, small_problem, trained
 
 EXACT = ("auto", "forward", "reverse", "higher", "finite_difference")
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", registry.names("engine"))
 def test_contract(name: str) -> None:
-    check_engine(ENGINES[name], exact=name in EXACT)
+    check_engine(registry.find("engine", name), exact=name in EXACT)
 
 
 class TestTheBatteryFails:
@@ -55,9 +57,9 @@ class TestTheBatteryFails:
             check_engine(touching, exact=True)
 
     def test_on_a_number_where_nothing_is_shared(self) -> None:
-        def unaware(problem: Problem, inner: Any, outer: Any, **options: Any) -> HyperGradient:
+        def unaware(problem: Problem, inner: Any, outer: Any, settings: InnerSettings) -> HyperGradient:
             try:
-                return forward(problem, inner, outer, **options)
+                return forward(problem, inner, outer, settings)
             except UserError:
                 return HyperGradient({}, None, 0.0, 0.0)
 
@@ -70,7 +72,7 @@ class TestRefusals:
         problem, batch = small_problem("none")
         optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
         with pytest.raises(UserError) as caught:
-            forward(problem, [batch()], batch(), optimizer=optimizer)
+            forward(problem, [batch()], batch(), InnerSettings(optimizer))
         assert str(caught.value) == NOTHING_SHARED
 
     def test_a_frozen_trunk_shares_nothing(self) -> None:
@@ -78,18 +80,18 @@ class TestRefusals:
         problem.trunk.requires_grad_(False)
         optimizer = torch.optim.SGD(problem.head.parameters(), lr=0.1)
         with pytest.raises(UserError, match="hypergradient is exactly zero"):
-            jvp(problem, [batch()], batch(), optimizer=optimizer)
+            jvp(problem, [batch()], batch(), InnerSettings(optimizer))
 
     def test_no_inner_batch(self) -> None:
         problem, batch = small_problem()
         with pytest.raises(UserError, match="take one inner step or more"):
-            forward(problem, [], batch(), inner_optimizer="sgd", inner_lr=0.1)
+            forward(problem, [], batch(), InnerSettings(inner_optimizer="sgd", inner_lr=0.1))
 
     def test_untrained_heads(self) -> None:
         problem, batch = small_problem()
         optimizer = torch.optim.SGD(problem.trunk.parameters(), lr=0.1)
         with pytest.raises(UserError, match="Expected an optimiser that trains the heads"):
-            reverse(problem, [batch()], batch(), optimizer=optimizer)
+            reverse(problem, [batch()], batch(), InnerSettings(optimizer))
 
     def test_too_many_hyperparameters_for_forward(self) -> None:
         class Free(torch.nn.Module):
@@ -103,7 +105,7 @@ class TestRefusals:
         base, batch = small_problem(n_genes=100)
         problem = Problem(base.model, correlation_loss, Free(), 3)
         with pytest.raises(UserError, match="received 97; use engine=jvp or engine=reverse"):
-            forward(problem, [batch()], batch(), inner_optimizer="sgd", inner_lr=0.1)
+            forward(problem, [batch()], batch(), InnerSettings(inner_optimizer="sgd", inner_lr=0.1))
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -125,13 +127,13 @@ class TestRefusals:
         base, batch = small_problem()
         problem = Problem(base.model, correlation_loss, Threshold(5).double(), 3)
         with pytest.raises(UserError, match=r"Expected 8 weights from the selector.*received shape \(5,\)"):
-            forward(problem, [batch()], batch(), inner_optimizer="sgd", inner_lr=0.1)
+            forward(problem, [batch()], batch(), InnerSettings(inner_optimizer="sgd", inner_lr=0.1))
 
 
 def test_none_is_zero_and_says_so() -> None:
     problem, batch = small_problem()
     outer = batch()
-    found = none(problem, [batch()], outer)
+    found = none(problem, [batch()], outer, InnerSettings())
     assert found.zero == "the engine is 'none'"
     assert not any(bool(value.any()) for value in found.phi.values())
     with torch.no_grad():
@@ -147,7 +149,7 @@ def test_a_selector_that_does_not_depend_on_phi() -> None:
     base, batch = small_problem()
     problem = Problem(base.model, correlation_loss, Constant(8).double(), 3)
     optimizer = torch.optim.Adam(problem.model.parameters(), lr=0.01)
-    found = forward(problem, [batch()], batch(), optimizer=optimizer)
+    found = forward(problem, [batch()], batch(), InnerSettings(optimizer))
     assert "no weight changes" in found.zero
     assert not any(bool(value.any()) for value in found.phi.values())
 
@@ -156,8 +158,8 @@ def test_without_an_optimiser_the_inner_one_is_given() -> None:
     problem, batch = small_problem()
     inner, outer = [batch(), batch()], batch()
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
-    with_one = forward(problem, inner, outer, optimizer=optimizer)
-    without = forward(problem, inner, outer, inner_optimizer="sgd", inner_lr=0.1)
+    with_one = forward(problem, inner, outer, InnerSettings(optimizer))
+    without = forward(problem, inner, outer, InnerSettings(inner_optimizer="sgd", inner_lr=0.1))
     assert all(torch.equal(with_one.phi[name], without.phi[name]) for name in with_one.phi)
 
 
@@ -178,7 +180,7 @@ def test_a_selector_without_phi_gets_scores_of_its_weights() -> None:
     trained(problem, batch, optimizer)
     inner, outer = [batch(), batch()], batch()
     for name in ("auto", "jvp", "reverse", "higher", "one_step"):
-        found = ENGINES[name](problem, inner, outer, optimizer=optimizer)
+        found = registry.find("engine", name)(problem, inner, outer, InnerSettings(optimizer))
         assert found.phi == {}
         assert found.weights is not None
         assert int(found.weights.count_nonzero()) == 8, name  # also for the gene whose weight is 0

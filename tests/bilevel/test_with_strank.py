@@ -11,6 +11,7 @@ import torch
 import strank
 from agl.bilevel import heads
 from agl.bilevel.engines import finite_difference, forward, higher, reverse
+from agl.bilevel.settings import InnerSettings
 from agl.testing.engines import small_problem, trained
 
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
@@ -37,11 +38,11 @@ def test_exact_with(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = torch.optim.Adam(problem.model.parameters(), lr=0.005)
     trained(problem, batch, optimizer)
     inner, outer = [batch(), batch()], batch()
-    truth = finite_difference(problem, inner, outer, optimizer=optimizer, seed=3)
+    truth = finite_difference(problem, inner, outer, InnerSettings(optimizer, seed=3))
     size = max(float(value.abs().max()) for value in truth.phi.values())
     assert size > 1e-7
     monkeypatch.setattr(heads, "BLOCK", 1)  # blocks of 32 genes
     for engine in (forward, reverse, higher):
-        found = engine(problem, inner, outer, optimizer=optimizer, seed=3)
+        found = engine(problem, inner, outer, InnerSettings(optimizer, seed=3))
         for key, value in truth.phi.items():
             torch.testing.assert_close(found.phi[key], value, rtol=1e-6, atol=1e-6 * size)

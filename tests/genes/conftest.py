@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from agl.genes.training import Candidates, TrainingSpots
+from agl.genes.candidates import Candidates
+from agl.genes.training import TrainingSpots
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agl import registry
+from agl.builtins import WHERE
+from agl.config import Component
 from agl.errors import UserError
 from agl.genes import priors
+from agl.genes.candidates import prior_of_all
 from agl.testing.gene_sets import check_prior, example_training
 
 
-@pytest.mark.parametrize("name", [name for name in priors.BUILT_IN if name != "file"])
+def prior(name, spots, **options):
+    return prior_of_all(Component.model_validate({"name": name, **options}), spots)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("prior") if name != "file"])
 def test_every_prior_keeps_the_contract(name):
-    check_prior(priors.BUILT_IN[name])
+    check_prior(registry.find("prior", name))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +35,7 @@ def test_every_prior_keeps_the_contract(name):
     ],
 )
 def test_their_options_keep_it_too(name, options):
-    check_prior(priors.BUILT_IN[name], **options)
+    check_prior(registry.find("prior", name), **options)
 
 
 def test_mean_variance_and_detection_are_numpys(spots):
@@ -44,7 +52,7 @@ def test_mean_variance_and_detection_are_numpys(spots):
 def test_numbers_come_from_a_table(spots, tmp_path, suffix):
     table = pd.DataFrame({"score": [0.5, -1.0, 9.0], "other": [1, 2, 3]}, index=["G4", "G0", "ELSEWHERE"])
     table.to_csv(tmp_path / f"t{suffix}", sep="\t" if suffix == ".tsv" else ",")
-    values = priors.prior("file", spots, path=str(tmp_path / f"t{suffix}"), column="score")
+    values = prior("file", spots, path=str(tmp_path / f"t{suffix}"), column="score")
     assert values[4] == 0.5
     assert values[0] == -1.0
     assert np.isnan(np.delete(values, [0, 4])).all()
@@ -79,13 +87,13 @@ def test_a_wrong_table_is_one_sentence(spots, tmp_path, text, column, message):
 
 def test_names_and_options_are_checked(spots):
     with pytest.raises(UserError, match=r"Unknown prior 'moren'.*Did you mean 'moran'"):
-        priors.prior("moren", spots)
+        prior("moren", spots)
     with pytest.raises(UserError, match=r"'moran' takes no argument 'neighbors'.*Did you mean 'neighbours'"):
-        priors.prior("moran", spots, neighbors=3)
-    with pytest.raises(UserError, match="'file' needs the argument 'path'"):
-        priors.prior("file", spots)
+        prior("moran", spots, neighbors=3)
+    with pytest.raises(UserError, match="'file' needs path="):
+        prior("file", spots)
     with pytest.raises(UserError, match="there is no such file"):
-        priors.prior("file", spots, path="nowhere.csv")
+        prior("file", spots, path="nowhere.csv")
 
 
 def test_a_prior_of_ones_own_in_a_file(spots, tmp_path):
@@ -96,15 +104,16 @@ def test_a_prior_of_ones_own_in_a_file(spots, tmp_path):
         "def short(training, *, primary=None):\n"
         "    return np.ones(3)\n"
     )
-    values = priors.prior(f"{tmp_path}/own.py:length", spots, by=2.0)
+    values = prior(f"{tmp_path}/own.py:length", spots, by=2.0)
     assert values[:2].tolist() == [4.0, 4.0]
     with pytest.raises(UserError, match=r"one number per gene, shape \(80,\), received shape \(3,\)"):
-        priors.prior(f"{tmp_path}/own.py:short", spots)
+        prior(f"{tmp_path}/own.py:short", spots)
 
 
 def test_infinite_values_are_undefined(spots, monkeypatch):
-    monkeypatch.setitem(priors.BUILT_IN, "odd", lambda training, *, primary: np.full(80, np.inf))
-    assert np.isnan(priors.prior("odd", spots)).all()
+    monkeypatch.setattr(priors, "odd", lambda training, *, primary: np.full(80, np.inf), raising=False)
+    monkeypatch.setitem(WHERE["prior"], "odd", "agl.genes.priors:odd")
+    assert np.isnan(prior("odd", spots)).all()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 
 from agl.errors import UserError
 from agl.genes import sets
+from agl.genes.candidates import Candidates
 from agl.genes.selectors import (
     FAMO,
     AMALScalars,
@@ -21,7 +22,6 @@ from agl.genes.selectors import (
     Selector,
     UncertaintyWeights,
 )
-from agl.genes.training import Candidates
 from agl.testing.gene_sets import example_candidates
 from agl.testing.selectors import check_selector, learn
 
@@ -146,9 +146,11 @@ class TestPriorMixture:
         assert 1 <= nothing().sum().item() < 5  # at least one gene, or there is nothing to learn from
 
     def test_the_scale_of_a_prior_does_not_matter(self, monkeypatch):
+        from agl.builtins import WHERE
         from agl.genes import priors
 
-        monkeypatch.setitem(priors.BUILT_IN, "cubed", lambda t, *, primary: 1e6 * priors.mean(t) ** 3)
+        monkeypatch.setattr(priors, "cubed", lambda t, *, primary: 1e6 * priors.mean(t) ** 3, raising=False)
+        monkeypatch.setitem(WHERE["prior"], "cubed", "agl.genes.priors:cubed")
         one = PriorMixture(example_candidates(), priors=["mean", "moran"], fraction=0.3)
         two = PriorMixture(example_candidates(), priors=["cubed", "moran"], fraction=0.3)
         torch.testing.assert_close(one(), two())
@@ -180,7 +182,7 @@ class TestPriorMixture:
         ("options", "message"),
         [
             ({"priors": []}, "at least one"),
-            ({"priors": ["mean", "mean"]}, "different names"),
+            ({"priors": ["mean", "mean"]}, "different priors"),
             ({"priors": ["mean"], "shares": [1.0, 2.0]}, "one share per prior, 1, received 2"),
             ({"priors": ["mean"], "shares": [0.0]}, r"shares\[0\] above 0"),
             ({"fraction": 2.0}, "fraction from 0 to 1"),

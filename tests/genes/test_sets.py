@@ -5,7 +5,7 @@ import pytest
 
 from agl.errors import UserError
 from agl.genes import sets
-from agl.genes.training import Candidates
+from agl.genes.candidates import Candidates
 from agl.testing.gene_sets import check_gene_set
 
 
@@ -16,7 +16,7 @@ from agl.testing.gene_sets import check_gene_set
         (sets.all_genes, {}),
         (sets.top, {}),
         (sets.top, {"prior": "mean", "k": 5}),
-        (sets.top, {"prior": "moran", "fraction": 0.2, "neighbours": 4}),
+        (sets.top, {"prior": {"name": "moran", "neighbours": 4}, "fraction": 0.2}),
         (sets.coexpressed, {}),
         (sets.coexpressed, {"k": 6}),
         (sets.coexpressed, {"fdr": 0.3, "null": "spots"}),
@@ -136,7 +136,7 @@ def test_a_file_of_names(data, tmp_path):
         (sets.random, {"k": True}, "received True"),
         (sets.top, {"fraction": 1.5}, "share of the candidates from 0 to 1, received 1.5"),
         (sets.top, {"prior": "dispersoin"}, "Did you mean 'dispersion'"),
-        (sets.top, {"normalize": "cp10k"}, "Did you mean 'normalise'"),
+        (sets.top, {"prior": {"name": "dispersion", "normalize": "cp10k"}}, "Did you mean 'normalise'"),
         (sets.coexpressed, {"fdr": 5}, "fdr between 0 and 1.*received 5"),
         (sets.coexpressed, {"null": "none"}, "null='spatial' or 'spots'"),
         (sets.low_variance_coexpressed, {"quantile": 0.0}, "quantile above 0"),

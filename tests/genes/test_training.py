@@ -9,7 +9,8 @@ import pytest
 from scipy import sparse
 
 from agl.errors import UserError
-from agl.genes.training import Candidates, TrainingSpots
+from agl.genes.candidates import Candidates
+from agl.genes.training import TrainingSpots
 
 
 def test_slides_are_found_whatever_their_codes_and_order(spots):
@@ -101,12 +102,13 @@ def test_candidates_are_detected_and_not_primary(spots):
 
 
 def test_priors_of_candidates_follow_their_order_and_are_computed_once(spots, monkeypatch):
+    from agl.builtins import WHERE
     from agl.genes import priors
 
     calls = []
-    monkeypatch.setitem(
-        priors.BUILT_IN, "mine", lambda training, *, primary, by=1: calls.append(by) or np.arange(80) * by
-    )
+    mine = lambda training, *, primary, by=1: calls.append(by) or np.arange(80) * by  # noqa: E731
+    monkeypatch.setattr(priors, "mine", mine, raising=False)
+    monkeypatch.setitem(WHERE["prior"], "mine", "agl.genes.priors:mine")
     candidates = Candidates(spots, np.array([0]), np.array([5, 3]))
     assert candidates.prior("mine").tolist() == [5, 3]
     assert candidates.prior("mine").tolist() == [5, 3]

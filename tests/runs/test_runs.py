@@ -264,7 +264,7 @@ def test_a_read_only_folder_is_one_sentence(
 ) -> None:
     import errno
 
-    from agl.runs import folder as runs
+    from agl.runs import execute as runs
 
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))

@@ -1,13 +1,21 @@
-"""One batch that has everything: unsorted slides, a lonely spot, an empty spot, a gene without counts."""
+"""One batch that has everything: unsorted slides, a lonely spot, an empty spot, a gene without counts.
+
+And four ways to a loss, because four pieces of code know it: compiled, in torch operations with the gradient written
+out, the same asked for the value alone, and in operations that autograd can differentiate again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+
+from strank.losses import native
+
+WAYS = ("compiled", "torch", "no_grad", "differentiable")
 
 
 class Batch(NamedTuple):
@@ -15,6 +23,34 @@ class Batch(NamedTuple):
     counts: Tensor
     slides: Tensor
     library_size: Tensor
+
+
+class Way(NamedTuple):
+    """One of `WAYS` to the value `[gene]` of a loss and to its gradient `[spot, gene]`."""
+
+    name: str
+
+    def __call__(
+        self, loss: Callable[..., Tensor], scores: Tensor, *rest: Any, seed: int = 0, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """A loss that draws does so from `seed`; a value alone has the gradient of the torch version beside it."""
+
+        def value_of(scores: Tensor) -> Tensor:
+            draw = {"generator": torch.Generator().manual_seed(seed)} if "generator" in loss.__kwdefaults__ else {}
+            return loss(scores, *rest, **options, **draw)
+
+        if self.name == "differentiable":
+            value, pull = torch.func.vjp(value_of, scores.detach())
+            return value, pull(torch.ones_like(value))[0]
+        if self.name == "compiled" and scores.dtype == torch.float64:  # the compiled losses serve float32 alone
+            scores = scores.float()
+        scores = scores.detach().clone().requires_grad_()
+        value = value_of(scores)
+        (gradient,) = torch.autograd.grad(value.sum(), scores)
+        if self.name == "no_grad":
+            with torch.no_grad():
+                value = value_of(scores)
+        return value.detach(), gradient
 
 
 def make_batch(n_spots: int = 30, n_genes: int = 4, n_slides: int = 4, seed: int = 0) -> Batch:
@@ -39,3 +75,12 @@ def _make_batch() -> Callable[..., Batch]:
 @pytest.fixture
 def batch() -> Batch:
     return make_batch()
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    if request.param != "compiled":
+        monkeypatch.setattr(native, "library", None)
+    elif native.library is None:
+        pytest.skip("the package was installed without a compiler")
+    return Way(request.param)

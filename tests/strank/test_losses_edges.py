@@ -29,23 +29,21 @@ RELATIVE = [name for name in LOSSES if name not in ("mse", "mse_centred", "poiss
 every = pytest.mark.parametrize("name", LOSSES)
 
 
-def run(name, scores, counts, slides=None, library_size=None):
-    """Value and gradient; the same partners and lists at every call."""
-    loss, options = LOSSES[name]
-    if "ties" in options or "n_partners" in loss.__kwdefaults__ or "list_size" in options:
-        options = options | {"generator": torch.Generator().manual_seed(0)}
-    elif name == "margin_released":
-        options = {"generator": torch.Generator().manual_seed(0)}
-    scores = scores.detach().clone().requires_grad_()
-    value = loss(scores, counts, slides=slides, library_size=library_size, **options)
-    (gradient,) = torch.autograd.grad(value.sum(), scores)
-    return value.detach(), gradient
+@pytest.fixture
+def run(way):
+    """Value and gradient of a loss by its name, each test in all ways; the same partners and lists at every call."""
+
+    def found(name, scores, counts, slides=None, library_size=None):
+        loss, options = LOSSES[name]
+        return way(loss, scores, counts, slides=slides, library_size=library_size, **options)
+
+    return found
 
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("extreme", [1e4, -1e4])
-def test_scores_of_ten_thousand_are_finite(name, dtype, extreme, batch):
+def test_scores_of_ten_thousand_are_finite(run, name, dtype, extreme, batch):
     scores = batch.scores.to(dtype)
     scores[7, 0] = extreme
     scores[8, 1] = -extreme
@@ -58,7 +56,7 @@ def test_scores_of_ten_thousand_are_finite(name, dtype, extreme, batch):
 
 
 @every
-def test_a_gene_without_counts(name, batch):
+def test_a_gene_without_counts(run, name, batch):
     value, gradient = run(name, batch.scores, batch.counts, batch.slides, batch.library_size)
     assert gradient.isfinite().all()
     if name in RELATIVE and name != "margin_released":  # there every tie is a comparison
@@ -67,7 +65,7 @@ def test_a_gene_without_counts(name, batch):
 
 
 @every
-def test_empty_spots_take_no_part(name, batch):
+def test_empty_spots_take_no_part(run, name, batch):
     value, gradient = run(name, batch.scores, batch.counts, batch.slides, batch.library_size)
     assert (gradient[4] == 0).all()
     scores = batch.scores.clone()
@@ -77,14 +75,14 @@ def test_empty_spots_take_no_part(name, batch):
 
 
 @every
-def test_all_spots_empty(name, batch):
+def test_all_spots_empty(run, name, batch):
     value, gradient = run(name, batch.scores, 0 * batch.counts, batch.slides, 0 * batch.library_size)
     assert (value == 0).all()
     assert (gradient == 0).all()
 
 
 @every
-def test_a_slide_without_counts(name, batch):
+def test_a_slide_without_counts(run, name, batch):
     counts, library_size = batch.counts.clone(), batch.library_size.clone()
     slide = batch.slides == batch.slides[0]
     counts[slide], library_size[slide] = 0, 0
@@ -94,7 +92,7 @@ def test_a_slide_without_counts(name, batch):
 
 
 @pytest.mark.parametrize("name", RELATIVE)
-def test_a_spot_alone_in_its_slide_contributes_nothing(name, batch):
+def test_a_spot_alone_in_its_slide_contributes_nothing(run, name, batch):
     if name != "pearson_pooled":
         _, gradient = run(name, batch.scores, batch.counts, batch.slides, batch.library_size)
         assert (gradient[2] == 0).all()
@@ -105,7 +103,7 @@ def test_a_spot_alone_in_its_slide_contributes_nothing(name, batch):
 
 
 @every
-def test_constant_scores(name, batch):
+def test_constant_scores(run, name, batch):
     for level in (0.0, 3.7, 1e4):
         constant = torch.full_like(batch.scores, level).float()
         value, gradient = run(name, constant, batch.counts, batch.slides, batch.library_size)
@@ -117,7 +115,7 @@ def test_constant_scores(name, batch):
 
 
 @every
-def test_constant_counts(name, batch):
+def test_constant_counts(run, name, batch):
     value, gradient = run(name, batch.scores, torch.full_like(batch.counts, 3), batch.slides)
     assert value.isfinite().all()
     assert gradient.isfinite().all()
@@ -127,18 +125,19 @@ def test_constant_counts(name, batch):
 
 @every
 @pytest.mark.parametrize("where", ["scores", "counts"])
-def test_nan_that_came_in_stays_visible_in_its_gene_only(name, where, batch):
+def test_nan_that_came_in_stays_visible_in_its_gene_only(run, way, name, where, batch):
     scores, counts = batch.scores.clone(), batch.counts.clone()
     (scores if where == "scores" else counts)[9, 1] = math.nan
     value, gradient = run(name, scores, counts, batch.slides, batch.library_size)
     assert value[1].isnan()
-    assert gradient[:, 1].isnan().any()
+    if way.name != "differentiable" or not name.startswith("margin"):  # a hinge's own slope exists everywhere
+        assert gradient[:, 1].isnan().any()
     assert value[[0, 2, 3]].isfinite().all()
     assert gradient[:, [0, 2, 3]].isfinite().all()
 
 
 @every
-def test_nan_in_a_gene_without_counts_is_not_hidden(name, batch):
+def test_nan_in_a_gene_without_counts_is_not_hidden(run, name, batch):
     scores = batch.scores.clone()
     scores[9, 3] = math.nan
     assert run(name, scores, batch.counts, batch.slides, batch.library_size)[0][3].isnan()
@@ -146,14 +145,14 @@ def test_nan_in_a_gene_without_counts_is_not_hidden(name, batch):
 
 @every
 @pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64, torch.uint8, torch.float32, torch.float16])
-def test_counts_of_any_type(name, dtype, batch):
+def test_counts_of_any_type(run, name, dtype, batch):
     expected = run(name, batch.scores, batch.counts, batch.slides, batch.library_size)
     found = run(name, batch.scores, batch.counts.to(dtype), batch.slides, batch.library_size)
     torch.testing.assert_close(found, expected)
 
 
 @every
-def test_slides_in_any_order_and_memory_layout(name, batch):
+def test_slides_in_any_order_and_memory_layout(run, name, batch):
     if name in ("pairwise", "pairwise_even", "margin", "margin_released", "listwise_of_3"):
         pytest.skip("another order is another draw")
     expected = run(name, batch.scores, batch.counts, batch.slides, batch.library_size)
@@ -166,7 +165,7 @@ def test_slides_in_any_order_and_memory_layout(name, batch):
 
 
 @every
-def test_half_precision_is_accumulated_in_float32(name):
+def test_half_precision_is_accumulated_in_float32(run, name):
     """4,000 spots: in half precision the sums would be off by percents, and small gradients would underflow."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(4000, 2, generator=generator).half()
@@ -174,13 +173,13 @@ def test_half_precision_is_accumulated_in_float32(name):
     slides = torch.arange(4000) % 2
     value, gradient = run(name, scores, counts, slides)
     expected_value, expected = run(name, scores.double(), counts, slides)
-    torch.testing.assert_close(value.double(), expected_value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(value.double(), expected_value.double(), rtol=1e-5, atol=1e-6)
     step = 2.0**-24  # the smallest half
     assert ((gradient.double() - expected).abs() <= expected.abs() * 2e-3 + step).all()
 
 
 @every
-def test_no_spots(name):
+def test_no_spots(run, name):
     value, gradient = run(name, torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
     assert value.tolist() == [0, 0, 0]
     assert gradient.shape == (0, 3)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import strank
+from agl.bilevel import objective
 from agl.config import Outer, Training
 from agl.data.batches import SpotLoader, grouped
 from agl.data.dataset import Dataset, open_dataset
@@ -19,7 +20,8 @@ from agl.genes.selectors.base import Selector
 from agl.models.predictor import Predictor
 from agl.testing.plugins import example_dataset as make_dataset
 from agl.training.auxiliary import AuxiliarySelection
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 PIXELS = Training(epochs=4, batch_size=20, patience=50, checkpoint_every=2, augment="dihedral", workers=2)
 
@@ -66,7 +68,7 @@ def trainer_on(pictures: Dataset) -> Callable[..., Trainer]:
         model = Predictor(Trunk(), 32, 13) if model is None else model
         train, validation, weights = np.arange(60), np.arange(60, 90), torch.ones(3)
         loader = SpotLoader(pictures, np.arange(13))
-        task = Task(model, strank.pearson_loss, loader, train, validation, 10, weights, "sum")
+        task = Task(model, strank.pearson_loss, loader, train, validation, 10, weights, combine=objective.sum)
         return Trainer(task, settings, grouped, 0, plugins, torch.device(device), **options)
 
     return make

@@ -23,7 +23,8 @@ from agl.training.auxiliary import AuxiliarySelection
 from agl.training.parallel import Ranks, alone, current, together
 from agl.training.plugins import Plugin
 from agl.training.shared_norm import share_batch_norm
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 N_SPOTS = 7  # an odd number: shares of 4 and 3
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import strank
+from agl import registry
 from agl.bilevel.engines import forward, reverse
 from agl.bilevel.problem import Problem
 from agl.config import Component, Outer, Training
@@ -20,7 +21,8 @@ from agl.genes.selectors.base import Selector
 from agl.models.predictor import linear, mlp
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.plugins import Plugin
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 SETTINGS = Training(epochs=3, batch_size=24, patience=50)
 OUTER = Outer(steps=2, batches=3, every=1, start=1, batch_size=20, learning_rate=0.05)
@@ -55,7 +57,8 @@ def trainer_with(
 
 
 def candidates_of(dataset, n_primary=4, n=9):
-    from agl.genes.training import Candidates, TrainingSpots
+    from agl.genes.candidates import Candidates
+    from agl.genes.training import TrainingSpots
 
     return Candidates(TrainingSpots.of(dataset, np.arange(60)), np.arange(n_primary), np.arange(n_primary, n))
 
@@ -64,21 +67,21 @@ def candidates_of(dataset, n_primary=4, n=9):
 @pytest.mark.parametrize("objective", ["balanced", "sum", "weighted_mean"])
 def test_an_outer_step_is_adam_on_the_mean_hypergradient(dataset, gate: str, objective: str) -> None:
     selector = Gates(5)
-    trainer, plugin = trainer_with(dataset, selector, replace_engine("reverse"), gate=gate, objective=objective)
+    trainer, plugin = trainer_with(
+        dataset, selector, replace_engine("reverse"), gate=gate, combine=registry.find("objective", objective)
+    )
     plugin.fit_start(trainer)
     trainer.epoch = 1
     seen = []
 
     @functools.wraps(reverse)
-    def spy(problem: Problem, inner, outer, **options):
-        found = reverse(problem, inner, outer, **options)
+    def spy(problem: Problem, inner, outer, settings):
+        found = reverse(problem, inner, outer, settings)
         assert len(inner) == OUTER.steps
         assert set(outer.spots.tolist()) <= set(range(60, 80))
         assert all(set(batch.spots.tolist()) <= set(range(60)) for batch in inner)
         seen.append(found.phi["logits"])
         return found
-
-    from agl import registry
 
     original = registry.find
     registry.find = lambda kind, name: spy if kind == "engine" else original(kind, name)
@@ -186,9 +189,9 @@ def test_the_same_batch_may_serve_all_inner_steps(dataset) -> None:
     seen = []
 
     @functools.wraps(forward)
-    def spy(problem, inner, outer, **options):
+    def spy(problem, inner, outer, settings):
         seen.append(inner)
-        return forward(problem, inner, outer, **options)
+        return forward(problem, inner, outer, settings)
 
     from agl import registry
 

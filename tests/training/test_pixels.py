@@ -18,9 +18,10 @@ from agl.data.batches import SpotLoader, grouped
 from agl.models.predictor import mlp, resnet18
 from agl.runs.checkpoint import resume
 from agl.runs.provenance import fingerprint
-from agl.training.experiment import complete
+from agl.runs.resolve import complete
 from agl.training.plugins import Checkpoint, EarlyStopping, History, Plugin
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 PIXELS = Training(epochs=4, batch_size=20, patience=50, checkpoint_every=2, augment="dihedral", workers=2)
 TRAIN = np.arange(60)

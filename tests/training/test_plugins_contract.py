@@ -8,8 +8,9 @@ import torch
 from rich.progress import Progress
 
 from agl.config import Outer
+from agl.genes.candidates import Candidates
 from agl.genes.selectors import DkGSB, UncertaintyWeights
-from agl.genes.training import Candidates, TrainingSpots
+from agl.genes.training import TrainingSpots
 from agl.testing import check_plugin
 from agl.testing.plugins import N_GENES, N_PRIMARY, example_dataset
 from agl.training.auxiliary import AuxiliarySelection

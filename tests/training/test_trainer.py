@@ -17,7 +17,8 @@ from agl.models.predictor import mlp
 from agl.runs.checkpoint import load_weights, resume, save_weights
 from agl.seeds import seeded
 from agl.training.plugins import Checkpoint, EarlyStopping, History, Plugin
-from agl.training.trainer import Task, Trainer
+from agl.training.task import Task
+from agl.training.trainer import Trainer
 
 SETTINGS = Training(epochs=6, batch_size=24, patience=50, checkpoint_every=2)
 

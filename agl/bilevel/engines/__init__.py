@@ -1,7 +1,8 @@
 """Ways to get the hypergradient d outer(theta+) / d phi, one argument apart.
 
-An engine is a function `(problem, inner_batches, outer_batch, *, optimizer, ...) -> HyperGradient`. It reads the live
-model and its optimiser and leaves them, their buffers, gradients and the random state as they were.
+An engine is a function `(problem, inner_batches, outer_batch, settings, *, ...) -> HyperGradient` with settings from
+`agl.bilevel.settings` and options of its own. It reads the live model and its optimiser and leaves them, their buffers,
+gradients and the random state as they were. By name they are in `agl.builtins`.
 
 | engine | exact | for | memory |
 |---|---|---|---|
@@ -17,8 +18,7 @@ model and its optimiser and leaves them, their buffers, gradients and the random
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -26,19 +26,23 @@ from agl.bilevel.engines.finite_difference import finite_difference
 from agl.bilevel.engines.forward import forward
 from agl.bilevel.engines.higher_engine import higher
 from agl.bilevel.engines.jvp import jvp
-from agl.bilevel.engines.looking_ahead import Engine, signature
 from agl.bilevel.engines.one_step import one_step
 from agl.bilevel.engines.reverse import reverse
 from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.settings import InnerSettings
+
+Engine = Callable[[Problem, Sequence[Spots], Spots, InnerSettings], HyperGradient]
 
 HANDFUL = 8
 FEW = 2
 
-__all__ = ["ENGINES", "auto", "finite_difference", "forward", "higher", "jvp", "none", "one_step", "reverse"]
+__all__ = ["Engine", "auto", "finite_difference", "forward", "higher", "jvp", "none", "one_step", "reverse"]
 
 
-def auto(problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, **settings: Any) -> HyperGradient:
+def auto(
+    problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, settings: InnerSettings
+) -> HyperGradient:
     """An exact engine for up to 8 hyper-parameters, `jvp` for more or for the influence of every gene.
 
     `forward` takes time and memory for each hyper-parameter, `reverse` takes memory for each inner step: `reverse`
@@ -47,20 +51,19 @@ def auto(problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, *
     Args:
         inner_batches: one batch for each inner step.
         outer_batch: held-out spots.
-        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+        settings: of the inner problem.
     """
     count = sum(value.numel() for value in problem.phi().values())
     wants_genes = getattr(problem.selector, "signal", "hypergradient") == "influence"
     chosen: Engine = jvp
     if 0 < count <= HANDFUL and not wants_genes:
         chosen = reverse if count > FEW and len(inner_batches) <= count else forward
-    return chosen(problem, inner_batches, outer_batch, **settings)
+    return chosen(problem, inner_batches, outer_batch, settings)
 
 
-auto.__signature__ = signature()  # type: ignore[attr-defined]
-
-
-def none(problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, **_: Any) -> HyperGradient:
+def none(
+    problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, settings: InnerSettings
+) -> HyperGradient:
     """No hypergradient: phi stays as it is. The outer loss is read all the same."""
     with torch.no_grad():
         params = {name: parameter.detach() for name, parameter in problem.model.named_parameters()}
@@ -68,15 +71,3 @@ def none(problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, *
         weights = torch.zeros(problem.n_auxiliary, device=problem.head.weight.device)
     zeros = {name: torch.zeros_like(value) for name, value in problem.phi().items()}
     return HyperGradient(zeros, weights, loss, loss, "the engine is 'none'")
-
-
-ENGINES: dict[str, Engine] = {
-    "auto": auto,
-    "forward": forward,
-    "jvp": jvp,
-    "reverse": reverse,
-    "higher": higher,
-    "one_step": one_step,
-    "finite_difference": finite_difference,
-    "none": none,
-}

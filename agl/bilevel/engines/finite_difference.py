@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner import step
-from agl.bilevel.lookahead import Lookahead
+from agl.bilevel.lookahead import Lookahead, looking_ahead
 from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 
 MOST_NUMBERS = 1000
 
 
-@looks_ahead(precision=torch.float64)
 def finite_difference(
-    look: Lookahead,
-    at: Dependence,
+    problem: Problem,
     inner_batches: Sequence[Spots],
     outer_batch: Spots,
+    settings: InnerSettings,
     *,
     by: float = 1e-4,
 ) -> HyperGradient:
@@ -31,30 +31,32 @@ def finite_difference(
     The normaliser of the weights stays where it is, as its derivative is no part of the hypergradient.
 
     Args:
-        precision: float64 by default, since float32 leaves a difference few digits.
+        settings: of the inner problem; float64 where no precision is given, as float32 leaves a difference few digits.
         by: the change of every number.
 
     Raises:
         UserError: no or too many hyper-parameters, or whatever `agl.bilevel.lookahead.start` refuses.
     """
-    if not 0 < at.n_hyperparameters <= MOST_NUMBERS:
-        raise UserError(
-            f"Expected 1 to {MOST_NUMBERS} hyper-parameters for the engine 'finite_difference', "
-            f"received {at.n_hyperparameters}; use engine=forward or engine=jvp."
-        )
+    settings = replace(settings, precision=settings.precision or torch.float64)
+    with looking_ahead(problem, inner_batches, settings) as (look, at):
+        if not 0 < at.n_hyperparameters <= MOST_NUMBERS:
+            raise UserError(
+                f"Expected 1 to {MOST_NUMBERS} hyper-parameters for the engine 'finite_difference', "
+                f"received {at.n_hyperparameters}; use engine=forward or engine=jvp."
+            )
 
-    def outer_at(phi: dict[str, Tensor] | None) -> float:
-        in_trunk, in_head = _coefficients(look.problem, look, at, phi)
-        params = _rolled_out(look, inner_batches, in_trunk, in_head)
-        with torch.no_grad():
-            return float(look.problem.outer(params, look.cast(outer_batch), seed=look.seed))
+        def outer_at(phi: dict[str, Tensor] | None) -> float:
+            in_trunk, in_head = _coefficients(look.problem, look, at, phi)
+            params = _rolled_out(look, inner_batches, in_trunk, in_head)
+            with torch.no_grad():
+                return float(look.problem.outer(params, look.cast(outer_batch), seed=look.seed))
 
-    slopes = {name: torch.zeros_like(value).detach() for name, value in at.phi.items()}
-    for name, slope in slopes.items():
-        for i in range(slope.numel()):
-            plus, minus, plus2, minus2 = (outer_at(_moved(at, name, i, k * by)) for k in (1, -1, 2, -2))
-            slope.view(-1)[i] = (8 * (plus - minus) - (plus2 - minus2)) / (12 * by)
-    return HyperGradient(slopes, None, float(look.outer_loss(outer_batch)), outer_at(None))
+        slopes = {name: torch.zeros_like(value).detach() for name, value in at.phi.items()}
+        for name, slope in slopes.items():
+            for i in range(slope.numel()):
+                plus, minus, plus2, minus2 = (outer_at(_moved(at, name, i, k * by)) for k in (1, -1, 2, -2))
+                slope.view(-1)[i] = (8 * (plus - minus) - (plus2 - minus2)) / (12 * by)
+        return HyperGradient(slopes, None, float(look.outer_loss(outer_batch)), outer_at(None))
 
 
 def _moved(at: Dependence, name: str, position: int, by: float) -> dict[str, Tensor]:

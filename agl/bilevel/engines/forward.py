@@ -14,23 +14,22 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
-from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.heads import Block
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner_derivatives import step_with_tangents_
-from agl.bilevel.lookahead import Lookahead, with_ones
+from agl.bilevel.lookahead import Lookahead, looking_ahead, with_ones
 from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 
 MOST_TANGENTS = 64
 
 
-@looks_ahead()
 def forward(
-    look: Lookahead,
-    at: Dependence,
+    problem: Problem,
     inner_batches: Sequence[Spots],
     outer_batch: Spots,
+    settings: InnerSettings,
     *,
     prune: float = 1e-9,
 ) -> HyperGradient:
@@ -39,29 +38,30 @@ def forward(
     Args:
         inner_batches: one batch for each inner step.
         outer_batch: held-out spots.
-        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+        settings: of the inner problem.
         prune: auxiliary genes whose weight, and its derivative relative to the largest, lie below are left out;
             the weight of genes with such a derivative alone counts as constant.
 
     Raises:
-        UserError: no or too many hyper-parameters, or whatever `start` refuses.
+        UserError: no or too many hyper-parameters, or whatever `agl.bilevel.lookahead.start` refuses.
     """
-    if not 0 < at.n_hyperparameters <= MOST_TANGENTS:
-        raise UserError(
-            f"Expected 1 to {MOST_TANGENTS} hyper-parameters for the engine 'forward', "
-            f"received {at.n_hyperparameters}; use engine=jvp or engine=reverse, which score every gene at once."
-        )
-    weight_tangents, in_trunk_tangents = at.tangents()
-    before = float(look.outer_loss(outer_batch))
-    if not in_trunk_tangents.any():
-        zero = {name: torch.zeros_like(value) for name, value in at.phi.items()}
-        return HyperGradient(zero, None, before, before, "no weight changes with any hyper-parameter")
-    groups = _groups(look.problem, at.weights.detach(), weight_tangents, prune)
-    unrolled = _Unrolled(look, _blocks(look, at, in_trunk_tangents, *groups), at.n_hyperparameters)
-    for done, batch in enumerate(inner_batches):
-        unrolled.step(look.cast(batch), done, last=done == len(inner_batches) - 1)
-    after, slopes = unrolled.outer(look.cast(outer_batch))
-    return HyperGradient(at.shaped(slopes), None, before, after)
+    with looking_ahead(problem, inner_batches, settings) as (look, at):
+        if not 0 < at.n_hyperparameters <= MOST_TANGENTS:
+            raise UserError(
+                f"Expected 1 to {MOST_TANGENTS} hyper-parameters for the engine 'forward', "
+                f"received {at.n_hyperparameters}; use engine=jvp or engine=reverse, which score every gene at once."
+            )
+        weight_tangents, in_trunk_tangents = at.tangents()
+        before = float(look.outer_loss(outer_batch))
+        if not in_trunk_tangents.any():
+            zero = {name: torch.zeros_like(value) for name, value in at.phi.items()}
+            return HyperGradient(zero, None, before, before, "no weight changes with any hyper-parameter")
+        groups = _groups(look.problem, at.weights.detach(), weight_tangents, prune)
+        unrolled = _Unrolled(look, _blocks(look, at, in_trunk_tangents, *groups), at.n_hyperparameters)
+        for done, batch in enumerate(inner_batches):
+            unrolled.step(look.cast(batch), done, last=done == len(inner_batches) - 1)
+        after, slopes = unrolled.outer(look.cast(outer_batch))
+        return HyperGradient(at.shaped(slopes), None, before, after)
 
 
 @dataclass

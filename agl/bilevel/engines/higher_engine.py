@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.hypergradient import Dependence, HyperGradient
-from agl.bilevel.lookahead import Lookahead
+from agl.bilevel.lookahead import Lookahead, looking_ahead
 from agl.bilevel.problem import Problem, Spots
 from agl.bilevel.scoped import modes, seeded
+from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 
 
@@ -31,33 +31,37 @@ class _AdamW(torch.optim.AdamW):
     """torch's AdamW under a name of its own."""
 
 
-@looks_ahead()
-def higher(look: Lookahead, at: Dependence, inner_batches: Sequence[Spots], outer_batch: Spots) -> HyperGradient:
+def higher(
+    problem: Problem,
+    inner_batches: Sequence[Spots],
+    outer_batch: Spots,
+    settings: InnerSettings,
+) -> HyperGradient:
     """The exact hypergradient for phi and every weight; keeps the graph of all inner steps in memory.
 
     Args:
         inner_batches: one batch for each inner step.
         outer_batch: held-out spots.
-        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+        settings: of the inner problem.
     """
     from higher import innerloop_ctx
     from higher.patch import buffer_sync
 
     _register()
-    before = float(look.outer_loss(outer_batch))
-    problem = look.problem
-    predictor = _Open(problem.trunk, problem.head)
-    if look.dtype != problem.head.weight.dtype:
-        predictor = copy.deepcopy(predictor).to(look.dtype)
-    twin = _optimizer_like(look, dict(predictor.named_parameters()))
-    with innerloop_ctx(predictor, twin, copy_initial_weights=True) as (functional, differentiable_optimizer):
-        for done, batch in enumerate(inner_batches):
-            _step(problem, functional, differentiable_optimizer, at, look.cast(batch), look.seed + done)
-            buffer_sync(predictor, functional)  # every step starts from the live model's running statistics
-        loss = _outer(problem, functional, look.cast(outer_batch), look.seed)
-    gradients = torch.autograd.grad(loss, [at.weights, *at.phi.values()], allow_unused=True, materialize_grads=True)
-    for_phi = dict(zip(at.phi, gradients[1:], strict=True))
-    return HyperGradient(for_phi, gradients[0], before, float(loss.detach()))
+    with looking_ahead(problem, inner_batches, settings) as (look, at):
+        before = float(look.outer_loss(outer_batch))
+        predictor = _Open(problem.trunk, problem.head)
+        if look.dtype != problem.head.weight.dtype:
+            predictor = copy.deepcopy(predictor).to(look.dtype)
+        twin = _optimizer_like(look, dict(predictor.named_parameters()))
+        with innerloop_ctx(predictor, twin, copy_initial_weights=True) as (functional, differentiable_optimizer):
+            for done, batch in enumerate(inner_batches):
+                _step(problem, functional, differentiable_optimizer, at, look.cast(batch), look.seed + done)
+                buffer_sync(predictor, functional)  # every step starts from the live model's running statistics
+            loss = _outer(problem, functional, look.cast(outer_batch), look.seed)
+        gradients = torch.autograd.grad(loss, [at.weights, *at.phi.values()], allow_unused=True, materialize_grads=True)
+        for_phi = dict(zip(at.phi, gradients[1:], strict=True))
+        return HyperGradient(for_phi, gradients[0], before, float(loss.detach()))
 
 
 def _step(problem: Problem, functional: Any, optimizer: Any, at: Dependence, batch: Spots, seed: int) -> None:

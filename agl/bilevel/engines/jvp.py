@@ -14,22 +14,21 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
-from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.heads import Block
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner import Rule, Slots, step
 from agl.bilevel.inner_derivatives import step_adjoint
-from agl.bilevel.lookahead import Lookahead, with_ones
-from agl.bilevel.problem import Spots
+from agl.bilevel.lookahead import Lookahead, looking_ahead, with_ones
+from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 
 
-@looks_ahead()
 def jvp(
-    look: Lookahead,
-    at: Dependence,
+    problem: Problem,
     inner_batches: Sequence[Spots],
     outer_batch: Spots,
+    settings: InnerSettings,
     *,
     look_ahead: bool = True,
 ) -> HyperGradient:
@@ -41,19 +40,20 @@ def jvp(
     Args:
         inner_batches: one batch for each inner step.
         outer_batch: held-out spots.
-        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+        settings: of the inner problem.
         look_ahead: False judges the outer loss where training stands and takes Adam's running mean for the gradient:
             no pass backward through the trunk for the inner batch, a third less time with an image encoder. The limit
             of a small learning rate for SGD, and its direction for an Adam that has taken some hundred steps;
             `outer_after` is then `outer_before`.
     """
-    response = (respond if look_ahead else respond_here)(look, at, inner_batches, outer_batch)
-    before = float(look.outer_loss(outer_batch)) if look_ahead else response.outer_loss
-    for_coefficients = torch.zeros_like(at.in_trunk.detach())
-    for reading in response.readings:
-        for_coefficients += reading.scores(look, response.blocks)
-    for_phi, for_weights = at.pulled_back(for_coefficients)
-    return HyperGradient(for_phi, for_weights, before, response.outer_loss)
+    with looking_ahead(problem, inner_batches, settings) as (look, at):
+        response = (respond if look_ahead else respond_here)(look, at, inner_batches, outer_batch)
+        before = float(look.outer_loss(outer_batch)) if look_ahead else response.outer_loss
+        for_coefficients = torch.zeros_like(at.in_trunk.detach())
+        for reading in response.readings:
+            for_coefficients += reading.scores(look, response.blocks)
+        for_phi, for_weights = at.pulled_back(for_coefficients)
+        return HyperGradient(for_phi, for_weights, before, response.outer_loss)
 
 
 @dataclass

@@ -11,18 +11,17 @@ import torch
 from torch import Tensor
 
 from agl.bilevel.engines.jvp import Reading, respond
-from agl.bilevel.engines.looking_ahead import looks_ahead
-from agl.bilevel.hypergradient import Dependence, HyperGradient
-from agl.bilevel.lookahead import Lookahead, with_ones
-from agl.bilevel.problem import Spots
+from agl.bilevel.hypergradient import HyperGradient
+from agl.bilevel.lookahead import Lookahead, looking_ahead, with_ones
+from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.settings import InnerSettings
 
 
-@looks_ahead()
 def one_step(
-    look: Lookahead,
-    at: Dependence,
+    problem: Problem,
     inner_batches: Sequence[Spots],
     outer_batch: Spots,
+    settings: InnerSettings,
     *,
     exact: bool = False,
     by: float = 0.01,
@@ -32,16 +31,17 @@ def one_step(
     Args:
         inner_batches: only the first is used.
         outer_batch: held-out spots.
-        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+        settings: of the inner problem.
         exact: the derivative itself, as the engine `jvp` takes it, in place of the difference.
         by: length of the step to either side, eps |a|; DARTS takes 0.01.
     """
-    before = float(look.outer_loss(outer_batch))
-    response = respond(look, at, inner_batches[:1], outer_batch)
-    (reading,) = response.readings
-    scores = reading.scores(look, response.blocks) if exact else _difference(look, reading, by)
-    for_phi, for_weights = at.pulled_back(scores)
-    return HyperGradient(for_phi, for_weights, before, response.outer_loss)
+    with looking_ahead(problem, inner_batches, settings) as (look, at):
+        before = float(look.outer_loss(outer_batch))
+        response = respond(look, at, inner_batches[:1], outer_batch)
+        (reading,) = response.readings
+        scores = reading.scores(look, response.blocks) if exact else _difference(look, reading, by)
+        for_phi, for_weights = at.pulled_back(scores)
+        return HyperGradient(for_phi, for_weights, before, response.outer_loss)
 
 
 def _difference(look: Lookahead, reading: Reading, by: float) -> Tensor:

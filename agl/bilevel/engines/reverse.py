@@ -13,33 +13,38 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
-from agl.bilevel.engines.looking_ahead import looks_ahead
 from agl.bilevel.heads import Block
-from agl.bilevel.hypergradient import Dependence, HyperGradient
+from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.inner import Slots
 from agl.bilevel.inner_derivatives import step_adjoint
-from agl.bilevel.lookahead import Lookahead, with_ones
-from agl.bilevel.problem import Spots
+from agl.bilevel.lookahead import Lookahead, looking_ahead, with_ones
+from agl.bilevel.problem import Problem, Spots
 from agl.bilevel.rollout import Step, roll_out
+from agl.bilevel.settings import InnerSettings
 
 
-@looks_ahead()
-def reverse(look: Lookahead, at: Dependence, inner_batches: Sequence[Spots], outer_batch: Spots) -> HyperGradient:
+def reverse(
+    problem: Problem,
+    inner_batches: Sequence[Spots],
+    outer_batch: Spots,
+    settings: InnerSettings,
+) -> HyperGradient:
     """The exact hypergradient for phi and for every weight, whatever their number.
 
     Args:
         inner_batches: one batch for each inner step.
         outer_batch: held-out spots.
-        optimizer, warm, inner_optimizer, inner_lr, seed, precision: see `agl.bilevel.lookahead.start`.
+        settings: of the inner problem.
     """
-    before = float(look.outer_loss(outer_batch))
-    blocks = head_blocks.blocks(look, at.in_trunk.detach(), at.in_head.detach())
-    records, trunk = roll_out(look, blocks, [look.cast(batch) for batch in inner_batches])
-    back = _Adjoints(look, blocks, trunk, look.cast(outer_batch))
-    while records:
-        back.through(records.pop())
-    for_phi, for_weights = at.pulled_back(back.for_coefficients)
-    return HyperGradient(for_phi, for_weights, before, back.outer_loss)
+    with looking_ahead(problem, inner_batches, settings) as (look, at):
+        before = float(look.outer_loss(outer_batch))
+        blocks = head_blocks.blocks(look, at.in_trunk.detach(), at.in_head.detach())
+        records, trunk = roll_out(look, blocks, [look.cast(batch) for batch in inner_batches])
+        back = _Adjoints(look, blocks, trunk, look.cast(outer_batch))
+        while records:
+            back.through(records.pop())
+        for_phi, for_weights = at.pulled_back(back.for_coefficients)
+        return HyperGradient(for_phi, for_weights, before, back.outer_loss)
 
 
 class _Adjoints:

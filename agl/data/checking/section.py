@@ -13,7 +13,8 @@ import pandas as pd
 from agl.data.checking.report import Finding, Level, SectionCheck
 from agl.data.reading.counts import count_blocks
 from agl.data.reading.formats import FeatureFile, open_features
-from agl.data.reading.h5ad import Header, read_header
+from agl.data.reading.h5ad import read_header
+from agl.data.reading.header import Header
 from agl.data.reading.join import Match, join
 from agl.data.reading.locate import BUILTIN, NONE
 from agl.data.reading.names import RawNames, clean_name, is_control

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from agl.data.reading.hdf5 import open_h5
+from agl.data.reading.header import COUNT_SOURCES, Header
 from agl.errors import UserError
 
-if TYPE_CHECKING:
-    from agl.data.reading.h5ad import Header
-
-COUNT_SOURCES = {"layers/counts": "layers['counts']", "X": "X", "raw/X": "raw.X"}  # in order of preference
 _VALUES_PER_BLOCK = 1_000_000  # bounds the memory of an import: about 80 MB with all temporaries
 
 

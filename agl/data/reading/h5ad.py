@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from agl.data.reading.counts import COUNT_SOURCES, extent, find_counts
+from agl.data.reading.counts import extent, find_counts
 from agl.data.reading.hdf5 import open_h5, strings
+from agl.data.reading.header import COUNT_SOURCES, Header
 from agl.data.reading.names import RawNames
 from agl.errors import UserError
 
@@ -24,26 +24,6 @@ _SYMBOL_COLUMNS = (
     "SYMBOL",
 )
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id")
-
-
-@dataclass(frozen=True)
-class Header:
-    """All of an h5ad but its counts. `xy` [spot, 2] is the spot centre in full-resolution pixels."""
-
-    slide: str
-    path: Path
-    barcodes: np.ndarray
-    xy: np.ndarray
-    array_row: np.ndarray | None
-    array_col: np.ndarray | None
-    off_tissue: int
-    genes: RawNames
-    counts_at: str  # HDF5 path of the raw counts
-    n_stored: int  # values stored there: an upper bound of the non-zero counts
-
-    @property
-    def counts_source(self) -> str:
-        return COUNT_SOURCES[self.counts_at]
 
 
 def read_header(slide: str, path: Path) -> Header:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agl.data.reading.formats import FeatureFile
-from agl.data.reading.h5ad import Header
+from agl.data.reading.header import Header
 from agl.data.reading.join import Match
 from agl.data.reading.names import NOT_MEASURED, Harmonised
 from agl.data.reading.patches import PatchFile

@@ -21,7 +21,8 @@ from scipy import sparse
 from agl.data.reading.counts import count_blocks, move_columns
 from agl.data.reading.formats import open_features
 from agl.data.reading.growing import GrowingArray
-from agl.data.reading.h5ad import Header, read_header
+from agl.data.reading.h5ad import read_header
+from agl.data.reading.header import Header
 from agl.data.reading.import_report import Tables, describe, warnings_of
 from agl.data.reading.join import Match, join
 from agl.data.reading.locate import BUILTIN

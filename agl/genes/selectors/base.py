@@ -9,8 +9,10 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from agl import registry
 from agl.errors import UserError
-from agl.genes.training import Candidates
+from agl.genes.candidates import Candidates
+from agl.slots import Prior
 
 Signal = Literal["hypergradient", "influence", "similarity", "losses"]
 
@@ -66,12 +68,13 @@ class Selector(nn.Module):
         return signal.detach()
 
 
-def prior_of(candidates: Candidates, name: str) -> np.ndarray:
+def prior_of(candidates: Candidates, prior: Prior) -> np.ndarray:
     """A prior of the candidates `[aux]`; one that is undefined for every gene is an error."""
     if len(candidates) == 0:
         return np.empty(0)
-    values = candidates.prior(name)
+    values = candidates.prior(prior)
     if np.isnan(values).all():
+        name = registry.as_component(prior).name
         raise UserError(
             f"Expected the prior {name!r} to be defined for some of the {len(candidates)} candidate genes, "
             "received NaN for all; choose another prior or more training spots."

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from agl.errors import UserError
+from agl.genes.candidates import Candidates
 from agl.genes.selectors.base import Selector, check_positive, check_share, prior_of, ranks
-from agl.genes.training import Candidates
+from agl.slots import Prior
 
 
 class DkGSB(Selector):
@@ -18,7 +19,7 @@ class DkGSB(Selector):
     genes share a rank; k counts the weights of at least 0.5; tau may be annealed.
 
     Args:
-        prior: name of the prior that ranks the genes.
+        prior: the prior that ranks the genes, its name or `{name: ..., option: ...}`.
         threshold: where the threshold starts; 0.5 as in the released code.
         tau: temperature, in ranks of [0, 1].
         final_tau: temperature of the last epoch, reached geometrically; None keeps `tau`.
@@ -31,7 +32,7 @@ class DkGSB(Selector):
         self,
         candidates: Candidates,
         *,
-        prior: str = "dispersion",
+        prior: Prior = "dispersion",
         threshold: float = 0.5,
         tau: float = 0.01,
         final_tau: float | None = None,

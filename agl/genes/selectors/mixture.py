@@ -10,10 +10,12 @@ from scipy.stats import norm, rankdata
 from torch import Tensor, nn
 
 from agl.errors import UserError
+from agl.genes.candidates import Candidates
 from agl.genes.selectors.base import Selector, check_positive, check_share, prior_of
 from agl.genes.selectors.topk import budgeted_topk
 from agl.genes.sets import coexpressed
-from agl.genes.training import Candidates
+from agl.registry import as_component
+from agl.slots import Prior
 
 
 class PriorMixture(Selector):
@@ -26,7 +28,7 @@ class PriorMixture(Selector):
     Ours; the cut-off generalises DkGSB (one prior: the same order of genes), the budget is that of `budgeted_topk`.
 
     Args:
-        priors: names of the priors.
+        priors: names of the priors, or `{name: ..., option: ...}`.
         fraction: share of the candidates chosen at the start; None: the share that the gene set `coexpressed` takes.
         tau: temperature, in standard deviations of a prior.
         shares: starting mixture, one positive number per prior; None: the first prior weighs as much as the others
@@ -40,16 +42,17 @@ class PriorMixture(Selector):
         self,
         candidates: Candidates,
         *,
-        priors: Sequence[str] = ("coexpression", "dispersion", "mean", "moran"),
+        priors: Sequence[Prior] = ("coexpression", "dispersion", "mean", "moran"),
         fraction: float | None = None,
         tau: float = 0.1,
         shares: Sequence[float] | None = None,
     ) -> None:
         super().__init__(candidates)
         check_positive(tau=tau)
-        self.priors = (priors,) if isinstance(priors, str) else tuple(priors)
-        if not self.priors or len(set(self.priors)) != len(self.priors):
-            raise UserError(f"Expected different names of priors, at least one, received {list(self.priors)}.")
+        given = [as_component(prior, "priors") for prior in ([priors] if isinstance(priors, str) else priors)]
+        self.priors = tuple(prior.name for prior in given)
+        if not given or len({prior.model_dump_json() for prior in given}) != len(given):
+            raise UserError(f"Expected different priors, at least one, received {list(self.priors)}.")
         others = len(self.priors) - 1
         start = [max(float(others), 1.0)] + [1.0] * others if shares is None else list(shares)
         if len(start) != len(self.priors):
@@ -58,7 +61,7 @@ class PriorMixture(Selector):
         if fraction is None:
             fraction = max(float(coexpressed(candidates).sum()), 1.0) / max(len(candidates), 1)
         check_share(fraction=fraction)
-        columns = [normal_scores(prior_of(candidates, name)) for name in self.priors]
+        columns = [normal_scores(prior_of(candidates, prior.model_dump())) for prior in given]
         self.register_buffer("scores", torch.tensor(np.stack(columns, axis=1), dtype=torch.float32))
         self.register_buffer("tau", torch.tensor(float(tau)))
         self.logits = nn.Parameter(torch.tensor(start).log())

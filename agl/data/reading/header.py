@@ -1,0 +1,33 @@
+"""What is read of one h5ad beside its counts: who and where its spots are, what its genes are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agl.data.reading.names import RawNames
+
+COUNT_SOURCES = {"layers/counts": "layers['counts']", "X": "X", "raw/X": "raw.X"}  # in order of preference
+
+
+@dataclass(frozen=True)
+class Header:
+    """All of an h5ad but its counts. `xy` [spot, 2] is the spot centre in full-resolution pixels."""
+
+    slide: str
+    path: Path
+    barcodes: np.ndarray
+    xy: np.ndarray
+    array_row: np.ndarray | None
+    array_col: np.ndarray | None
+    off_tissue: int
+    genes: RawNames
+    counts_at: str  # HDF5 path of the raw counts
+    n_stored: int  # values stored there: an upper bound of the non-zero counts
+
+    @property
+    def counts_source(self) -> str:
+        """Where the raw counts are, as AnnData calls it."""
+        return COUNT_SOURCES[self.counts_at]

@@ -1,0 +1,133 @@
+"""The data of all slides behind one object: spots, genes, sparse counts, features on disk, patches on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from agl.data.reading.counts import move_columns
+from agl.data.reading.fingerprint import sha256_of_json
+from agl.data.reading.names import nearest
+from agl.data.reading.patches import PatchReader
+from agl.errors import UserError
+
+_ROWS_AT_ONCE = 4_096
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Spots of one or more slides with raw counts, features and patches.
+
+    Attributes:
+        spots: one row a spot; barcode, slide, patient, x, y (spot centre, full-resolution px), array_row and
+            array_col where known. Grouped by slide, slides in sorted order.
+        genes: [gene] names, those that all slides measure.
+        counts: raw counts int32 [spot, gene], sparse.
+        library_size: int64 [spot] total over ALL genes measured in the spot's slide (control probes
+            excepted).
+        features: float32 or float16 [spot, feature], usually memory-mapped; None without features.
+        patches: `.read(spot positions)` -> uint8 [n, height, width, 3]; None without patches.
+        key: hash of the contents of the input files and of the options.
+        report: matched and unmatched spots, genes lost and why, per slide; warnings.
+        folder: the cached import, None for a dataset made in memory.
+    """
+
+    spots: pd.DataFrame
+    genes: tuple[str, ...]
+    counts: sparse.csr_matrix
+    library_size: np.ndarray
+    features: np.ndarray | None
+    patches: PatchReader | None
+    key: str
+    report: dict[str, Any]
+    folder: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.spots)
+
+    @cached_property
+    def slide_names(self) -> tuple[str, ...]:
+        """Names of the slides, sorted; `slide_codes` index it."""
+        return tuple(sorted(self.spots["slide"].unique()))
+
+    @cached_property
+    def slide_codes(self) -> np.ndarray:
+        """int64 [spot], the position of the spot's slide in `slide_names`."""
+        return np.asarray(pd.Index(self.slide_names).get_indexer(pd.Index(self.spots["slide"])), dtype=np.int64)
+
+    def gene_positions(self, names: Sequence[str]) -> np.ndarray:
+        """int64 [len(names)] positions in `genes`.
+
+        Raises:
+            UserError: an unknown gene, with the nearest name.
+        """
+        for name in names:
+            if name not in self._position:
+                raise UserError(
+                    f"expected genes that all slides measure, received '{name}'.{nearest(name, self.genes)}"
+                )
+        return np.array([self._position[name] for name in names], dtype=np.int64)
+
+    def panel_counts(self, genes: Sequence[int] | np.ndarray) -> sparse.csr_matrix:
+        """Raw counts float32 [spot, len(genes)] of chosen gene positions, in their order, cut out once.
+
+        Batches from the result cost in proportion to the panel, not to all genes:
+        `panel_counts(g)[rows].toarray()`.
+        """
+        chosen = np.asarray(genes, dtype=np.int64)
+        position = np.full(len(self.genes), -1, dtype=np.int64)
+        position[chosen] = np.arange(len(chosen))
+        if (position[chosen] != np.arange(len(chosen))).any():
+            raise ValueError("expected every gene of the panel once, received one twice; remove the repeats")
+        parts = [
+            move_columns(self.counts[start : start + _ROWS_AT_ONCE], position, len(chosen)).astype(np.float32)
+            for start in range(0, self.counts.shape[0], _ROWS_AT_ONCE)
+        ]
+        panel = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, len(chosen)), dtype=np.float32)
+        panel.sort_indices()
+        return sparse.csr_matrix(panel)
+
+    def dense_counts(
+        self, spots: Sequence[int] | np.ndarray, genes: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Raw counts float32 [len(spots), len(genes)], all genes when None; for many batches see `panel_counts`."""
+        rows = self.counts[np.asarray(spots, dtype=np.int64)]
+        if genes is not None:
+            rows = rows[:, np.asarray(genes, dtype=np.int64)]
+        return rows.astype(np.float32).toarray()
+
+    def subset(self, spots: Sequence[int] | np.ndarray) -> Dataset:
+        """The dataset of these spot positions, in ascending order. Contiguous features stay memory-mapped."""
+        rows = np.unique(np.asarray(spots, dtype=np.int64))
+        contiguous = bool(len(rows)) and rows[-1] - rows[0] + 1 == len(rows)
+        features = self.features
+        if features is not None:
+            features = features[rows[0] : rows[-1] + 1] if contiguous else features[rows]
+        return Dataset(
+            self.spots.iloc[rows].reset_index(drop=True),
+            self.genes,
+            sparse.csr_matrix(self.counts[rows]),
+            self.library_size[rows],
+            features,
+            self.patches.subset(rows) if self.patches is not None else None,
+            sha256_of_json({"of": self.key, "spots": rows.tolist()}),
+            self.report,
+            self.folder,
+        )
+
+    def lost_genes(self) -> pd.DataFrame:
+        """Every gene of a slide that is not in `genes`: slide, gene, reason."""
+        if self.folder is None:
+            return pd.DataFrame(columns=["slide", "gene", "reason"])
+        return pd.read_csv(self.folder / "lost_genes.csv", dtype=str, keep_default_na=False)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {gene: i for i, gene in enumerate(self.genes)}

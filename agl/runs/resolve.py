@@ -1,0 +1,92 @@
+"""What a config comes to: every component with its defaults, and nothing that the run does not use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agl import registry
+from agl.config import Auxiliary, Component, Config, Outer, Section, slots
+from agl.errors import UserError
+from agl.training.experiment import data_folder
+
+UNUSED = "none"  # the name of a component that a run has no use for
+
+
+def complete(config: Config) -> Config:
+    """The config with every component's defaults written out: equal runs have equal configs.
+
+    What a run does not use takes its default: an estimator's loss, auxiliary genes and training, the balance
+    where there are no auxiliary genes, a gene set's outer problem.
+    """
+    config = without_unused(config)
+    return Config.model_validate(_completed(config, config))
+
+
+def without_unused(config: Config) -> Config:
+    """The config with the defaults in place of what its model, or its gene set, has no use for."""
+    if registry.is_estimator(config.model):
+        plain = Config()
+        unused = {"loss": Component(name=UNUSED), "auxiliary": plain.auxiliary, "training": plain.training}
+        config = config.model_copy(update={**unused, "plugins": ()})
+    if config.auxiliary.genes.name == "none":
+        return config.model_copy(update={"auxiliary": Auxiliary()})
+    if registry.which(("gene_set", "selector"), config.auxiliary.genes.name) == "gene_set":
+        return config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"outer": Outer()})})
+    return config
+
+
+def components(config: Config) -> list[Component]:
+    """Every component of a config, those that are arguments of others too."""
+    return [each for kinds, component in standing(config) for each in _with_nested(kinds, component)]
+
+
+def standing(part: Section) -> Iterator[tuple[tuple[str, ...], Component]]:
+    """Every component that stands in a slot of the config, with the kinds the slot is for."""
+    marks = slots(type(part))
+    for key in type(part).model_fields:
+        value = getattr(part, key)
+        if key in marks:
+            for component in [value] if isinstance(value, Component) else value:
+                yield marks[key].kinds, component
+        elif isinstance(value, Section):
+            yield from standing(value)
+
+
+def _with_nested(kinds: tuple[str, ...], component: Component) -> list[Component]:
+    if component.name == UNUSED and not any(registry.has(kind, UNUSED) for kind in kinds):
+        return []
+    return list(registry.with_nested(registry.which(kinds, component.name), component))
+
+
+def _completed(part: Section, config: Config) -> dict[str, Any]:
+    """A part of the config as plain values, its components completed."""
+    tree, marks = part.model_dump(mode="json"), slots(type(part))
+    for key in type(part).model_fields:
+        value = getattr(part, key)
+        if key in marks:
+            many = not isinstance(value, Component)
+            found = [_component(marks[key].kinds, each, config) for each in (value if many else [value])]
+            tree[key] = found if many else found[0]
+        elif isinstance(value, Section):
+            tree[key] = _completed(value, config)
+    return tree
+
+
+def _component(kinds: tuple[str, ...], component: Component, config: Config) -> dict[str, Any]:
+    """A component with its defaults, and with a `path` or `folder` found here or in the data folder."""
+    if component.name == UNUSED and not any(registry.has(kind, UNUSED) for kind in kinds):
+        return component.model_dump(mode="json")
+    kind = registry.which(kinds, component.name)
+    tree = registry.complete(kind, component).model_dump(mode="json")
+    for word in ("path", "folder"):
+        given = tree.get(word)
+        if isinstance(given, str) and not Path(given).exists():
+            below = Path(data_folder(config)) / given
+            if not below.exists():
+                raise UserError(f"Expected a {word} at {given} or {below} for {kind} {component.name!r}, found none.")
+            tree[word] = str(below)
+        if word == "path" and given is not None and not Path(tree[word]).is_file():
+            raise UserError(f"Expected a file as path of the {kind} {component.name!r}, received the folder {given}.")
+    return tree

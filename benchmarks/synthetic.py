@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from agl.papers.strank_synthetic.settings import Study, read_study
-from agl.papers.strank_synthetic.training import Material, Training
+from agl.papers.strank_synthetic.settings import StudySettings, read_study
+from agl.papers.strank_synthetic.training import MethodTraining, StudyData
 
 
 def plain_network(hidden: tuple[int, ...]) -> nn.Sequential:
@@ -37,12 +37,12 @@ def plain_listwise(scores: Tensor, counts: Tensor, slides: Tensor) -> Tensor:
     return loss / len(scores)
 
 
-def plain_steps(study: Study, material: Material, steps: int) -> Callable[[], None]:
+def plain_steps(study: StudySettings, data: StudyData, steps: int) -> Callable[[], None]:
     """`steps` batches of one training of the first case."""
     torch.manual_seed(0)
     network = plain_network(study.hidden)
     optimizer = torch.optim.AdamW(network.parameters(), lr=study.learning_rate)
-    tissues, size = material.training, study.batch_size
+    tissues, size = data.training, study.batch_size
     x, counts, slides = tissues.x[0].unsqueeze(1), tissues.counts[0], tissues.slides
 
     def run() -> None:
@@ -57,13 +57,13 @@ def plain_steps(study: Study, material: Material, steps: int) -> Callable[[], No
     return run
 
 
-def our_steps(study: Study, material: Material, steps: int) -> Callable[[], None]:
+def our_steps(study: StudySettings, data: StudyData, steps: int) -> Callable[[], None]:
     """`steps` batches of every case, cutting and sorting the batches included."""
-    training = Training(study, study.methods[0])
+    training = MethodTraining(study, study.methods[0])
     generator = torch.Generator().manual_seed(0)
 
     def run() -> None:
-        for step, batch in enumerate(material.batches(0)):
+        for step, batch in enumerate(data.batches(0)):
             if step == steps:
                 break
             training.step(batch, generator)
@@ -91,8 +91,8 @@ def main(quick: bool) -> None:
     )
     for hidden in ("[16]", "[256]", "[128,128]"):
         study = read_study([f"hidden={hidden}", f"spots={128 * steps}", "evaluation_spots=10", "methods=[ListSTRank]"])
-        material = Material(study)
-        plain, ours = best_of(repeats, plain_steps(study, material, steps), our_steps(study, material, steps))
+        data = StudyData(study)
+        plain, ours = best_of(repeats, plain_steps(study, data, steps), our_steps(study, data, steps))
         cases = len(study.cases)
         plain, ours = 1e6 * plain / steps, 1e6 * ours / steps / cases
         hours = ours * 1e-6 * cases * 2000 * 391 / 3600

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from optuna.study import Study
+    import optuna
 
 FEWEST_FOR_IMPORTANCE = 8
 SIZE_KEYS = ("auxiliary.genes.k", "auxiliary.genes.size", "auxiliary.genes.n")
@@ -127,7 +127,7 @@ def slice_curve(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, log: 
     return pd.DataFrame({"x": at, "curve": smooth(x, y, at, log=log), "low": low, "high": high})
 
 
-def _read(study: Study) -> SearchStudy:
+def _read(study: optuna.Study) -> SearchStudy:
     attrs = study.user_attrs
     names = list(attrs.get("search", {}).get("objective", []))
     if len(names) != len(study.directions):
@@ -159,7 +159,7 @@ def _read(study: Study) -> SearchStudy:
     )
 
 
-def _importance(study: Study, parameters: list[str]) -> pd.Series:
+def _importance(study: optuna.Study, parameters: list[str]) -> pd.Series:
     """fANOVA's importances for the first objective; seeded, so that the same study gives the same numbers."""
     import warnings
 

@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from agl.bilevel import objective
 from agl.bilevel.gates import gate_of, gated_scores
-from agl.bilevel.scoped import modes, seeded
+from agl.bilevel.scoped import modes, torch_seeded
 from agl.errors import UserError
 
 Genes = slice | Tensor
@@ -137,7 +137,7 @@ class Problem:
         options: dict[str, object] = {"slides": batch.slides, "library_size": batch.library_size}
         if _draws(self.gene_loss):
             options["generator"] = torch.Generator(scores.device).manual_seed(seed)
-        with seeded(seed, scores.device):
+        with torch_seeded(seed, scores.device):
             counts = batch.counts[:, genes] if isinstance(genes, slice) else batch.counts.index_select(1, genes)
             return self._loss_of(genes)(scores, counts, **options)
 
@@ -159,7 +159,7 @@ class Problem:
         """
         running = self.statistics == "frozen" or (outer and self.statistics == "training")
         copies = {name: buffer.clone() for name, buffer in buffers.items()}
-        with seeded(seed, inputs.device), modes(self.trunk, evaluating=outer, running_statistics=running):
+        with torch_seeded(seed, inputs.device), modes(self.trunk, evaluating=outer, running_statistics=running):
             return functional_call(self.trunk, {**trunk, **copies}, (inputs,))
 
     def inner(self, params: Parameters, phi: Parameters, batch: Spots, *, seed: int = 0) -> Tensor:

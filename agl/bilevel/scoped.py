@@ -11,11 +11,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
+def torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draws from the default generators start at `seed` inside; outside nothing has happened.
 
     >>> state = torch.get_rng_state()
-    >>> with seeded(0, torch.device("cpu")):
+    >>> with torch_seeded(0, torch.device("cpu")):
     ...     draw = torch.rand(1)
     >>> torch.equal(state, torch.get_rng_state())
     True

@@ -48,10 +48,10 @@ def main() -> None:
     except Exception as error:
         from agl.blame import sentence as explained
 
-        told = explained(error)
-        if told is None:
+        explanation = explained(error)
+        if explanation is None:
             raise
-        _fail(told, error, debug)
+        _fail(explanation, error, debug)
 
 
 def _fail(sentence: str, error: Exception, debug: bool) -> None:

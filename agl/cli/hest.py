@@ -56,7 +56,7 @@ def hest(
             output,
             words=words or [],
             progress=progress,
-            told=lambda line: typer.echo(line, err=True),
+            on_message=lambda line: typer.echo(line, err=True),
         )
     if out is not None:
         write_text(out.with_name(out.name + ".md"), markdown(frame))

@@ -29,7 +29,7 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
         prepared = prepare(config)
         ranks.wait()
         with display() as progress:
-            runs = list(train_each(prepared, progress=progress, told=lambda line: typer.echo(line, err=True)))
+            runs = list(train_each(prepared, progress=progress, on_message=lambda line: typer.echo(line, err=True)))
     print_runs(runs, as_json)
 
 

@@ -154,14 +154,14 @@ def _blocks(folder: Path, results: Results, options: ReportOptions) -> list[RunB
         except UserError as error:
             against = None
             errors.append(error)
-        method = _looked_at(results, name, against, options)
+        method = _method_in_focus(results, name, against, options)
         blocks.append(RunBlock(results, name, folder, styles, against, method, options))
     if len(errors) == len(blocks):
         raise errors[0]
     return blocks
 
 
-def _looked_at(results: Results, block: str, against: Reference | None, options: ReportOptions) -> str:
+def _method_in_focus(results: Results, block: str, against: Reference | None, options: ReportOptions) -> str:
     """The method asked for, else the highest mean that is compared with something, else the highest mean."""
     if options.method is not None:
         return find_method(results.frame[results.frame.block == block], options.method)

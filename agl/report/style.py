@@ -51,7 +51,7 @@ class MethodStyle:
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
-    """Each method's look, by its place; the eighth takes the first colour with another marker.
+    """Each method's colour and marker, by its place; the eighth takes the first colour with another marker.
 
     >>> method_styles(["mse", "listwise"])["listwise"]
     MethodStyle(colour='#d55e00', marker='s')

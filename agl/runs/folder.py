@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from agl.config import Config, load
 from agl.errors import UserError
-from agl.runs.provenance import fingerprint
+from agl.runs.provenance import run_id
 
 if TYPE_CHECKING:
     from agl.data.dataset import Dataset
@@ -113,14 +113,12 @@ def folder_of(config: Config, dataset: Dataset) -> Path:
     """`output/name/<loss>.<gene set>.<model>.f<fold>.s<seed>.<hash>`; readable, and unique by the hash."""
     words = [config.loss.name, config.auxiliary.genes.name, config.model.name]
     readable = ".".join(Path(word.replace(":", "-")).name.replace(".py-", "-") for word in words if word)
-    return (
-        Path(config.output) / config.name / f"{readable}.f{config.fold}.s{config.seed}.{fingerprint(config, dataset)}"
-    )
+    return Path(config.output) / config.name / f"{readable}.f{config.fold}.s{config.seed}.{run_id(config, dataset)}"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process a run: a second one is told so at once. The lock dies with its process."""
+    """One process a run: a second one is refused at once. The lock dies with its process."""
     import fcntl
 
     with (folder / ".lock").open("a+") as file:

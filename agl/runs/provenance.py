@@ -37,7 +37,7 @@ PACKAGES = (
 )
 
 
-def fingerprint(config: Config, dataset: Dataset) -> str:
+def run_id(config: Config, dataset: Dataset) -> str:
     """Twelve hex digits for one run: its complete config, the content of its data and of its plugin files.
 
     Where things lie (`output`, `name`, `data.root`, `data.cache`) is no part of it, nor who reads them
@@ -97,7 +97,7 @@ def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
 def spots_key(dataset: Dataset) -> str:
     """A hash of what is ranked: spots, genes and library sizes, whatever features they are ranked by.
 
-    Library sizes are sorted, so that counts dealt out anew (the negative control) are still those of the same spots.
+    Library sizes are sorted, so that permuted counts (the negative control) are still those of the same spots.
     """
     digest = hashlib.sha256()
     for column in ("slide", "barcode"):

@@ -34,7 +34,7 @@ def prepare(config: Config) -> Prepared:
 
     completed = complete(config)
     dataset = load_data(completed)
-    splits = [_honest(split, dataset) for split in load_splits(completed, dataset)]
+    splits = [_marked_optimistic(split, dataset) for split in load_splits(completed, dataset)]
     if completed.fold is not None and completed.fold >= len(splits):
         names = ", ".join(f"{i}: {split.name}" for i, split in enumerate(splits))
         raise UserError(f"Expected fold below {len(splits)}, received fold={completed.fold}. The folds are {names}.")
@@ -47,13 +47,15 @@ def prepare(config: Config) -> Prepared:
     )
 
 
-def train(config: Config, *, progress: Progress | None = None, told: Callable[[str], None] | None = None) -> list[Run]:
+def train(
+    config: Config, *, progress: Progress | None = None, on_message: Callable[[str], None] | None = None
+) -> list[Run]:
     """Train every fold that is not finished yet."""
-    return list(train_each(prepare(config), progress=progress, told=told))
+    return list(train_each(prepare(config), progress=progress, on_message=on_message))
 
 
 def train_each(
-    prepared: Prepared, *, progress: Progress | None = None, told: Callable[[str], None] | None = None
+    prepared: Prepared, *, progress: Progress | None = None, on_message: Callable[[str], None] | None = None
 ) -> Iterator[Run]:
     """The runs of one config, one after another, as they finish."""
     from agl.runs.execute import execute
@@ -62,12 +64,12 @@ def train_each(
     for experiment in prepared.experiments:
         known = (folder_of(experiment.config, experiment.dataset) / "result.json").is_file()
         run = execute(experiment, progress=progress)
-        if told is not None:
-            told(f"{'kept   ' if known else 'trained'}  {experiment.split.name:<16} {run.folder}")
+        if on_message is not None:
+            on_message(f"{'kept   ' if known else 'trained'}  {experiment.split.name:<16} {run.folder}")
         yield run
 
 
-def _honest(split: Split, dataset: Dataset) -> Split:
+def _marked_optimistic(split: Split, dataset: Dataset) -> Split:
     """Where patients are not recorded, slides of one patient may be on both sides: the split is called optimistic."""
     sources = [section.get("patient_source") for section in dataset.report.get("sections", {}).values()]
     return replace(split, optimistic=True) if "slide name" in sources else split

@@ -26,9 +26,9 @@ class Board:
     On a terminal the line is a bar that moves; elsewhere (a log file) it is written anew whenever a cell has ended.
     """
 
-    def __init__(self, study: Study, progress: Progress, told: Callable[[str], None] | None = None) -> None:
+    def __init__(self, study: Study, progress: Progress, on_message: Callable[[str], None] | None = None) -> None:
         self.study, self.progress = study, progress
-        self.told = told or progress.console.print
+        self.on_message = on_message or progress.console.print
         self.task = progress.add_task(study.name, total=None, note="")
         self.started = self.last_end = time.monotonic()
         self.before: int | None = None  # cells that had ended when this display began
@@ -45,7 +45,7 @@ class Board:
         note = ", ".join(([f"about {left} left"] if left else []) + [summary(cells)])
         self.progress.update(self.task, total=len(cells), completed=ended, note=note)
         if ended != self.ended and not self.progress.console.is_terminal:
-            self.told(f"{self.study.name}: {ended}/{len(cells)}  {note}")
+            self.on_message(f"{self.study.name}: {ended}/{len(cells)}  {note}")
         self.ended = ended
 
     def close(self) -> None:

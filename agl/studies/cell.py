@@ -20,14 +20,14 @@ from agl.training.trainer import Trainer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-Report = Callable[[int, float], None]  # (step, score so far); raises to have the trial given up
+ReportScore = Callable[[int, float], None]  # (step, score so far); raises to have the trial given up
 
 
 def train_cell(
     config: Config,
     *,
     folds: Sequence[int] | None = None,
-    report: Report | None = None,
+    report: ReportScore | None = None,
     progress: Progress | None = None,
 ) -> list[Run]:
     """The runs of one cell, one a fold. Finished ones are kept; one that another process trains is waited for.
@@ -35,8 +35,8 @@ def train_cell(
     Args:
         config: names a fold, or stands for all of them.
         folds: of those, the positions that are wanted.
-        report: told the mean over folds of the best validation score so far, every few epochs. What it raises ends
-            the training without a result: the run stays unfinished and can be taken up again.
+        report: called every few epochs with the mean over folds of the best validation score so far. What it raises
+            ends the training without a result: the run stays unfinished and can be taken up again.
     """
     from agl.runs.train import prepare
 
@@ -65,13 +65,13 @@ def identify(config: Config, datasets: dict[str, Any]) -> str:
     Two cells that come to the same, such as a baseline under two losses, have the same. `datasets` remembers what has
     been opened already.
     """
-    from agl.runs.provenance import fingerprint
+    from agl.runs.provenance import run_id
 
     completed = complete(config)
     key = completed.data.model_dump_json() + (str(config.seed) if config.data.permute else "")
     if key not in datasets:
         datasets[key] = load_data(completed)
-    return fingerprint(completed, datasets[key])
+    return run_id(completed, datasets[key])
 
 
 class Watcher(Plugin):
@@ -80,7 +80,7 @@ class Watcher(Plugin):
     The score is comparable between trials at the same step, because all go through the same folds in the same order.
     """
 
-    def __init__(self, report: Report, epochs: int, monitor: str = "scc") -> None:
+    def __init__(self, report: ReportScore, epochs: int, monitor: str = "scc") -> None:
         self.report, self.epochs, self.monitor = report, epochs, monitor
         self.every = math.ceil(epochs / 50)
         self.finished: list[float] = []  # scores of the folds before this one

@@ -92,7 +92,7 @@ def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
 
 
 def train_cells(grid: Grid, *, progress: Progress) -> list[Run]:
-    """Train every cell, one after another, without a study's books; cells that are finished are kept."""
+    """Train every cell, one after another, without a storage; cells that are finished are kept."""
     from agl.runs.train import prepare, train_each
 
     configs = [grid.config(cell) for cell in grid.cells()]  # all are valid before the first is trained

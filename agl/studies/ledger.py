@@ -1,4 +1,4 @@
-"""A study's books: Optuna's trials read as cells. Every cell is waiting, running, done, pruned, failed or lost.
+"""A study's ledger: Optuna's trials read as cells. Every cell is waiting, running, done, pruned, failed or lost.
 
 A cell may have had several trials, because a killed or failed one is put into the queue again. All rules about that
 are here, as functions of the list of trials alone, so that any worker comes to the same verdict:
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
-    from optuna import Study
+    import optuna
 
 State = Literal["waiting", "running", "done", "pruned", "failed", "lost"]
 DEATHS = 5  # a cell that killed its worker more often than that is not given to another
@@ -88,7 +88,7 @@ def original_of(trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> int | None
     return min(earlier, default=None)
 
 
-def requeue_lost(study: Study, *, also_failed: bool = False) -> int:
+def requeue_lost(study: optuna.Study, *, also_failed: bool = False) -> int:
     """Put every cell back that nobody has, and with `also_failed` those given up on too; how many."""
     retries = int(study.user_attrs.get("retries", RETRIES))
     wanted = ("lost", "failed") if also_failed else ("lost",)
@@ -119,8 +119,8 @@ def _cell(name: str, trials: Sequence[FrozenTrial], retries: int) -> Cell:
             if trial.state == trial_state:
                 return Cell(name, order, state, trial, failures, deaths)
     over = hopeless or failures > retries or deaths > DEATHS
-    told = [trial for trial in trials if "error" in trial.user_attrs]
-    last = told[-1] if over and told else trials[-1]
+    failed = [trial for trial in trials if "error" in trial.user_attrs]
+    last = failed[-1] if over and failed else trials[-1]
     return Cell(name, order, "failed" if over else "lost", last, failures, deaths)
 
 

@@ -66,5 +66,5 @@ def ends(values: Any) -> Sequence[Any]:
 
 
 def _choices(values: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """What Optuna is told, and what is meant; Optuna takes plain values only."""
+    """Labels for Optuna, which takes plain values only, and the values they stand for."""
     return [(json.dumps(value) if isinstance(value, (dict, list)) else value, value) for value in values]

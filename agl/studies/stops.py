@@ -1,4 +1,4 @@
-"""When a worker heeds Ctrl-C and SIGTERM: in the middle of a training at once, between two entries in the books not."""
+"""When Ctrl-C and SIGTERM stop a worker: at once in the middle of a training, never between two writes to a storage."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 PATIENCE = 5.0  # seconds after which a second signal interrupts whatever is going on: a storage may hang
 
 
-class Stops:
-    """Both signals become a `KeyboardInterrupt`, raised at once inside `heeded()`, elsewhere at the next `heed()`.
+class StopSignals:
+    """Both become a `KeyboardInterrupt`, raised at once inside `interruptible()`, elsewhere at the next `check()`.
 
     A cell that was taken but not begun, or finished but not entered, would otherwise look like that of a worker that
     died. Cluster managers send SIGTERM before they kill; a signal that was ignored before (a shell's background job is
     deaf to Ctrl-C) stays ignored. Outside the main thread nothing is changed.
 
-    >>> with Stops() as stops:
-    ...     signal.raise_signal(signal.SIGTERM)  # the books are written to their end
+    >>> with StopSignals() as stops:
+    ...     signal.raise_signal(signal.SIGTERM)  # what is being written is written to its end
     ...     stops.heard
     ...     try:
-    ...         stops.heed()
+    ...         stops.check()
     ...     except KeyboardInterrupt:
     ...         print("now")
     True
@@ -39,26 +39,26 @@ class Stops:
 
     @property
     def heard(self) -> bool:
-        """Whether one came that was not heeded yet."""
+        """Whether one came that has not been acted on yet."""
         return self._due
 
-    def heed(self) -> None:
+    def check(self) -> None:
         """Stop here if one came."""
         if self._due:
             self._due = False
             raise KeyboardInterrupt
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """A block that may be left anywhere."""
         self._open = True
         try:
-            self.heed()
+            self.check()
             yield
         finally:
             self._open = False
 
-    def __enter__(self) -> Stops:
+    def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -69,11 +69,11 @@ class Stops:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if kind is None:
-            self.heed()
+            self.check()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         self._since = now if self._since is None else self._since
         self._due = True
         if self._open or now - self._since > PATIENCE:
-            self.heed()
+            self.check()

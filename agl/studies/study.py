@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agl.errors import UserError, did_you_mean
 from agl.studies.address import Address, parse_storage
-from agl.studies.alive import Signs
+from agl.studies.heartbeats import Heartbeats
 from agl.studies.ledger import CARRIED, RETRIES, Cell, cells_of, original_of, requeue_lost, sampled
 from agl.studies.outages import storage_errors
 from agl.studies.storage import open_storage
@@ -113,13 +113,13 @@ class Study:
                     self.optuna.enqueue_trial(sampled(old), user_attrs=attrs)
         return len(new)
 
-    def take(self, signs: Signs) -> Trial | None:
+    def take(self, heartbeats: Heartbeats) -> Trial | None:
         """The next waiting cell, now this worker's; None where nothing waits. Repeated ones are struck off."""
         from optuna.trial import Trial, TrialState
 
         with storage_errors(self.address):
             for waiting in self.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                signs.claim(waiting.number)
+                heartbeats.claim(waiting.number)
                 try:
                     mine = self.storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING)
                 except _already_finished():
@@ -157,13 +157,13 @@ class Study:
                 self.storage.set_trial_user_attr(trial._trial_id, key, value)
             self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
-    def repair(self, signs: Signs, *, also_failed: bool = False) -> int:
+    def repair(self, heartbeats: Heartbeats, *, also_failed: bool = False) -> int:
         """Find trials whose worker is gone, and put every cell back that nobody has; how many were put back."""
         from optuna.trial import TrialState
 
         with storage_errors(self.address):
             running = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            for trial in signs.dead(running):
+            for trial in heartbeats.dead(running):
                 self.close(trial)
             return requeue_lost(self.optuna, also_failed=also_failed)
 

@@ -1,4 +1,4 @@
-"""A worker: takes cells from a study's queue until there is none, and leaves the books in order whatever happens."""
+"""A worker: takes cells from a study's queue until there is none, and puts back what it cannot finish."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agl.config import Config, validate
 from agl.errors import UserError
-from agl.studies.alive import Signs, beating, signs_of
+from agl.studies.heartbeats import Heartbeats, beating, heartbeats_of
 from agl.studies.outages import NO_ROOM, StorageGone, storage_errors
-from agl.studies.stops import Stops
+from agl.studies.stops import StopSignals
 from agl.studies.study import Study
 from agl.trees import apply_override
 
@@ -60,7 +60,7 @@ def work(
 
     Raises:
         UserError: the storage or the output folder cannot be used any more. The cell in hand has been put back if the
-            storage could still be told.
+            storage could still be reached.
     """
     train = train or _real()
     search = study.search
@@ -69,40 +69,40 @@ def work(
 
         study.optuna.sampler, study.optuna.pruner = make_sampler(search), make_pruner(search)
     pause = 0.05
-    with _signs(study) as signs, Stops() as stops:
+    with _heartbeats(study) as heartbeats, StopSignals() as stops:
         while True:
-            stops.heed()
-            study.repair(signs)
-            trial = study.take(signs)
+            stops.check()
+            study.repair(heartbeats)
+            trial = study.take(heartbeats)
             if shown is not None:
                 shown(study.cells())
             if trial is not None:
-                with beating(signs, _frozen(study, trial), study.address):
+                with beating(heartbeats, _frozen(study, trial), study.address):
                     do_cell(study, trial, train, stops, progress)
                 pause = 0.05
             elif not wait or not any(cell.state in OPEN for cell in study.cells()):
                 break
             else:
-                with stops.heeded():
+                with stops.interruptible():
                     time.sleep(pause)
                 pause = min(2 * pause, 2.0)
 
 
-def repair_study(study: Study, *, also_failed: bool = False, told: Callable[[str], None] = print) -> int:
+def repair_study(study: Study, *, also_failed: bool = False, on_message: Callable[[str], None] = print) -> int:
     """Put back what nobody has. Where only time tells the dead from the living, it takes the grace period."""
-    with _signs(study) as signs:
-        back = study.repair(signs, also_failed=also_failed)
+    with _heartbeats(study) as heartbeats:
+        back = study.repair(heartbeats, also_failed=also_failed)
         if study.address.kind in ("journal", "sqlite") or all(cell.state != "running" for cell in study.cells()):
             return back
-        told(f"Listening for {study.address.grace:.0f} s to the workers of {study.name!r} ...")
+        on_message(f"Listening for {study.address.grace:.0f} s to the workers of {study.name!r} ...")
         deadline = time.monotonic() + study.address.grace + 1
         while time.monotonic() < deadline:
             time.sleep(min(1.0, study.address.grace / 4))
-            back += study.repair(signs)
+            back += study.repair(heartbeats)
     return back
 
 
-def do_cell(study: Study, trial: Trial, train: TrainCell, stops: Stops, progress: Progress | None = None) -> None:
+def do_cell(study: Study, trial: Trial, train: TrainCell, stops: StopSignals, progress: Progress | None = None) -> None:
     """Train one cell and enter what came of it."""
     from optuna.exceptions import TrialPruned
 
@@ -110,7 +110,7 @@ def do_cell(study: Study, trial: Trial, train: TrainCell, stops: Stops, progress
     before = set() if progress is None else set(progress.task_ids)
     try:
         config = _config(study, trial)
-        with stops.heeded():
+        with stops.interruptible():
             runs = train(
                 config,
                 folds=None if search is None else search.folds,
@@ -129,8 +129,8 @@ def do_cell(study: Study, trial: Trial, train: TrainCell, stops: Stops, progress
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             _put_back(study, trial, error)
             raise
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        study.close(trial, error=told[:500], traceback=traceback.format_exc()[-4000:])
+        sentence = " ".join(f"{type(error).__name__}: {error}".split())
+        study.close(trial, error=sentence[:500], traceback=traceback.format_exc()[-4000:])
     except BaseException as stop:  # Ctrl-C, a cluster's SIGTERM
         _put_back(study, trial, stop)
         raise
@@ -196,9 +196,9 @@ def _frozen(study: Study, trial: Trial) -> Any:
 
 
 @contextmanager
-def _signs(study: Study) -> Iterator[Signs]:
-    signs = signs_of(study.address, study.storage, study.optuna)
+def _heartbeats(study: Study) -> Iterator[Heartbeats]:
+    heartbeats = heartbeats_of(study.address, study.storage, study.optuna)
     try:
-        yield signs
+        yield heartbeats
     finally:
-        signs.close()
+        heartbeats.close()

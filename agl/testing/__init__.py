@@ -13,6 +13,7 @@ _WHERE = {
     "check_plugin": "plugins",
     "check_primary_rule": "gene_sets",
     "check_prior": "gene_sets",
+    "check_report_section": "report_sections",
     "check_sampler": "splits",
     "check_selector": "selectors",
     "check_split": "splits",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,3 +119,16 @@ def test_markdown_and_terminal_say_the_same(runs: Path) -> None:
         cell = f"{row.scc:.3f} ± {row.scc_sd:.3f}"
         assert cell in text
         assert cell in markdown(methods)
+
+
+def test_the_table_command_draws_nothing(make_run, world, tmp_path: Path) -> None:
+    make_run(tmp_path, world, fold=1)
+    code = (
+        "import atexit, sys; from agl.cli import main; sys.argv = ['agl', 'table', sys.argv[1], '--csv', sys.argv[2]]; "
+        "atexit.register(lambda: print('matplotlib' in sys.modules, 'agl.report' in sys.modules)); main()"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path), str(tmp_path / "runs.csv")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "1 run in this table" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False False"
+    assert len(pd.read_csv(tmp_path / "runs.csv")) == 1

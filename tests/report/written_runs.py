@@ -1,128 +1,23 @@
-"""Run folders in the documented format, written without training: scores are the truth plus noise of a known size."""
+"""Runs to report on, written without training."""
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import torch
-import yaml
 
-from agl.config import load
-from agl.runs.files import write_json
-from agl.training.scoring import expression, gene_table, summary
-
-GENES = [f"GENE{i}" for i in range(12)]
-CANDIDATES = [f"AUX{i}" for i in range(30)]
-
-
-@dataclass(frozen=True)
-class World:
-    """Slides of patients with counts; every run tests the slides of one patient."""
-
-    patients: dict[str, list[str]]  # patient -> slides
-    spots: int = 36
-    key: str = "worldkey"
-    spots_key: str = ""  # as runs of before it was recorded
-
-    def slides(self, fold: int) -> list[str]:
-        return self.patients[list(self.patients)[fold]]
-
-    def counts(self, slide: str) -> np.ndarray:
-        """[spot, gene]; the last gene is never seen on slides whose name ends in 0, so its score is undefined there."""
-        rng = np.random.default_rng(zlib.crc32(f"{self.key}{slide}".encode()))
-        side = int(np.sqrt(self.spots))
-        x, y = np.meshgrid(np.arange(side), np.arange(side))
-        wave = np.sin(x / side * 3 + rng.normal()) + np.cos(y / side * 2 + rng.normal())
-        rate = np.exp(wave.ravel()[:, None] * 0.6 + np.linspace(-1, 2, len(GENES))[None, :])
-        counts = rng.poisson(rate)
-        if slide.endswith("0"):
-            counts[:, -1] = 0
-        return counts
-
-
-def write_run(
-    root: Path,
-    world: World,
-    *words: str,
-    fold: int,
-    seed: int = 0,
-    noise: float = 1.0,
-    chosen: Sequence[str] = (),
-    optimistic: bool = False,
-) -> Path:
-    """One finished run below `root`. `noise` is the size of the error of its scores."""
-    config = load([f"output={root}", f"fold={fold}", f"seed={seed}", *words])
-    folder = root / config.name / f"{config.loss.name}.f{fold}.s{seed}.{zlib.crc32(repr(words).encode()):08x}"
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    slides = world.slides(fold)
-    counts = np.concatenate([world.counts(slide) for slide in slides])
-    names = np.repeat(slides, world.spots)
-    library = counts.sum(1) + 50
-    rng = np.random.default_rng([fold, seed, zlib.crc32(repr(words).encode())])
-    truth = expression(torch.from_numpy(counts), library).numpy()
-    truth = (truth - truth.mean(0)) / np.maximum(truth.std(0), 1e-6)
-    scores = (truth + noise * rng.normal(size=truth.shape)).astype(np.float32)
-    table = gene_table(torch.from_numpy(scores), torch.from_numpy(counts.astype(np.float32)), library, names, GENES)
-    table.to_csv(folder / "per_gene.csv", index=False)
-    side = int(np.sqrt(world.spots))
-    grid = np.arange(world.spots)
-    np.savez_compressed(
-        folder / "predictions.npz",
-        scores=scores, counts=counts.astype(np.int32), library_size=library, genes=np.asarray(GENES),
-        slide=names.astype(str), barcode=np.asarray([f"b{i}" for _ in slides for i in grid]),
-        x=np.tile(grid % side, len(slides)) * 100.0, y=np.tile(grid // side, len(slides)) * 100.0,
-    )  # fmt: skip
-    panel = pd.DataFrame({"gene": GENES, "role": "primary", "weight": 1.0})
-    if config.auxiliary.genes.name != "none":
-        weights = [float(gene in chosen) for gene in CANDIDATES]
-        panel = pd.concat([panel, pd.DataFrame({"gene": CANDIDATES, "role": "auxiliary", "weight": weights})])
-    panel["mean"] = np.random.default_rng(1).random(len(panel))
-    panel.to_csv(folder / "panel.csv", index=False)
-    lines = [{"epoch": e, "scc": 0.1 + e / 50, "primary_loss": 3 / e} for e in range(1, 6)]
-    if chosen:
-        lines = [line | {"k": 30 - (30 - len(chosen)) * line["epoch"] // 5, "phi/c": 0.9} for line in lines]
-    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    train = [slide for i in range(len(world.patients)) for slide in world.slides(i) if i != fold]
-    patient = {slide: name for name, slides in world.patients.items() for slide in slides}
-    provenance: dict[str, Any] = {
-        "finished": "2026-01-01T00:00:00+00:00", "seconds": 12.5, "peak_memory_mib": 512.0, "command": ["train"],
-        "code": {"commit": "0123456789abcdef", "changed": False}, "packages": {"agl": "0.1.0", "torch": "2.4"},
-        "python": "3.11", "machine": "Linux x86_64", "device": "cpu", "seed": seed,
-        "data": {
-            "root": str(config.data.root or "simulated"),
-            "key": world.key + ("-permuted" if config.data.permute else ""),
-            **({"spots": world.spots_key} if world.spots_key else {}),
-            "report": {"sections": {slide: {"patient": patient[slide]} for slide in patient}},
-        },
-        "split": {
-            "name": f"patient={list(world.patients)[fold]}", "protocol": config.split.name, "optimistic": optimistic,
-            "spots": {"train": 100, "validation": 20, "test": len(counts)},
-            "slides": {"train": train, "validation": train[:1], "test": slides}, "sha256": f"{fold:064x}",
-        },
-        "plugin_files": {},
-    }  # fmt: skip
-    write_json(folder / "provenance.json", provenance)
-    write_json(folder / "result.json", summary(table) | {"epochs": 5, "optimistic": optimistic})
-    return folder
+from agl.testing.runs import CANDIDATES, ExampleSlides, write_run
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> ExampleSlides:
     """Seven patients, the first with two slides."""
-    return World({"P0": ["S0", "S1"], **{f"P{i}": [f"S{i + 1}"] for i in range(1, 7)}})
+    return ExampleSlides({"P0": ["S0", "S1"], **{f"P{i}": [f"S{i + 1}"] for i in range(1, 7)}})
 
 
 @pytest.fixture
-def runs(tmp_path: Path, world: World) -> Path:
+def runs(tmp_path: Path, world: ExampleSlides) -> Path:
     """Three methods over seven folds, the learned one better than the others by construction."""
     root = tmp_path / "runs"
     for fold in range(7):
@@ -149,9 +44,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("report") / "runs"
     patients = {"P0": ["S0", "S1"], **{f"P{i}": [f"S{i + 1}"] for i in range(1, 7)}}
     for fold in range(7):
-        write_run(root, World(patients), "loss=listwise", "name=a<b", fold=fold, noise=1.5)
+        write_run(root, ExampleSlides(patients), "loss=listwise", "name=a<b", fold=fold, noise=1.5)
         for seed in (0, 1):
             words = ["loss=listwise", "auxiliary.genes=dkgsb", "name=a<b"]
             chosen = CANDIDATES[: 8 + fold + seed]
-            write_run(root, World(patients), *words, fold=fold, seed=seed, noise=0.5, chosen=chosen)
+            write_run(root, ExampleSlides(patients), *words, fold=fold, seed=seed, noise=0.5, chosen=chosen)
     return root, write_report([root], options=ReportOptions(slides=("S0",), genes=("GENE4",)))

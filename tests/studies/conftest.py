@@ -25,7 +25,7 @@ from agl.runs.files import write_json
 from agl.runs.folder import Run, RunIsBusy, locked
 from agl.studies.study import open_study
 from agl.studies.worker import work
-import agl.studies.alive, agl.studies.journal, agl.studies.sampling, agl.studies.search
+import agl.studies.heartbeats, agl.studies.journal, agl.studies.sampling, agl.studies.search
 import optuna.storages._rdb.storage
 real, sleep = sys.argv[1] == "real", float(sys.argv[2])
 if real:
@@ -93,7 +93,7 @@ class Nursery:
             return False
         return True
 
-    def wait(self, pids: list[int], seconds: float = 60) -> None:
+    def wait(self, pids: list[int], seconds: float = 240) -> None:
         deadline = time.monotonic() + seconds
         while any(map(self.alive, pids)):
             assert time.monotonic() < deadline, "the workers do not end:\n" + self.complaints()

@@ -17,7 +17,8 @@ import pytest
 from agl.analysis.tables import runs_frame
 from agl.runs.folder import Run, find_runs
 from agl.studies.grid import read_grid, train_cells
-from agl.studies.launch import Crew, queue_grid, worker_environment
+from agl.studies.launch import queue_grid
+from agl.studies.pool import WorkerPool, worker_environment
 from agl.studies.study import open_study
 
 TIMES = ["folder", "seconds", "peak_memory_mib", "finished"]
@@ -61,9 +62,9 @@ def test_four_workers_make_the_table_of_one(
     path = study_file("axes: {loss: [mse, listwise], seed: [0, 1, 2]}")
     storage = place.format(database=request.getfixturevalue("database")) if "{" in place else place
     launched = queue_grid(path, storage=storage)
-    crew = nursery(real=True)
-    crew.wait([crew.start("s", storage) for _ in range(4)])
-    assert crew.complaints() == ""
+    pool = nursery(real=True)
+    pool.wait([pool.start("s", storage) for _ in range(4)])
+    assert pool.complaints() == ""
     together = launched.study.runs(launched.names)
     alone = train_cells(read_grid(path, [f"output={tmp_path / 'alone'}"]), progress=Progress(disable=True))
     assert len(together) == len(alone) == 6
@@ -189,35 +190,35 @@ def test_cores_and_gpus_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CUDA_VISIBLE_DEVICES" not in worker_environment(0, 3)
 
 
-def test_the_crew_gives_up_with_the_workers_own_words(grid_file: Callable, tmp_path: Path) -> None:
+def test_the_pool_gives_up_with_the_workers_own_words(grid_file: Callable, tmp_path: Path) -> None:
     study = queue_grid(grid_file(1), identify=lambda c, _: c.loss.name).study
     complain = "import sys; print('agl: The disk is full.', file=sys.stderr); sys.exit(2)"
     with pytest.raises(Exception, match=r"^The disk is full\.$"):
-        Crew(study, 2, command=[sys.executable, "-c", complain], poll=0.02).run(lambda cells: None)
+        WorkerPool(study, 2, command=[sys.executable, "-c", complain], poll=0.02).run(lambda cells: None)
     die = "import os; os.kill(os.getpid(), 9)"
     with pytest.raises(Exception, match="The workers of study 'g' keep dying: -9"):
-        Crew(study, 2, command=[sys.executable, "-c", die], poll=0.02).run(lambda cells: None)
+        WorkerPool(study, 2, command=[sys.executable, "-c", die], poll=0.02).run(lambda cells: None)
     assert [cell.state for cell in study.cells()] == ["waiting"] * 2
 
 
-@pytest.mark.slow
 def _hears_ctrl_c() -> None:
     """A shell's background jobs are started deaf to it, and so are their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_a_worker_killed_in_a_real_run_and_a_stopped_crew(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_worker_killed_in_a_real_run_and_a_stopped_pool(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
     """kill -9 of one of two workers, then Ctrl-C of the whole: the same command finishes, with the serial numbers."""
     path = study_file("axes: {loss: [mse, listwise, pearson, poisson]}")
     words = ["grid", str(path), "training.epochs=50", "training.patience=50", "training.checkpoint_every=1"]
     command = [sys.executable, "-m", "agl", *words, "--jobs", "2"]
-    crew = subprocess.Popen(
+    pool = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=_hears_ctrl_c
     )
     deadline = time.monotonic() + 100
 
     def go_on() -> None:
-        assert crew.poll() is None, crew.stderr.read().decode()[-2000:]
+        assert pool.poll() is None, pool.stderr.read().decode()[-2000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -232,8 +233,8 @@ def test_a_worker_killed_in_a_real_run_and_a_stopped_crew(agl: Callable, study_f
     os.kill(busy()[0], signal.SIGKILL)
     while not list(tmp_path.rglob("result.json")):
         go_on()
-    crew.send_signal(signal.SIGINT)
-    assert crew.wait(60) == 130
+    pool.send_signal(signal.SIGINT)
+    assert pool.wait(60) == 130
     status, out, err = agl(*words, "--json")
     assert status == 0, err
     cells = open_study(f"journal:{tmp_path}/runs/s/study.journal").cells()

@@ -47,10 +47,10 @@ def test_four_workers_do_every_cell_exactly_once(
     wanted = {name: request.getfixturevalue(name) for name in ("database", "proxy") if "{" + name in place}
     storage = place.format(folder=tmp_path, **wanted)
     n = 24
-    crew = nursery(0.02)
+    pool = nursery(0.02)
     study = queue_grid(grid_file(n // 2), storage=storage, identify=by_name).study
-    crew.wait([crew.start("g", storage) for _ in range(4)])
-    assert crew.complaints() == ""
+    pool.wait([pool.start("g", storage) for _ in range(4)])
+    assert pool.complaints() == ""
     check_books(open_study(storage, "g"), n)
     assert len({run.result["by"] for run in study.runs()}) > 1
     workers = {trial.user_attrs["cell"]: trial.number for trial in study.optuna.get_trials()}
@@ -60,17 +60,17 @@ def test_four_workers_do_every_cell_exactly_once(
 def test_twenty_kills_lose_nothing_and_repeat_nothing(nursery: Callable, grid_file: Callable, tmp_path: Path) -> None:
     storage = f"journal:{tmp_path}/runs/g/study.journal"
     n, rng = 60, random.Random(0)
-    crew = nursery(0.1)
+    pool = nursery(0.1)
     study = queue_grid(grid_file(n // 2), storage=storage, identify=by_name).study
-    pids = [crew.start("g", storage) for _ in range(2)]
+    pids = [pool.start("g", storage) for _ in range(2)]
     for _ in range(20):
         time.sleep(rng.uniform(0.01, 0.25))
         victim = pids.pop(rng.randrange(2))
         os.kill(victim, signal.SIGKILL)  # it is there: the queue is far from empty
-        pids.append(crew.start("g", storage))
+        pids.append(pool.start("g", storage))
     assert any(cell.state == "waiting" for cell in study.cells())
-    crew.wait(pids)
-    assert crew.complaints() == ""
+    pool.wait(pids)
+    assert pool.complaints() == ""
     check_books(open_study(storage, "g"), n)
     assert sum(cell.deaths for cell in study.cells()) >= 10
 
@@ -80,13 +80,13 @@ def test_a_killed_workers_cell_is_found_by_its_silence(
     kind: str, nursery: Callable, grid_file: Callable, request: pytest.FixtureRequest
 ) -> None:
     storage = request.getfixturevalue(kind)
-    crew = nursery(0.6)
+    pool = nursery(0.6)
     study = queue_grid(grid_file(2), storage=storage, identify=by_name).study
-    first = crew.start("g", storage)
+    first = pool.start("g", storage)
     while not any(cell.state == "running" for cell in study.cells()):
         time.sleep(0.02)
     os.kill(first, signal.SIGKILL)
-    crew.wait([crew.start("g", storage)])
+    pool.wait([pool.start("g", storage)])
     check_books(study, 4)
     assert sum(cell.deaths for cell in study.cells()) == 1
 

@@ -1,4 +1,4 @@
-"""The rules of a study's books, on trials written by hand."""
+"""The rules of a study's ledger, on trials written by hand."""
 
 from __future__ import annotations
 

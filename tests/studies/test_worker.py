@@ -20,7 +20,7 @@ from agl.errors import UserError
 from agl.runs.folder import Run
 from agl.studies import stops
 from agl.studies.address import parse_storage
-from agl.studies.alive import FileSigns, Watch
+from agl.studies.heartbeats import FileHeartbeats, Watch
 from agl.studies.launch import queue_grid
 from agl.studies.outages import StorageGone
 from agl.studies.study import Study, open_study
@@ -248,13 +248,13 @@ def test_a_cell_queued_twice_is_struck_off(study: Study) -> None:
 
 def test_a_worker_stays_for_the_others_unless_told_to_leave(study: Study) -> None:
     other = open_study("journal:runs/g/study.journal")
-    taken = other.take(FileSigns(Path("elsewhere"), "g", other.address))  # its signs are where nobody looks ...
-    signs = FileSigns(Path("runs/g/study.journal.workers"), "g", other.address)
-    signs.claim(taken.number)  # ... and here, as it should be
+    taken = other.take(FileHeartbeats(Path("elsewhere"), "g", other.address))  # where nobody looks ...
+    heartbeats = FileHeartbeats(Path("runs/g/study.journal.workers"), "g", other.address)
+    heartbeats.claim(taken.number)  # ... and here, as it should be
     cells = Cells()
     work(study, train=cells, wait=False)
     assert list(states(study).values()) == ["running", "done", "done", "done"]
-    threading.Timer(0.5, signs.close).start()
+    threading.Timer(0.5, heartbeats.close).start()
     work(open_study("journal:runs/g/study.journal"), train=cells)
     assert set(states(study).values()) == {"done"}
     assert cells.begun[-1] == "mse-0"
@@ -266,16 +266,16 @@ def test_a_lock_file_of_another_machine_counts_by_its_age(tmp_path: Path) -> Non
     folder.mkdir()
     elsewhere = folder / "other-1-abc"
     elsewhere.write_text(json.dumps({"host": "other", "study": "g", "trial": 7}))
-    signs = FileSigns(folder, "g", address)
+    heartbeats = FileHeartbeats(folder, "g", address)
     trials: Any = [SimpleNamespace(number=7), SimpleNamespace(number=8)]
-    assert [trial.number for trial in signs.dead(trials)] == [8]
+    assert [trial.number for trial in heartbeats.dead(trials)] == [8]
     old = time.time() - 41
     os.utime(elsewhere, (old, old))
-    assert [trial.number for trial in signs.dead(trials)] == [7, 8]
+    assert [trial.number for trial in heartbeats.dead(trials)] == [7, 8]
     assert not elsewhere.exists()
     here = folder / "here-1-abc"
-    here.write_text(json.dumps({"host": signs.host, "study": "g", "trial": 7}))
-    assert [trial.number for trial in signs.dead(trials)] == [7, 8]
+    here.write_text(json.dumps({"host": heartbeats.host, "study": "g", "trial": 7}))
+    assert [trial.number for trial in heartbeats.dead(trials)] == [7, 8]
 
 
 def test_silence_is_measured_by_the_listeners_clock(monkeypatch: pytest.MonkeyPatch) -> None:

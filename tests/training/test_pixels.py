@@ -17,7 +17,7 @@ from agl.config import Config, Training
 from agl.data.batches import SpotLoader, grouped
 from agl.models.predictor import mlp, resnet18
 from agl.runs.checkpoint import resume
-from agl.runs.provenance import fingerprint
+from agl.runs.provenance import run_id
 from agl.runs.resolve import complete
 from agl.training.plugins import Checkpoint, EarlyStopping, History, Plugin
 from agl.training.task import Task
@@ -116,9 +116,9 @@ def test_features_are_read_by_nobody_ahead_and_turned_by_nobody(dataset) -> None
 
 def test_workers_are_no_part_of_a_run_and_augmentation_is(dataset) -> None:
     plain = complete(Config().with_("split=random_spots"))
-    names = [fingerprint(plain.with_(*words), dataset) for words in ([], ["training.workers=4"])]
+    names = [run_id(plain.with_(*words), dataset) for words in ([], ["training.workers=4"])]
     assert names[0] == names[1]
-    assert fingerprint(plain.with_("training.augment=dihedral"), dataset) != names[0]
+    assert run_id(plain.with_("training.augment=dihedral"), dataset) != names[0]
 
 
 def damage(path: Path) -> None:

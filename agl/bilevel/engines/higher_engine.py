@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.lookahead import Lookahead, looking_ahead
 from agl.bilevel.problem import Problem, Spots
-from agl.bilevel.scoped import modes, seeded
+from agl.bilevel.scoped import modes, torch_seeded
 from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 
@@ -66,7 +66,7 @@ def higher(
 
 def _step(problem: Problem, functional: Any, optimizer: Any, at: Dependence, batch: Spots, seed: int) -> None:
     running = problem.statistics == "frozen"
-    with seeded(seed, batch.inputs.device), modes(functional.trunk, evaluating=False, running_statistics=running):
+    with torch_seeded(seed, batch.inputs.device), modes(functional.trunk, evaluating=False, running_statistics=running):
         hidden, scores = functional(batch.inputs)
     losses = problem.losses(scores, batch, seed=seed)
     if problem.gate == "loss":
@@ -88,7 +88,7 @@ def _step(problem: Problem, functional: Any, optimizer: Any, at: Dependence, bat
 
 def _outer(problem: Problem, functional: Any, batch: Spots, seed: int) -> Tensor:
     running = problem.statistics != "batch"
-    with seeded(seed, batch.inputs.device), modes(functional.trunk, evaluating=True, running_statistics=running):
+    with torch_seeded(seed, batch.inputs.device), modes(functional.trunk, evaluating=True, running_statistics=running):
         _, scores = functional(batch.inputs)
     primary = slice(0, problem.n_primary)
     return problem.losses(scores[:, primary], batch, primary, seed=seed).mean()

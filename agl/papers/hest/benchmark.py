@@ -10,30 +10,29 @@ import pandas as pd
 from rich.progress import Progress
 
 from agl.errors import UserError
-from agl.papers.hest.folders import Task, choose_encoders
+from agl.papers.hest.folders import BenchmarkTask, choose_encoders
 from agl.papers.hest.protocols import Job, jobs
 from agl.papers.hest.published import leaderboard, strank_table
 from agl.runs.folder import Run
 from agl.runs.train import train
 
-Told = Callable[[str], None]
-KEYS = ["protocol", "task", "encoder", "method"]
+OnMessage = Callable[[str], None]
 SCORES = {"pcc_log1p_pooled": "PCC pooled", "scc": "SCC per slide", "pcc": "PCC per slide"}
 
 
 def run_benchmark(
-    tasks: Sequence[Task],
+    tasks: Sequence[BenchmarkTask],
     encoders: list[str],
     protocols: Sequence[str],
     output: Path,
     *,
     words: Sequence[str] = (),
     progress: Progress | None = None,
-    told: Told = print,
+    on_message: OnMessage = print,
 ) -> pd.DataFrame:
     """One row a protocol, task, encoder and method; see `row_of`. Finished runs are kept.
 
-    What cannot be run (a task without embeddings, a protocol without a word on it) is told and left out.
+    What cannot be run (a task without embeddings, a protocol that does not cover it) is left out, with a message.
 
     Raises:
         UserError: nothing could be run.
@@ -43,11 +42,11 @@ def run_benchmark(
     for job in _all_jobs(tasks, encoders, protocols, output, list(words), reasons):
         try:
             rows.append(row_of(job, train(job.config, progress=progress)))
-            told(f"done  {job.protocol}  {job.task}  {job.encoder}  {job.method}")
+            on_message(f"done  {job.protocol}  {job.task}  {job.encoder}  {job.method}")
         except UserError as error:
             reasons.append(f"{job.protocol}, {job.task}, {job.encoder}, {job.method}: {error}")
     for reason in reasons:
-        told(f"left out: {reason}")
+        on_message(f"left out: {reason}")
     if not rows:
         raise UserError(f"Nothing could be run. {reasons[0] if reasons else 'Name a protocol and a task.'}")
     return pd.DataFrame(rows)
@@ -109,7 +108,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def _all_jobs(
-    tasks: Sequence[Task],
+    tasks: Sequence[BenchmarkTask],
     encoders: list[str],
     protocols: Sequence[str],
     output: Path,

@@ -17,7 +17,7 @@ BUILTIN = "builtin"
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchmarkTask:
     """One task: `<root>/<name>/{adata,patches,splits}`, and where the embeddings of each encoder are."""
 
     name: str
@@ -26,12 +26,12 @@ class Task:
     folds: tuple[tuple[int, list[str], list[str]], ...]
     encoders: dict[str, Path]
 
-    def kin(self, slide: str) -> set[str]:
+    def same_patient(self, slide: str) -> set[str]:
         """Slides that the benchmark tests together with this one: those of its patient, and itself."""
         return {slide}.union(*(test for _, _, test in self.folds if slide in test))
 
 
-def find_tasks(root: Path, wanted: list[str], embeddings: Path | None = None) -> tuple[list[Task], list[str]]:
+def find_tasks(root: Path, wanted: list[str], embeddings: Path | None = None) -> tuple[list[BenchmarkTask], list[str]]:
     """The tasks of a benchmark folder, and a sentence about each that cannot be used.
 
     `root` may also be one task's folder. Embeddings are looked for in `<embeddings>/<task>/<encoder>` (the benchmark's
@@ -67,7 +67,7 @@ def find_tasks(root: Path, wanted: list[str], embeddings: Path | None = None) ->
     return tasks, broken
 
 
-def read_task(folder: Path, root: Path, embeddings: Path | None = None) -> Task:
+def read_task(folder: Path, root: Path, embeddings: Path | None = None) -> BenchmarkTask:
     """One task, checked as far as names go.
 
     Raises:
@@ -79,7 +79,7 @@ def read_task(folder: Path, root: Path, embeddings: Path | None = None) -> Task:
     if missing := [slide for slide in named if slide not in slides]:
         raise UserError(f"Expected adata/{missing[0]}.h5ad, which the folds name, found none. Fetch the task again.")
     read_panel(folder)
-    return Task(folder.name, folder, tuple(slides), tuple(folds), _encoders(folder, root, embeddings, named))
+    return BenchmarkTask(folder.name, folder, tuple(slides), tuple(folds), _encoders(folder, root, embeddings, named))
 
 
 def read_panel(folder: Path) -> list[str]:
@@ -94,8 +94,8 @@ def read_panel(folder: Path) -> list[str]:
     return [str(gene) for gene in genes]
 
 
-def choose_encoders(task: Task, wanted: list[str]) -> dict[str, str]:
-    """Encoder name to what `data.features` is to say; without a wish, all that have embeddings.
+def choose_encoders(task: BenchmarkTask, wanted: list[str]) -> dict[str, str]:
+    """Encoder name to what `data.features` is to say; default: all that have embeddings.
 
     Raises:
         UserError: an encoder without embeddings, or none at all.

@@ -29,7 +29,7 @@ from agl.data.dataset import open_dataset
 from agl.errors import UserError
 from agl.genes.primary import variance
 from agl.genes.training import TrainingSpots
-from agl.papers.hest.folders import PANEL, Task
+from agl.papers.hest.folders import PANEL, BenchmarkTask
 from agl.papers.hest.published import STRANK, STRANK_SLIDES, task_name
 from agl.runs.files import write_json
 from agl.trees import apply_override
@@ -50,13 +50,15 @@ class Job:
     config: Config
 
 
-def jobs(protocol: str, task: Task, encoder: str, features: str, output: Path, words: list[str]) -> Iterator[Job]:
+def jobs(
+    protocol: str, task: BenchmarkTask, encoder: str, features: str, output: Path, words: list[str]
+) -> Iterator[Job]:
     """Every config a protocol trains on one task with one encoder's features; `words` are the user's overrides.
 
     Raises:
         UserError: a task that the protocol says nothing about.
     """
-    makers: dict[str, Callable[[Task, str, Path], Iterator[tuple[str, dict[str, Any]]]]] = {
+    makers: dict[str, Callable[[BenchmarkTask, str, Path], Iterator[tuple[str, dict[str, Any]]]]] = {
         "hest": _hest,
         "strank": _strank,
         "strank-safe": _strank_safe,
@@ -74,7 +76,7 @@ def jobs(protocol: str, task: Task, encoder: str, features: str, output: Path, w
         yield Job(protocol, task.name, encoder, method, validate(merged))
 
 
-def _hest(task: Task, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _hest(task: BenchmarkTask, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "hest-pca256",
         {
@@ -87,7 +89,7 @@ def _hest(task: Task, features: str, output: Path) -> Iterator[tuple[str, dict[s
     )
 
 
-def _strank(task: Task, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _strank(task: BenchmarkTask, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     validation, test = _slides(task)
     panel = output / f"{task.name}.variance_over_all_slides.json"
     output.mkdir(parents=True, exist_ok=True)
@@ -96,11 +98,11 @@ def _strank(task: Task, features: str, output: Path) -> Iterator[tuple[str, dict
     yield from _linear(split, {"name": "file", "path": str(panel.resolve())}, LEAKS)
 
 
-def _strank_safe(task: Task, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _strank_safe(task: BenchmarkTask, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     validation, test = _slides(task)
-    train = [slide for slide in task.slides if slide not in task.kin(test)]
+    train = [slide for slide in task.slides if slide not in task.same_patient(test)]
     split: dict[str, Any] = {"name": "named_slides", "test": [test]}
-    apart = [slide for slide in train if slide not in task.kin(validation)]
+    apart = [slide for slide in train if slide not in task.same_patient(validation)]
     if validation in train and apart:
         split |= {"validation": [validation]}
         train = apart
@@ -124,12 +126,12 @@ def _linear(split: dict[str, Any], primary: dict[str, Any], leaks: list[str]) ->
         )
 
 
-def _sound(task: Task, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _sound(task: BenchmarkTask, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "ridge", {"split": "hest_csv", "model": "ridge"}
     yield "mlp, listwise", {"split": "hest_csv", "model": "mlp", "loss": "listwise"}
 
 
-def _slides(task: Task) -> tuple[str, str]:
+def _slides(task: BenchmarkTask) -> tuple[str, str]:
     pair = STRANK_SLIDES.get(task_name(task.name))
     if pair is None:
         raise UserError(f"STRank has no figures for {task.name}; it names slides for {', '.join(STRANK_SLIDES)}.")
@@ -139,7 +141,7 @@ def _slides(task: Task) -> tuple[str, str]:
     return pair
 
 
-def largest_variance(task: Task, features: str, k: int = 50) -> list[str]:
+def largest_variance(task: BenchmarkTask, features: str, k: int = 50) -> list[str]:
     """The k genes of the largest variance of log(1 + 10^4 count / library size) over all slides, as STRank's script.
 
     Test spots are among them: that is the script's protocol, not ours.

@@ -68,7 +68,7 @@ class Case:
     r: float
 
 
-class Study(Section):
+class StudySettings(Section):
     """Tissues, networks, methods and the length of training. The defaults are the released script's.
 
     Every combination of `functions`, `samplings`, `seeds`, `scales`, `offsets` and `r` is a case; every method is
@@ -151,7 +151,7 @@ class Study(Section):
         return Path(self.output) / f"{self.name}.{digest[:12]}"
 
 
-def read_study(words: Sequence[str | Path]) -> Study:
+def read_study(words: Sequence[str | Path]) -> StudySettings:
     """A study from YAML files and `key=value` words.
 
     >>> len(read_study(["functions=[0]", "samplings=[uniform]"]).cases)
@@ -159,4 +159,4 @@ def read_study(words: Sequence[str | Path]) -> Study:
     """
     tree = read_tree(words, command="synthetic")
     tree.pop("quick", None)  # see agl.studies.quick
-    return validate_as(Study, tree)
+    return validate_as(StudySettings, tree)

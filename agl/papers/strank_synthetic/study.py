@@ -12,9 +12,9 @@ from rich.progress import Progress
 
 from agl.errors import UserError
 from agl.machine import pick_device
-from agl.papers.strank_synthetic.settings import Study
+from agl.papers.strank_synthetic.settings import StudySettings
 from agl.papers.strank_synthetic.tables import comparison, markdown
-from agl.papers.strank_synthetic.training import STREAMS, Material, Training
+from agl.papers.strank_synthetic.training import STREAMS, MethodTraining, StudyData
 from agl.runs.files import write_json, write_text
 from agl.runs.folder import locked
 
@@ -22,7 +22,7 @@ SAVE_AFTER = 60.0  # seconds of work that may be lost
 EACH = 10  # first epochs that are all evaluated
 
 
-def run_study(study: Study, *, progress: Progress | None = None, save_after: float = SAVE_AFTER) -> Path:
+def run_study(study: StudySettings, *, progress: Progress | None = None, save_after: float = SAVE_AFTER) -> Path:
     """Train what is missing and write the study's folder; a finished one is left alone.
 
     The folder holds `study.json`, `trainings.csv` (one row a method and case), `curves.npz` and `table.md`. Killed at
@@ -32,7 +32,8 @@ def run_study(study: Study, *, progress: Progress | None = None, save_after: flo
     folder = study.folder
     if (folder / "table.md").is_file():
         return folder
-    trainings = [Training(study, method) for method in study.methods]  # a mistake ends here, before anything is written
+    # A mistake ends here, before anything is written.
+    trainings = [MethodTraining(study, method) for method in study.methods]
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         write_json(folder / "study.json", study.model_dump(mode="json"))
@@ -46,7 +47,7 @@ def run_study(study: Study, *, progress: Progress | None = None, save_after: flo
     return folder
 
 
-def trainings_frame(study: Study, trainings: list[Training]) -> pd.DataFrame:
+def trainings_frame(study: StudySettings, trainings: list[MethodTraining]) -> pd.DataFrame:
     """One row a method and case: test SCC with the weights each checkpoint keeps, and the epoch it keeps.
 
     `oracle` keeps the epoch of the best SCC against the noise-free signal (the released script), `honest` the best SCC
@@ -67,10 +68,10 @@ def trainings_frame(study: Study, trainings: list[Training]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def is_evaluated(study: Study, epoch: int) -> bool:
+def is_evaluated(study: StudySettings, epoch: int) -> bool:
     """Each of the first epochs, where a method that drifts is at its best, then every `evaluate_every`th, and the last.
 
-    >>> [epoch for epoch in range(1, 31) if is_evaluated(Study(epochs=30, evaluate_every=7), epoch)]
+    >>> [epoch for epoch in range(1, 31) if is_evaluated(StudySettings(epochs=30, evaluate_every=7), epoch)]
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14, 21, 28, 30]
     """
     return epoch <= EACH or epoch % study.evaluate_every == 0 or epoch == study.epochs
@@ -82,18 +83,22 @@ def _best(scores: list[np.ndarray]) -> np.ndarray:
 
 
 def _train(
-    study: Study, trainings: list[Training], state_file: Path, progress: Progress | None, save_after: float
+    study: StudySettings,
+    trainings: list[MethodTraining],
+    state_file: Path,
+    progress: Progress | None,
+    save_after: float,
 ) -> None:
-    material = Material(study)
+    data = StudyData(study)
     done = _resume(trainings, state_file, study.device)
     task = None if progress is None else progress.add_task(study.name, total=study.epochs, completed=done)
     saved = time.monotonic()
     for epoch in range(done, study.epochs):
-        batches = list(material.batches(epoch))
+        batches = list(data.batches(epoch))
         for training in trainings:
             training.train_epoch(batches, epoch)
             if is_evaluated(study, epoch + 1):
-                training.evaluate(material, epoch + 1)
+                training.evaluate(data, epoch + 1)
             if progress is not None and task is not None:
                 progress.update(task, note=training.method.label)
         if progress is not None and task is not None:
@@ -103,13 +108,13 @@ def _train(
             saved = time.monotonic()
 
 
-def _save(trainings: list[Training], epochs: int, file: Path) -> None:
+def _save(trainings: list[MethodTraining], epochs: int, file: Path) -> None:
     part = file.with_name(file.name + ".part")
     torch.save({"epochs": epochs, "trainings": [training.state() for training in trainings]}, part)
     part.replace(file)
 
 
-def _resume(trainings: list[Training], file: Path, device: str) -> int:
+def _resume(trainings: list[MethodTraining], file: Path, device: str) -> int:
     """Load a saved state; how many epochs it holds."""
     if not file.is_file():
         return 0
@@ -125,7 +130,7 @@ def _resume(trainings: list[Training], file: Path, device: str) -> int:
     return int(state["epochs"])
 
 
-def _write_curves(file: Path, trainings: list[Training]) -> None:
+def _write_curves(file: Path, trainings: list[MethodTraining]) -> None:
     arrays = {"epochs": np.array(trainings[0].curves.epochs)}
     for number, training in enumerate(trainings):
         for stream in STREAMS:

@@ -20,7 +20,7 @@ import strank
 from agl import registry
 from agl.papers.strank_synthetic.networks import Networks
 from agl.papers.strank_synthetic.points import Points
-from agl.papers.strank_synthetic.settings import Method, Study
+from agl.papers.strank_synthetic.settings import Method, StudySettings
 from agl.papers.strank_synthetic.tissues import Tissues, Truth
 from agl.seeds import seeded
 
@@ -51,10 +51,10 @@ class Curves:
     test: list[np.ndarray] = field(default_factory=list)
 
 
-class Material:
+class StudyData:
     """What all methods share: tissues, the truth, and the scale of the networks' input."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: StudySettings) -> None:
         cases, spots = study.cases, study.evaluation_spots
         self.study = study
         self.training = Tissues.draw(cases, study.protocol, study.spots, "training", study.device)
@@ -84,10 +84,10 @@ class Material:
             yield Batch(Points.of(x[:, part].contiguous()), counts[part], slides[part])
 
 
-class Training:
+class MethodTraining:
     """One method: a network, an optimiser state and curves for every case."""
 
-    def __init__(self, study: Study, method: Method) -> None:
+    def __init__(self, study: StudySettings, method: Method) -> None:
         self.study, self.method = study, method
         seeds = [seeded(case.seed, "network", case.function) for case in study.cases]
         self.networks = Networks(study.hidden, seeds, device=study.device)
@@ -123,21 +123,21 @@ class Training:
         self.networks.backward(batch.points, scores.grad.T)
         self.optimizer.step()
 
-    def evaluate(self, material: Material, epoch: int) -> None:
+    def evaluate(self, data: StudyData, epoch: int) -> None:
         """Append to the curves."""
         self.curves.epochs.append(epoch)
-        for stream, truth in (("oracle", material.oracle), ("test", material.test)):
-            found = strank.spearman(self.scores(material, truth.x), truth.signal.T)
+        for stream, truth in (("oracle", data.oracle), ("test", data.test)):
+            found = strank.spearman(self.scores(data, truth.x), truth.signal.T)
             getattr(self.curves, stream).append(found.cpu().numpy())
-        validation = material.validation
+        validation = data.validation
         found = strank.spearman(
-            self.scores(material, validation.x), validation.counts.T, slides=validation.slides, per_slide=True
+            self.scores(data, validation.x), validation.counts.T, slides=validation.slides, per_slide=True
         )
         self.curves.honest.append(torch.nanmean(found, 0).cpu().numpy())
 
-    def scores(self, material: Material, x: Tensor) -> Tensor:
+    def scores(self, data: StudyData, x: Tensor) -> Tensor:
         """`[spot, case]` for x `[case, spot]`."""
-        inputs = material.inputs(x)
+        inputs = data.inputs(x)
         parts = [self.networks.forward(Points.of(part.contiguous())) for part in inputs.split(CHUNK, dim=1)]
         return torch.cat(parts, 1).T
 
@@ -160,10 +160,10 @@ class Training:
         self.curves = Curves(**state["curves"])
 
 
-def learning_rate(study: Study, epoch: int) -> float:
+def learning_rate(study: StudySettings, epoch: int) -> float:
     """Of an epoch, counted from 0: warm restarts after 10, 30, 70, ... epochs (released) or one cosine (paper).
 
-    >>> learning_rate(Study(epochs=10, schedule="cosine"), 5)
+    >>> learning_rate(StudySettings(epochs=10, schedule="cosine"), 5)
     0.0005
     """
     if study.schedule == "cosine":

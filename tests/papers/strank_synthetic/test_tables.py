@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from agl.errors import UserError
-from agl.papers.strank_synthetic.settings import METHODS, Study, read_study
+from agl.papers.strank_synthetic.settings import METHODS, StudySettings, read_study
 from agl.papers.strank_synthetic.tables import PUBLISHED, agreement, comparison, markdown
 
 
@@ -121,7 +121,7 @@ def test_quick_needs_a_file(agl):
 
 
 def test_where_the_runs_go_does_not_change_what_a_study_is(tmp_path):
-    assert read_study([f"output={tmp_path}"]).folder.name == Study().folder.name
-    assert read_study(["epochs=3"]).folder.name != Study().folder.name
+    assert read_study([f"output={tmp_path}"]).folder.name == StudySettings().folder.name
+    assert read_study(["epochs=3"]).folder.name != StudySettings().folder.name
     with pytest.raises(UserError):
         read_study(["no_such_file.yaml"])

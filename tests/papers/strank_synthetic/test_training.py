@@ -12,20 +12,20 @@ import strank
 from agl.errors import UserError
 from agl.papers.strank_synthetic import networks
 from agl.papers.strank_synthetic import study as study_module
-from agl.papers.strank_synthetic.settings import METHODS, Study, read_study
+from agl.papers.strank_synthetic.settings import METHODS, StudySettings, read_study
 from agl.papers.strank_synthetic.study import run_study, trainings_frame
-from agl.papers.strank_synthetic.training import CHUNK, Material, Training, learning_rate
+from agl.papers.strank_synthetic.training import CHUNK, MethodTraining, StudyData, learning_rate
 
 SMALL = ["functions=[0, 2]", "seeds=[0, 1]", "spots=300", "evaluation_spots=120", "hidden=[8]", "epochs=4"]
 
 
-def small(*words: str) -> Study:
+def small(*words: str) -> StudySettings:
     return read_study([*SMALL, *words])
 
 
 @pytest.mark.parametrize(("schedule", "epochs"), [("cosine", 13), ("restarts", 75)])
 def test_learning_rates_are_those_of_torchs_schedulers(schedule, epochs):
-    study = Study(schedule=schedule, epochs=epochs, learning_rate=3e-3)
+    study = StudySettings(schedule=schedule, epochs=epochs, learning_rate=3e-3)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-3)
     schedulers = torch.optim.lr_scheduler
     if schedule == "cosine":
@@ -42,15 +42,15 @@ def test_learning_rates_are_those_of_torchs_schedulers(schedule, epochs):
 def test_an_epoch_is_an_epoch_of_each_network_alone(label, as_module):
     """A case's network after two epochs, and the same network in torch.nn fed batch by batch with that case only."""
     study = small(f"methods={label!r}" if "," not in label else f"methods=['{label}']", "standardise=true")
-    material = Material(study)
-    training = Training(study, study.methods[0])
+    data = StudyData(study)
+    training = MethodTraining(study, study.methods[0])
     number = 3
     module = as_module(training.networks, number).float()
     loss = strank.NegativeBinomialLoss(n_genes=1) if "NB" in label else None
     learned = [] if loss is None else list(loss.parameters())
     optimizer = torch.optim.AdamW([*module.parameters(), *learned], lr=1e-3)
     for epoch in range(2):
-        batches = list(material.batches(epoch))
+        batches = list(data.batches(epoch))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(study, epoch)
         for batch in batches:
@@ -67,10 +67,10 @@ def test_an_epoch_is_an_epoch_of_each_network_alone(label, as_module):
             value.sum().backward()
             optimizer.step()
         training.train_epoch(batches, epoch)
-    x = material.test.x
-    expected = module(material.inputs(x)[number][:, None])[:, 0].detach()
+    x = data.test.x
+    expected = module(data.inputs(x)[number][:, None])[:, 0].detach()
     # A loss of one tissue's order leaves the last bias to rounding: compare what is not free.
-    found = training.scores(material, x)[:, number]
+    found = training.scores(data, x)[:, number]
     torch.testing.assert_close(found - found.mean(), expected - expected.mean(), rtol=1e-3, atol=2e-5)
     if loss is not None:
         assert loss.dispersion.item() != 1.0
@@ -79,30 +79,30 @@ def test_an_epoch_is_an_epoch_of_each_network_alone(label, as_module):
 
 def test_every_spot_of_both_tissues_is_seen_once_an_epoch():
     study = small("batch_size=64")
-    material = Material(study)
+    data = StudyData(study)
     for epoch in (0, 1):
-        batches = list(material.batches(epoch))
+        batches = list(data.batches(epoch))
         assert sum(len(batch.slides) for batch in batches) == 600
-        assert sum(float(batch.counts.sum()) for batch in batches) == float(material.training.counts.sum())
+        assert sum(float(batch.counts.sum()) for batch in batches) == float(data.training.counts.sum())
         assert torch.cat([batch.slides for batch in batches]).bincount().tolist() == [300, 300]
-    first, second = (torch.cat([b.counts for b in material.batches(epoch)]) for epoch in (0, 1))
+    first, second = (torch.cat([b.counts for b in data.batches(epoch)]) for epoch in (0, 1))
     assert not torch.equal(first, second)
 
 
 def test_curves_are_spearmans_of_scipy():
     study = small("evaluation_spots=1100", "methods=[ListSTRank]")
     assert study.evaluation_spots > CHUNK  # several pieces
-    material = Material(study)
-    training = Training(study, study.methods[0])
-    training.train_epoch(list(material.batches(0)), 0)
-    training.evaluate(material, 1)
+    data = StudyData(study)
+    training = MethodTraining(study, study.methods[0])
+    training.train_epoch(list(data.batches(0)), 0)
+    training.evaluate(data, 1)
     for number in range(len(study.cases)):
-        for stream, truth in (("oracle", material.oracle), ("test", material.test)):
-            scores = training.scores(material, truth.x)[:, number]
+        for stream, truth in (("oracle", data.oracle), ("test", data.test)):
+            scores = training.scores(data, truth.x)[:, number]
             expected = spearmanr(scores, truth.signal[number]).statistic
             assert getattr(training.curves, stream)[0][number] == pytest.approx(expected)
-        validation = material.validation
-        scores = training.scores(material, validation.x)[:, number]
+        validation = data.validation
+        scores = training.scores(data, validation.x)[:, number]
         by_tissue = [
             spearmanr(scores[here], validation.counts[number, here]).statistic
             for here in (validation.slides == 0, validation.slides == 1)
@@ -112,7 +112,7 @@ def test_curves_are_spearmans_of_scipy():
 
 def test_the_checkpoints_are_the_best_epochs_of_their_own_curve():
     study = small("methods=[MSE]", "functions=[0]", "samplings=[uniform]", "seeds=[0, 1]")
-    training = Training(study, study.methods[0])
+    training = MethodTraining(study, study.methods[0])
     curves = training.curves
     curves.epochs = [2, 4, 6]
     curves.oracle = [np.array([0.1, np.nan]), np.array([0.3, np.nan]), np.array([0.2, 0.0])]
@@ -134,7 +134,7 @@ def test_a_method_does_not_depend_on_the_others(tmp_path):
 def test_killed_and_resumed_gives_the_same_bits(tmp_path, monkeypatch):
     words = ["methods=['PairSTRank', 'NB, learned dispersion', 'List of 4']"]
     whole = run_study(small(*words, f"output={tmp_path / 'whole'}"))
-    real = Training.train_epoch
+    real = MethodTraining.train_epoch
 
     def dies(self, batches, epoch):
         if epoch == 2 and self.method.label == "List of 4":
@@ -142,7 +142,7 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, monkeypatch):
         real(self, batches, epoch)
 
     study = small(*words, f"output={tmp_path / 'cut'}")
-    monkeypatch.setattr(Training, "train_epoch", dies)
+    monkeypatch.setattr(MethodTraining, "train_epoch", dies)
     with pytest.raises(KeyboardInterrupt):
         run_study(study, save_after=0)
     assert (study.folder / "state.pt").is_file()
@@ -153,7 +153,7 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, monkeypatch):
         epochs.append(epoch)
         real(self, batches, epoch)
 
-    monkeypatch.setattr(Training, "train_epoch", counted)
+    monkeypatch.setattr(MethodTraining, "train_epoch", counted)
     cut = run_study(study)
     assert set(epochs) == {2, 3}
     assert not (cut / "state.pt").exists()
@@ -165,15 +165,15 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, monkeypatch):
 
 def test_cases_in_several_parts_are_the_same_cases(monkeypatch):
     study = small("methods=[ListSTRank]", "hidden=[6, 5]")
-    material = Material(study)
+    data = StudyData(study)
     monkeypatch.setattr(networks, "serves", lambda _: False)
     found = []
     for size in (16, 3):
         monkeypatch.setitem(networks.AT_ONCE, 2, size)
-        training = Training(study, study.methods[0])
+        training = MethodTraining(study, study.methods[0])
         assert len(training.networks._walks) == -(-len(study.cases) // size)
-        training.train_epoch(list(material.batches(0)), 0)
-        found.append(training.scores(material, material.test.x))
+        training.train_epoch(list(data.batches(0)), 0)
+        found.append(training.scores(data, data.test.x))
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
 
 
@@ -209,9 +209,9 @@ def test_every_built_in_method_learns_an_easy_tissue(label):
     words = "functions=[1] seeds=[1] samplings=[uniform] r=[1000] scales=[300] offsets=[0] spots=2000"
     words += " evaluation_spots=400 hidden=[128] standardise=true learning_rate=0.02 schedule=cosine epochs=12"
     study = read_study([*words.split(), f"methods=['{label}']"])
-    material = Material(study)
-    training = Training(study, study.methods[0])
+    data = StudyData(study)
+    training = MethodTraining(study, study.methods[0])
     for epoch in range(study.epochs):
-        training.train_epoch(list(material.batches(epoch)), epoch)
-    training.evaluate(material, study.epochs)
+        training.train_epoch(list(data.batches(epoch)), epoch)
+    training.evaluate(data, study.epochs)
     assert training.curves.oracle[0][0] > 0.3

@@ -19,12 +19,12 @@ from agl.studies.address import Address, refuse_sqlite
 from agl.studies.outages import storage_errors
 
 if TYPE_CHECKING:
-    from optuna import Study
+    import optuna
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 
-class Signs(Protocol):
+class Heartbeats(Protocol):
     """How the workers of one study know of each other."""
 
     def claim(self, number: int) -> None:
@@ -40,28 +40,32 @@ class Signs(Protocol):
         """This worker leaves, in good order."""
 
 
-def signs_of(address: Address, storage: BaseStorage, study: Study) -> Signs:
+def heartbeats_of(address: Address, storage: BaseStorage, study: optuna.Study) -> Heartbeats:
     """What fits the storage: locks beside a file, heartbeats in a database, beats through a proxy."""
     path = address.path
     if path is not None:
-        return FileSigns(path.with_name(path.name + ".workers"), study.study_name, address)
-    return DatabaseSigns(storage, study, address) if address.kind == "postgresql" else ProxySigns(storage, address)
+        return FileHeartbeats(path.with_name(path.name + ".workers"), study.study_name, address)
+    return (
+        DatabaseHeartbeats(storage, study, address)
+        if address.kind == "postgresql"
+        else ProxyHeartbeats(storage, address)
+    )
 
 
 @contextmanager
-def beating(signs: Signs, trial: FrozenTrial, address: Address) -> Iterator[None]:
-    """Signs of life for as long as the block runs. One that fails is passed over: the next may succeed."""
+def beating(heartbeats: Heartbeats, trial: FrozenTrial, address: Address) -> Iterator[None]:
+    """Heartbeats of life for as long as the block runs. One that fails is passed over: the next may succeed."""
     stop = threading.Event()
 
     def beat() -> None:
         while not stop.wait(address.heartbeat):
             try:
-                signs.beat(trial)
+                heartbeats.beat(trial)
             except Exception:  # whatever a storage raises; the worker itself notices when it next writes
                 continue
 
     with storage_errors(address):
-        signs.beat(trial)
+        heartbeats.beat(trial)
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
@@ -71,7 +75,7 @@ def beating(signs: Signs, trial: FrozenTrial, address: Address) -> Iterator[None
         thread.join()
 
 
-class FileSigns:
+class FileHeartbeats:
     """Every worker holds a lock on a file of its own that names the trial it has. The kernel drops a dead one's lock.
 
     The trial is named before it is taken, so there is no moment at which a living worker's trial looks abandoned.
@@ -147,7 +151,7 @@ class FileSigns:
             probe.unlink(missing_ok=True)
 
 
-class DatabaseSigns:
+class DatabaseHeartbeats:
     """Optuna's own heartbeats, judged by the database's clock.
 
     A worker that dies between taking a trial and its first heartbeat leaves a trial that Optuna never calls stale.
@@ -155,7 +159,7 @@ class DatabaseSigns:
     one behind a proxy.
     """
 
-    def __init__(self, storage: Any, study: Study, address: Address) -> None:
+    def __init__(self, storage: Any, study: optuna.Study, address: Address) -> None:
         self.storage, self.study = storage, study
         self.unnamed = Watch(address.grace)
         self.named: set[int] = set()
@@ -181,7 +185,7 @@ class DatabaseSigns:
         """Nothing to leave."""
 
 
-class ProxySigns:
+class ProxyHeartbeats:
     """Heartbeats do not pass through Optuna's gRPC proxy; a counter among the trial's attributes does."""
 
     def __init__(self, storage: Any, address: Address) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from agl.data.reading.counts import COUNT_SOURCES, extent, find_counts
 from agl.data.reading.hdf5 import open_h5, strings
+from agl.data.reading.library_size import RECORDED, STORED, recorded_library_size
 from agl.data.reading.names import RawNames
 from agl.errors import UserError
 
@@ -28,7 +29,10 @@ _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id")
 
 @dataclass(frozen=True)
 class Header:
-    """All of an h5ad but its counts. `xy` [spot, 2] is the spot centre in full-resolution pixels."""
+    """All of an h5ad but its counts. `xy` [spot, 2] is the spot centre in full-resolution pixels.
+
+    `library_size` int64 [spot] is recorded where the file holds only some of the genes that were measured.
+    """
 
     slide: str
     path: Path
@@ -40,10 +44,15 @@ class Header:
     genes: RawNames
     counts_at: str  # HDF5 path of the raw counts
     n_stored: int  # values stored there: an upper bound of the non-zero counts
+    library_size: np.ndarray | None = None
 
     @property
     def counts_source(self) -> str:
         return COUNT_SOURCES[self.counts_at]
+
+    @property
+    def library_size_source(self) -> str:
+        return STORED if self.library_size is None else RECORDED
 
 
 def read_header(slide: str, path: Path) -> Header:
@@ -51,7 +60,8 @@ def read_header(slide: str, path: Path) -> Header:
     raw.X.
 
     Raises:
-        UserError: unreadable file, no spots, repeated or missing barcodes, no coordinates, no raw counts.
+        UserError: unreadable file, no spots, repeated or missing barcodes, no coordinates, no raw counts, library
+            sizes that are no whole numbers.
     """
     with open_h5(path, f"an h5ad file for slide '{slide}'") as h5:
         obs = _frame(h5, "obs", slide)
@@ -78,6 +88,7 @@ def read_header(slide: str, path: Path) -> Header:
         RawNames(tuple(strings(var.index.to_numpy())), _column(var, _SYMBOL_COLUMNS), _column(var, _ID_COLUMNS)),
         counts_at,
         n_stored,
+        recorded_library_size(obs, slide),
     )
 
 

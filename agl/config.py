@@ -72,7 +72,7 @@ class Component(BaseModel):
 class Data(Section):
     """Which sections are read, and how."""
 
-    root: str | None = None  # None: simulated sections, see `simulate`
+    root: str | None = None  # a folder; "example": the sections in the package; None: simulated ones, see `simulate`
     simulate: dict[str, Any] = Field(default_factory=dict)  # arguments of `agl simulate`, used when root is None
     features: str = "builtin"  # "builtin", "none" (patches), or a folder of feature files
     sections: tuple[str, ...] | None = None

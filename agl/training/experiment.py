@@ -15,6 +15,7 @@ from agl import registry
 from agl.config import Auxiliary, Component, Config, Outer
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset, open_dataset
+from agl.data.example import folder_named
 from agl.data.splitting.splits import Split, hold_out
 from agl.errors import UserError
 from agl.genes.panel import Panel, choose_panel, choose_primary
@@ -27,9 +28,9 @@ from agl.training.trainer import Task, Trainer
 
 
 def data_folder(config: Config) -> str:
-    """The folder the sections lie in; simulated ones are written the first time."""
+    """The folder the sections lie in: the example's if it is called so; simulated ones are written the first time."""
     if config.data.root is not None:
-        return config.data.root
+        return folder_named(config.data.root)
     from agl.data.simulate.embedded import simulated_folder
 
     return str(simulated_folder(config.data.simulate, cache_dir=config.data.cache))

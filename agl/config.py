@@ -82,7 +82,7 @@ class Component(BaseModel):
 class Data(Section):
     """Which sections are read, and how."""
 
-    root: str | None = None  # None: simulated sections, see `simulate`
+    root: str | None = None  # a folder; "example": the sections in the package; None: simulated ones, see `simulate`
     simulate: dict[str, Any] = Field(default_factory=dict)  # arguments of `agl simulate`, used when root is None
     features: str | tuple[str, ...] = "builtin"  # "builtin", "none" (patches), a folder of feature files, or several
     context: tuple[PositiveInt, ...] = ()  # numbers of nearest spots whose mean features are appended, as [8, 24]

@@ -12,7 +12,7 @@ from agl.errors import UserError
 
 
 def check(
-    path: Annotated[Path, typer.Argument(help="A folder of sections.")],
+    path: Annotated[Path, typer.Argument(help='A folder of sections; "example": those in the package.')],
     features: Annotated[str, typer.Option(help="auto, builtin, none, or a folder of feature files.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -20,8 +20,9 @@ def check(
     from rich.console import Console
 
     from agl.data.checking.doctor import check as examine
+    from agl.data.example import folder_named
 
-    report = examine(path, features=features)
+    report = examine(folder_named(str(path)), features=features)
     print_json(report.to_dict()) if as_json else report.render(Console())
     if report.status == "error":
         raise typer.Exit(2)

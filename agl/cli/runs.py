@@ -102,7 +102,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """The main job on simulated sections: losses, and primary genes alone against auxiliary genes."""
+    """The main job on real sections, and on simulated ones: losses, and primary genes alone against auxiliary genes."""
     from agl.progress import display
     from agl.studies.demo import train_demo
 

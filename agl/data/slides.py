@@ -31,7 +31,7 @@ class Dataset:
         genes: [gene] names, those that all slides measure.
         counts: raw counts int32 [spot, gene], sparse.
         library_size: int64 [spot] total over ALL genes measured in the spot's slide (control probes
-            excepted).
+            excepted); where genes were cut from a file before, what its obs['library_size'] says.
         features: float32 or float16 [spot, feature], usually memory-mapped; None without features.
         patches: `.read(spot positions)` -> uint8 [n, height, width, 3]; None without patches.
         key: hash of the contents of the input files and of the options.

@@ -14,6 +14,7 @@ from agl import registry
 from agl.config import Config
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset, open_dataset
+from agl.data.example import folder_named
 from agl.data.splitting.holdout import kin
 from agl.data.splitting.splits import Split, hold_out
 from agl.data.views import feature_views
@@ -30,9 +31,9 @@ from agl.training.trainer import Trainer
 
 
 def data_folder(config: Config) -> str:
-    """The folder the sections lie in; simulated ones are written the first time."""
+    """The folder the sections lie in: the example's if it is called so; simulated ones are written the first time."""
     if config.data.root is not None:
-        return config.data.root
+        return folder_named(config.data.root)
     from agl.data.simulate.embedded import simulated_folder
 
     return str(simulated_folder(config.data.simulate, cache_dir=config.data.cache))

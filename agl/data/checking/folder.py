@@ -94,6 +94,7 @@ def _genes(report: CheckReport, found: Findings, seen: Seen) -> None:
 
 def _will_use(report: CheckReport, kind: str, seen: Seen) -> dict[str, str]:
     sources = sorted({s.counts_source for s in report.sections if s.counts_source})
+    totals = sorted({s.library_size_source for s in report.sections if s.library_size_source})
     shapes = sorted(set(seen.patch_shapes.values()))
     size = f"{shapes[0][1]} x {shapes[0][0]} px" if shapes else ""
     features = "none"
@@ -105,6 +106,7 @@ def _will_use(report: CheckReport, kind: str, seen: Seen) -> dict[str, str]:
     patients = len(report.patients)
     return {
         "counts": f"raw counts from {', '.join(sources) or 'nowhere'}",
+        "library size": f"from {' or '.join(totals) or 'nothing'}",
         "genes": f"{report.genes_overlap:,} measured in every section",
         "features": features,
         "patches": f"{size}{_joined_by(report, 'patches')}" if size else "none",

@@ -33,6 +33,7 @@ class SectionCheck:
     spots: int | None = None
     genes: int | None = None
     counts_source: str | None = None
+    library_size_source: str | None = None
     counts_min: int | None = None
     counts_median: float | None = None
     counts_max: int | None = None
@@ -90,7 +91,7 @@ class CheckReport:
                 highlight=False,
             )
         for what, value in self.will_use.items():
-            console.print(Text(f"  {what:<12}", "cyan"), Text(value), sep="", soft_wrap=True)
+            console.print(Text(f"  {what:<14}", "cyan"), Text(value), sep="", soft_wrap=True)
         for finding in self.findings:
             where = f"{finding.slide}: " if finding.slide else ""
             console.print(

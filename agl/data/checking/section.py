@@ -16,6 +16,7 @@ from agl.data.reading.formats import FeatureFile, open_features
 from agl.data.reading.h5ad import read_header
 from agl.data.reading.header import Header
 from agl.data.reading.join import Match, join
+from agl.data.reading.library_size import library_sizes
 from agl.data.reading.locate import BUILTIN, NONE
 from agl.data.reading.names import RawNames, clean_name, is_control
 from agl.data.reading.patches import PatchFile, open_patches
@@ -85,7 +86,7 @@ def examine_section(
         return result
     seen.names[slide] = header.genes
     result.spots, result.genes = len(header.barcodes), len(header.genes.names)
-    result.counts_source = header.counts_source
+    result.counts_source, result.library_size_source = header.counts_source, header.library_size_source
     found.attempt(slide, lambda: _examine_counts(header, result, min_counts, found, seen))
     _examine_places(header, found)
     if files.patches is not None:
@@ -105,8 +106,8 @@ def examine_section(
 def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found: Findings, seen: Seen) -> None:
     """Depth of every spot, over all genes but control probes."""
     slide = header.slide
-    is_gene = np.array([not is_control(clean_name(n)) for n in header.genes.names], dtype=np.int64)
-    totals = np.concatenate([block @ is_gene for _, block in count_blocks(header)])
+    is_gene = np.array([not is_control(clean_name(n)) for n in header.genes.names])
+    totals = np.concatenate([library_sizes(header, start, block, is_gene) for start, block in count_blocks(header)])
     result.counts_min, result.counts_max = int(totals.min()), int(totals.max())
     result.counts_median, result.zero_count_spots = float(np.median(totals)), int((totals == 0).sum())
     below = int((totals < min_counts).sum())

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from agl.data.images.builtin import FEATURE_NAMES, check_patches, extract
+from agl.data.reading.patches import stored_images
 from agl.errors import UserError
 from agl.machine import pick_device
 
@@ -66,9 +67,10 @@ def extract_folder(
         target = folder / source.name
         try:
             with h5py.File(source, "r") as patches:
-                told = _teller(progress, source.stem, len(patches["img"]))
+                n_spots = len(stored_images(patches))
+                told = _teller(progress, source.stem, n_spots)
                 if _is_finished(target, source, patches, fingerprint):
-                    told(len(patches["img"]))
+                    told(n_spots)
                 else:
                     _write(target, source, patches, fingerprint, compute, batch_size, told)
         except (OSError, KeyError) as error:
@@ -138,7 +140,8 @@ def _write(
     batch_size: int,
     told: Callable[[int], None],
 ) -> None:
-    images, n_spots = patches["img"], len(patches["img"])
+    images = stored_images(patches)
+    n_spots = len(images)
     # Read many patches at once: the number in memory stays bounded and HDF5 reads stay long.
     step = max(batch_size, 256)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

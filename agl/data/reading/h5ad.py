@@ -11,6 +11,7 @@ import pandas as pd
 from agl.data.reading.counts import extent, find_counts
 from agl.data.reading.hdf5 import open_h5, strings
 from agl.data.reading.header import COUNT_SOURCES, Header
+from agl.data.reading.library_size import recorded_library_size
 from agl.data.reading.names import RawNames
 from agl.errors import UserError
 
@@ -31,7 +32,8 @@ def read_header(slide: str, path: Path) -> Header:
     raw.X.
 
     Raises:
-        UserError: unreadable file, no spots, repeated or missing barcodes, no coordinates, no raw counts.
+        UserError: unreadable file, no spots, repeated or missing barcodes, no coordinates, no raw counts, library
+            sizes that are no whole numbers.
     """
     with open_h5(path, f"an h5ad file for slide '{slide}'") as h5:
         obs = _frame(h5, "obs", slide)
@@ -58,6 +60,7 @@ def read_header(slide: str, path: Path) -> Header:
         RawNames(tuple(strings(var.index.to_numpy())), _column(var, _SYMBOL_COLUMNS), _column(var, _ID_COLUMNS)),
         counts_at,
         n_stored,
+        recorded_library_size(obs, slide),
     )
 
 

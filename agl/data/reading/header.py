@@ -9,12 +9,17 @@ import numpy as np
 
 from agl.data.reading.names import RawNames
 
+LIBRARY_SIZE = "library_size"  # the column of obs that records it where genes were cut from the file
+STORED, RECORDED = "all genes in the file", f"obs['{LIBRARY_SIZE}']"
 COUNT_SOURCES = {"layers/counts": "layers['counts']", "X": "X", "raw/X": "raw.X"}  # in order of preference
 
 
 @dataclass(frozen=True)
 class Header:
-    """All of an h5ad but its counts. `xy` [spot, 2] is the spot centre in full-resolution pixels."""
+    """All of an h5ad but its counts. `xy` [spot, 2] is the spot centre in full-resolution pixels.
+
+    `library_size` int64 [spot] is recorded where the file holds only some of the genes that were measured.
+    """
 
     slide: str
     path: Path
@@ -26,8 +31,14 @@ class Header:
     genes: RawNames
     counts_at: str  # HDF5 path of the raw counts
     n_stored: int  # values stored there: an upper bound of the non-zero counts
+    library_size: np.ndarray | None = None
 
     @property
     def counts_source(self) -> str:
         """Where the raw counts are, as AnnData calls it."""
         return COUNT_SOURCES[self.counts_at]
+
+    @property
+    def library_size_source(self) -> str:
+        """Where the library sizes are from."""
+        return STORED if self.library_size is None else RECORDED

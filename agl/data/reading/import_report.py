@@ -40,6 +40,7 @@ def describe(
         "patient": section.patient,
         "patient_source": section.patient_source,
         "counts_source": header.counts_source,
+        "library_size_source": header.library_size_source,
         "spots_measured": len(header.barcodes),
         "spots_kept": len(spots),
         "zero_count_spots": int((totals[spots] == 0).sum()),

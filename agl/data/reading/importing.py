@@ -25,6 +25,7 @@ from agl.data.reading.h5ad import read_header
 from agl.data.reading.header import Header
 from agl.data.reading.import_report import Tables, describe, warnings_of
 from agl.data.reading.join import Match, join
+from agl.data.reading.library_size import library_sizes
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.names import Harmonised, RawNames, harmonise
 from agl.data.reading.patches import PatchFile, PatchReader, open_patches
@@ -110,10 +111,9 @@ def _write_counts(
     header: Header, joined: np.ndarray, genes: Harmonised, min_counts: int, out: _Output
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stream the counts of joined spots; returns (positions of the spots kept, library size of every spot)."""
-    is_gene = genes.is_gene[header.slide].astype(np.int64)
     spots, totals = [], []
     for start, block in count_blocks(header):
-        library_size = block @ is_gene
+        library_size = library_sizes(header, start, block, genes.is_gene[header.slide])
         rows = np.flatnonzero(joined[start : start + block.shape[0]] & (library_size >= min_counts))
         counts = move_columns(block[rows], genes.columns[header.slide], len(genes.genes))
         counts.sum_duplicates()  # repeated genes are added up; sorts too

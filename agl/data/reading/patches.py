@@ -13,6 +13,7 @@ import numpy as np
 from agl.data.reading.formats import patch_size
 from agl.data.reading.hdf5 import open_h5, strings
 from agl.data.reading.join import Rows
+from agl.data.reading.jpeg import JPEG, JpegImages
 from agl.errors import UserError
 
 _IMAGES = ("img", "imgs", "images", "patches")
@@ -23,25 +24,19 @@ class PatchFile:
     """One slide's patches uint8 [row, height, width, 3] and how its rows are joined to spots."""
 
     path: Path
-    key: str
     n_rows: int
     shape: tuple[int, int, int]
     rows: Rows
 
 
 def open_patches(path: Path) -> PatchFile:
-    """Recognise a patch file (HEST: `img`, `barcode`, `coords` top-left).
+    """Recognise a patch file (HEST: `img`, `barcode`, `coords` top-left; `jpeg` instead of `img` for compressed ones).
 
     Raises:
         UserError: unreadable, no images, not uint8 RGB, or rows and barcodes of different number.
     """
     with open_h5(path, "a patch file") as h5:
-        key = next((k for k in _IMAGES if k in h5), None)
-        if key is None:
-            raise UserError(
-                f"Expected images named 'img' in {path}, received {', '.join(h5) or 'an empty file'}; rename them."
-            )
-        images = h5[key]
+        images = stored_images(h5)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise UserError(
                 f"Expected uint8 RGB patches [n, height, width, 3] in {path}, received {images.dtype} "
@@ -56,7 +51,24 @@ def open_patches(path: Path) -> PatchFile:
             raise UserError(
                 f"Expected {name} for the {shape[0]} patches of {path}, received {len(names)}; write it again."
             )
-    return PatchFile(path, key, shape[0], (shape[1], shape[2], shape[3]), Rows(str(path), barcodes, corners, size))
+    return PatchFile(path, shape[0], (shape[1], shape[2], shape[3]), Rows(str(path), barcodes, corners, size))
+
+
+def stored_images(h5: Any) -> Any:
+    """The patches of an open file, to be sliced: its array of images, or its JPEGs that read like one.
+
+    Raises:
+        UserError: there are none.
+    """
+    key = next((k for k in _IMAGES if k in h5), None)
+    if key is not None:
+        return h5[key]
+    if JPEG in h5:
+        return JpegImages(h5[JPEG])
+    raise UserError(
+        f"Expected images named 'img' or '{JPEG}' in {h5.filename}, received {', '.join(h5) or 'an empty file'}; "
+        "rename them."
+    )
 
 
 @dataclass
@@ -145,9 +157,9 @@ class PatchReader:
             self._handles, self._pid = {}, os.getpid()
         if file not in self._handles:
             with open_h5(self.files[file], "a patch file") as h5:  # says what is wrong when it cannot be opened
-                key = next(k for k in _IMAGES if k in h5)
+                stored_images(h5)
             handle = h5py.File(self.files[file], "r")
-            self._handles[file] = (handle, handle[key])
+            self._handles[file] = (handle, stored_images(handle))
         return self._handles[file][1]
 
     def __getstate__(self) -> dict[str, Any]:

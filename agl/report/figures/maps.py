@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from agl.analysis.results import Predictions, Results, read_predictions
+from agl.data.example import folder_named
 from agl.data.splitting.geometry import pitch
 from agl.errors import UserError, did_you_mean
 from agl.report.figures.thumbnails import Thumbnail, find_thumbnail
@@ -118,7 +119,7 @@ def draw_maps(
             continue
         found = map_of(saved, slide, known)
         root = results.provenance[run].get("data", {}).get("root")
-        picture = find_thumbnail(root, slide, found.x, found.y, found.barcode)
+        picture = find_thumbnail(root and folder_named(root), slide, found.x, found.y, found.barcode)
         drawn.append(_draw(found, picture, block, method, int(here.seed.iloc[0]), folder))
     return drawn, notes
 

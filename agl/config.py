@@ -85,7 +85,8 @@ class Data(Section):
     root: str | None = None  # a folder; "example": the sections in the package; None: simulated ones, see `simulate`
     simulate: dict[str, Any] = Field(default_factory=dict)  # arguments of `agl simulate`, used when root is None
     features: str | tuple[str, ...] = "builtin"  # "builtin", "none" (patches), a folder of feature files, or several
-    context: tuple[PositiveInt, ...] = ()  # numbers of nearest spots whose mean features are appended, as [8, 24]
+    context: tuple[PositiveInt, ...] | None = None  # numbers of nearest spots whose mean is appended; None: [8, 24]
+    # for the committee, none for other models
     normalise: Literal["train", "slide"] = "train"  # features centred and scaled by the training spots, or per slide
     sections: tuple[str, ...] | None = None
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
@@ -100,6 +101,11 @@ class Data(Section):
         raise PydanticCustomError("names", "Expected a name or a list of names such as [builtin, uni_v1]")
 
     @property
+    def surroundings(self) -> tuple[int, ...]:
+        """The context, none where nothing has been chosen yet."""
+        return self.context or ()
+
+    @property
     def features_label(self) -> str:
         """The features in a few words, for tables.
 
@@ -108,7 +114,7 @@ class Data(Section):
         """
         names = (self.features,) if isinstance(self.features, str) else self.features
         label = " + ".join({"none": "patches"}.get(name, Path(name).name) for name in names)
-        label += f", context {' '.join(map(str, self.context))}" if self.context else ""
+        label += f", context {' '.join(map(str, self.surroundings))}" if self.surroundings else ""
         return label + (", per slide" if self.normalise == "slide" else "")
 
 
@@ -141,7 +147,7 @@ class Outer(Section):
 class Auxiliary(Section):
     """Which genes are learnt beside the primary ones, and how they count."""
 
-    genes: Annotated[Component, Slot("gene_set", "selector")] = Component(name="none")
+    genes: Annotated[Component, Slot("gene_set", "selector")] = Component(name="auto")
     min_detection: float = Field(0.05, ge=0, le=1)  # candidates: detected in this share of the training spots
     objective: Annotated[Component, Slot("objective")] = Component(name="balanced")
     strength: float = Field(4.0, ge=0)
@@ -182,7 +188,7 @@ class Config(Section):
     validation: Validation = Validation()
     primary: Annotated[Component, Slot("primary")] = Component(name="dispersion")
     auxiliary: Auxiliary = Auxiliary()
-    model: Annotated[Component, Slot("model", "estimator")] = Component(name="mlp")
+    model: Annotated[Component, Slot("model", "estimator")] = Component(name="committee")
     loss: Annotated[Component, Slot("loss")] = Component(name="listwise")
     training: Training = Training()
     plugins: Annotated[tuple[Component, ...], Slot("plugin")] = ()

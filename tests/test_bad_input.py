@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-QUICK = ["training.epochs=1", "primary.k=10", "primary.min_detection=0", "data.features=latent"]
+QUICK = ["model=mlp", "training.epochs=1", "primary.k=10", "primary.min_detection=0", "data.features=latent"]
 
 CONFIG_MISTAKES = [
     (["nothing.yaml"], "there is no such file"),

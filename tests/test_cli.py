@@ -11,7 +11,8 @@ import pytest
 from agl import registry
 from agl.builtins import WHERE
 
-QUICK = ["training.epochs=2", "primary.k=8", "primary.min_detection=0", "data.features=latent", "model.hidden=[8]"]
+QUICK = ["training.epochs=2", "primary.k=8", "primary.min_detection=0", "data.features=latent"]
+QUICK += ["model=mlp", "model.hidden=[8]"]
 
 
 def test_train_table_and_show_agree(agl, sections: Path, tmp_path: Path) -> None:
@@ -112,7 +113,8 @@ def test_help_is_quick_and_names_the_commands(agl) -> None:
 
 
 def test_a_gene_list_names_the_primary_genes_and_the_table_says_so(agl, sections: Path) -> None:
-    words = [f"data.root={sections}", "data.features=latent", "training.epochs=1", "fold=0", "model.hidden=[8]"]
+    words = [f"data.root={sections}", "data.features=latent", "training.epochs=1", "fold=0"]
+    words += ["model=mlp", "model.hidden=[8]"]
     lists = ["primary=file", "primary.path=var_50genes.json", "auxiliary.genes=file"]
     status, out, err = agl("train", *words, *lists, "auxiliary.genes.path=oracle_genes.json", "--json")
     assert status == 0, err

@@ -77,7 +77,7 @@ def test_their_files_are_part_of_the_run(own: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_slot_of_the_config_is_walked() -> None:
-    config = Config().with_("auxiliary.genes=dkgsb", "plugins=[agl.training.plugins:Plugin]")
+    config = Config().with_("model=mlp", "auxiliary.genes=dkgsb", "plugins=[agl.training.plugins:Plugin]")
     names = [component.name for component in components(complete(config))]
     assert {"leave_one_patient_out", "dispersion", "mlp", "listwise", "dkgsb", "auto", "balanced", "grouped"} <= set(
         names

@@ -79,14 +79,14 @@ def read_loss(name: Any, options: Mapping[str, Any] | None = None) -> Choice:
     if not isinstance(name, str):
         raise UserError(
             f"Expected the name of a loss that is known to be convex, received {getattr(name, '__name__', name)!r}; "
-            f"name one of {', '.join(sorted(_READERS))}, or train a network on a loss of your own."
+            f"name one of {', '.join(sorted(_READERS))}, or train a network on a loss of your own: model=mlp."
         )
     if name in REFUSED:
         raise UserError(f"Expected a loss that is convex and smooth in the scores, received {name!r}: {REFUSED[name]}")
     if name not in _READERS:
         raise UserError(
             f"Expected one of the losses known to be convex, received {name!r}.{did_you_mean(name, _READERS)} "
-            "Train a network on a loss of your own."
+            "Train a network on a loss of your own: model=mlp."
         )
     left = dict(options or {})
     try:

@@ -88,8 +88,8 @@ class Committee:
         details: dict[str, Any] = {}
         low = [member.rank for member in members if member.rank is not None]
         if low or sample.selector is not None:
-            widest = max(views.values(), key=len)
-            settled_sample, details = settled(sample.seen(widest), rank=max(low, default=5), bound=self.bound)
+            first = next(iter(views.values()))  # own features: fewer, and genes are compared, not scores
+            settled_sample, details = settled(sample.seen(first), rank=max(low, default=5), bound=self.bound)
             sample = replace(settled_sample, features=sample.features)
         weights, names = [], []
         for view, columns in views.items():

@@ -50,6 +50,7 @@ class Inside:
 def folds_inside(sample: Sample, most: int = FOLDS) -> Inside:
     """Up to five folds of whole patients, of whole slides, or of spots; the largest unit first into the emptiest fold.
 
+    >>> from agl.config import Component
     >>> sample = Sample(np.zeros((5, 1)), np.zeros((5, 1)), np.ones(5), np.array([4, 4, 4, 7, 9]), np.zeros(5, int), 1,
     ...                 Component(name="mse"))
     >>> folds_inside(sample).fold.tolist(), folds_inside(sample).unit

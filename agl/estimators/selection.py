@@ -7,7 +7,8 @@ differentiable function of the genes' weights. No inner steps are taken.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import copy
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from agl.estimators.inside import folds_inside
 from agl.estimators.sample import Sample
 
 PENALTY = 1.0  # of the ridge heads on which genes are compared
-STEPS = 60
+STEPS = 40
 LEAST_WEIGHT = 1e-3  # below, a gene is left out
 
 
@@ -55,11 +56,13 @@ def settled(sample: Sample, *, rank: int, bound: float | None) -> tuple[Sample, 
             f"{type(sample.selector).__name__}, which reads training losses or gradients; a model that is solved has "
             "none. Train a network with it: model=mlp."
         )
+    sample = replace(sample, selector=copy.deepcopy(sample.selector))  # what is tuned is this fit's own
     problem = outer_problem(sample, rank=rank, bound=bound)
 
     def heard(step: Step) -> None:
         sample.report({f"outer_{key}": value for key, value in asdict(step).items()})
 
+    assert sample.selector is not None
     tune(sample.selector, problem, steps=STEPS, lr=sample.outer.learning_rate, seed=sample.seed, callback=heard)
     with torch.no_grad():
         weights = sample.selector().double()

@@ -124,7 +124,7 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
     fitted = experiment.fit_estimator(solving.report)
     details = dict(fitted.details)
     weights = np.asarray(details.pop("weights", experiment.panel.weights), dtype=np.float32)
-    numbers = {"epochs": 0, **details, **solving.end()}
+    numbers = {"epochs": 0, **details, **_validation(experiment), **solving.end()}
     predictor = SolvedPredictor(fitted)
 
     def predict(spots: np.ndarray) -> Tensor:
@@ -132,6 +132,27 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
         return torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
 
     return Fitted(predict, weights, numbers)
+
+
+def _validation(experiment: Experiment) -> dict[str, float]:
+    """The score on the validation spots of a fit without them, for whoever searches; the result's has them in it.
+
+    A selector that is learned has its own left-out spots, and would take as long again.
+    """
+    from agl.training.scoring import mean_scores
+
+    spots, dataset = experiment.split.validation, experiment.dataset
+    if len(spots) == 0 or experiment.panel.selector is not None:
+        return {}
+    import torch
+
+    assert dataset.features is not None
+    slides = np.asarray(dataset.slide_codes)[spots]
+    predictor = SolvedPredictor(experiment.fit_estimator(spots=experiment.split.train))
+    scores = torch.from_numpy(predictor(np.asarray(dataset.features[spots]), slides))
+    counts = torch.from_numpy(dataset.dense_counts(spots, experiment.panel.primary))
+    found = mean_scores(scores, counts, np.asarray(dataset.library_size)[spots], slides)
+    return {"validation": found[experiment.config.training.monitor]}
 
 
 class SolvedPredictor:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from agl import registry
-from agl.config import Auxiliary, Component, Config, Outer, Section, Training, Validation, slots
+from agl.config import Auxiliary, Component, Config, Outer, Section, Training, slots
 from agl.errors import UserError
 from agl.training.experiment import data_folder
 
+SURROUNDINGS = (8, 24)  # two rings of a square lattice
+NO_AUXILIARY = Auxiliary(genes=Component(name="none"))
 UNUSED = "none"  # the name of a component that a run has no use for
 
 
@@ -20,8 +22,25 @@ def complete(config: Config) -> Config:
     What a run does not use takes its default: an estimator's loss, auxiliary genes and training, the balance
     where there are no auxiliary genes, a gene set's outer problem.
     """
-    config = without_unused(config)
+    config = without_unused(with_choices(config))
     return Config.model_validate(_completed(config, config))
+
+
+def with_choices(config: Config) -> Config:
+    """The config with what is left open chosen: the committee sees surroundings and co-expressed genes, other models do not.
+
+    Both gave the committee something and cost it nothing wherever they were measured (experiments/her2st_losses);
+    surroundings can harm a single ridge, and auxiliary genes a network.
+    """
+    committee = config.model.name == "committee"
+    if config.data.context is None:
+        context = SURROUNDINGS if committee and config.data.features != "none" else ()
+        config = config.model_copy(update={"data": config.data.model_copy(update={"context": context})})
+    if config.auxiliary.genes.name == "auto":
+        name = "coexpressed" if committee else "none"
+        genes = Component.model_validate({"name": name, **config.auxiliary.genes.args})
+        config = config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"genes": genes})})
+    return config
 
 
 def without_unused(config: Config) -> Config:
@@ -29,7 +48,7 @@ def without_unused(config: Config) -> Config:
     if registry.is_estimator(config.model):
         config = config.model_copy(update=_unused_by_estimator(config))
     if config.auxiliary.genes.name == "none":
-        return config.model_copy(update={"auxiliary": Auxiliary()})
+        return config.model_copy(update={"auxiliary": NO_AUXILIARY})
     if registry.which(("gene_set", "selector"), config.auxiliary.genes.name) == "gene_set":
         return config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"outer": Outer()})})
     return config
@@ -38,9 +57,9 @@ def without_unused(config: Config) -> Config:
 def _unused_by_estimator(config: Config) -> dict[str, Any]:
     """What an estimator has no use for: nearly all of the training; without a panel the loss and other genes, too."""
     device = {key: getattr(config.training, key) for key in ("device", "threads", "monitor")}
-    unused: dict[str, Any] = {"training": Training(**device), "validation": Validation()}
+    unused: dict[str, Any] = {"training": Training(**device)}
     if not registry.takes_sample(registry.find("estimator", config.model.name)):
-        unused |= {"loss": Component(name=UNUSED), "auxiliary": Auxiliary(), "plugins": ()}
+        unused |= {"loss": Component(name=UNUSED), "auxiliary": NO_AUXILIARY, "plugins": ()}
     return unused
 
 

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 COEXPRESSED = {"name": "coexpressed", "k": 100}  # a fixed number, so that the demo is quick
 METHODS: list[dict[str, Any]] = [
     {"model": "ridge"},
-    {"loss": "mse"},
-    {"loss": "pearson"},
-    {"loss": "listwise"},
-    {"loss": "listwise", "auxiliary.genes": COEXPRESSED},
+    {"model": "committee", "auxiliary.genes": "none"},
+    {"model": "committee", "auxiliary.genes": COEXPRESSED},
+    {"model": "low_rank", "loss": "mse", "auxiliary.genes": COEXPRESSED},
+    {"model": "mlp", "loss": "listwise"},
 ]
 # Useful auxiliary genes exist among the simulated ones; whether they do on real sections is what one wants to know.
 PLANTED: list[dict[str, Any]] = [
-    {"loss": "listwise"},
-    {"loss": "listwise", "auxiliary.genes": COEXPRESSED},
+    {"model": "committee", "auxiliary.genes": "none"},
+    {"model": "committee", "auxiliary.genes": COEXPRESSED},
 ]
 REAL_DATA = {"root": "example", "features": "builtin_originals"}
 PLANTED_DATA = {"simulate": {"preset": "easy", "n_patients": 3, "features": "latent"}, "features": "latent"}

@@ -59,7 +59,8 @@ def write_run(
     optimistic: bool = False,
 ) -> Path:
     """One finished run below `root`. `noise` is the size of the error of its scores."""
-    config = load([f"output={root}", f"fold={fold}", f"seed={seed}", *words])
+    shared = ["model=mlp", "auxiliary.genes=none", "data.context=[]"]  # a network: it has a loss, and epochs
+    config = load([f"output={root}", f"fold={fold}", f"seed={seed}", *shared, *words])
     folder = root / config.name / f"{config.loss.name}.f{fold}.s{seed}.{zlib.crc32(repr(words).encode()):08x}"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))

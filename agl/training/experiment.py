@@ -45,7 +45,7 @@ def load_data(config: Config) -> Dataset:
     dataset = open_dataset(
         data_folder(config),
         features=data.features,
-        context=data.context,
+        context=data.surroundings,
         normalise=data.normalise,
         cache_dir=data.cache,
         sections=data.sections,
@@ -122,14 +122,20 @@ class Experiment:
         """Whether the predictor is fitted as a whole instead of by the trainer."""
         return registry.is_estimator(self.config.model)
 
-    def sample(self, report: Report | None = None) -> Sample:
-        """What an estimator is fitted on: training and validation spots, for none are needed to know when to stop."""
+    def sample(self, report: Report | None = None, *, spots: np.ndarray | None = None) -> Sample:
+        """What an estimator is fitted on: training and validation spots, for none are needed to know when to stop.
+
+        Args:
+            spots: others of these instead, such as the training spots alone.
+        """
         dataset, panel, config = self.dataset, self.panel, self.config
         if dataset.features is None:
             raise UserError(
-                f"The model {config.model.name!r} needs features. Set data.features=builtin or a folder of features."
+                f"The model {config.model.name!r} needs features. Set data.features=builtin or a folder of features, "
+                "or choose a model of patches: resnet18, nsl."
             )
-        spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
+        if spots is None:
+            spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
         given: dict[str, Any] = {} if report is None else {"report": report}
         return Sample(
             features=np.asarray(dataset.features[spots]),
@@ -150,10 +156,10 @@ class Experiment:
             **given,
         )
 
-    def fit_estimator(self, report: Report | None = None) -> FittedEstimator:
+    def fit_estimator(self, report: Report | None = None, *, spots: np.ndarray | None = None) -> FittedEstimator:
         """A fitted estimator of the primary genes; it takes a `Sample`, or arrays as scikit-learn's do."""
         torch.set_num_threads(self.config.training.threads)
-        estimator, sample = registry.build("estimator", self.config.model), self.sample(report)
+        estimator, sample = registry.build("estimator", self.config.model), self.sample(report, spots=spots)
         if registry.takes_sample(estimator):
             return estimator.fit(sample)
         return estimator.fit(sample.features, sample.primary, sample.library_size, sample.slides, seed=self.config.seed)

@@ -20,8 +20,9 @@ from agl.convex.curve import curve, spearman
 from agl.convex.low_rank import Coordinates, centred, explained
 from agl.convex.outer import Fold, OuterProblem
 from agl.convex.tune import tune
+from agl.genes.candidates import Candidates
 from agl.genes.selectors import DkGSB, PriorMixture
-from agl.genes.training import Candidates, TrainingSpots
+from agl.genes.training import TrainingSpots
 
 TARGETS, USEFUL, OTHER, NOISE = range(4)
 SIDE, SLIDES, TRAINING, FEATURES, PENALTY = 11, 12, 4, 48, 0.3

@@ -13,8 +13,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from agl.report.thumbnails import find_thumbnail
-from agl.studies.train import train
 from PIL import Image
 
 from agl.config import load
@@ -23,6 +21,8 @@ from agl.data.dataset import Dataset, open_dataset
 from agl.data.example import example_folder, folder_named
 from agl.data.images.builtin import FEATURE_NAMES, extract
 from agl.data.images.folder import BUILTIN_VERSION
+from agl.report.figures.thumbnails import find_thumbnail
+from agl.runs.train import train
 from agl.training.experiment import load_data
 
 REPOSITORY = Path(__file__).resolve().parents[2]

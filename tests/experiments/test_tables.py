@@ -77,7 +77,7 @@ def test_settings_are_named_by_what_differs():
         sys.path.pop(0)
     config = Config().with_("auxiliary.genes=dkgsb", "auxiliary.outer.steps=12", "auxiliary.outer.warm=false")
     assert setting(config) == "H=12, training, fresh"
-    assert setting(Config()) == "primary genes alone"
+    assert setting(Config().with_("auxiliary.genes=none")) == "primary genes alone"
 
 
 def test_agls_protocol_names_genes_in_the_papers_words():
@@ -86,7 +86,7 @@ def test_agls_protocol_names_genes_in_the_papers_words():
         from protocol_table import genes
     finally:
         sys.path.pop(0)
-    assert genes(Config()) == "PGL: primary genes alone"
+    assert genes(Config().with_("auxiliary.genes=none")) == "PGL: primary genes alone"
     assert genes(Config().with_("auxiliary.genes=all")) == "ALL"
     learned = Config().with_("auxiliary.genes=dkgsb", "auxiliary.outer.steps=12", "auxiliary.objective=sum")
     assert genes(learned) == "dkgsb, H=12 training, sum"

@@ -18,7 +18,7 @@ def test_tensorboard_reads_settings_and_metrics_of_one_run(tmp_path: Path) -> No
     folder = tmp_path / "tb"
     with SummaryWriter(str(folder)) as writer:
         writer.add_scalar("scc", 0.25, 1)  # of validation spots
-    config = Config().with_("loss=mse", "training.learning_rate=3e-5", "model.hidden=[16, 8]")
+    config = Config().with_("loss=mse", "training.learning_rate=3e-5", "model=mlp", "model.hidden=[16, 8]")
     write_hparams(folder, config, {"scc": 0.5, "pairs": 100, "best": None, "optimistic": True, "bad": float("nan")})
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
     assert list(runs.Runs()) == ["tb"]

@@ -31,7 +31,7 @@ QUICK = [
     "data.features=latent",
     "training.checkpoint_every=1",
 ]
-QUICK += ["model.hidden=[16]", "training.batch_size=32"]
+QUICK += ["model=mlp", "model.hidden=[16]", "training.batch_size=32"]
 
 
 def config_of(sections: Path, tmp_path: Path, *words: str):

@@ -24,7 +24,7 @@ def folder(own_sections: Path) -> Path:
 
 
 def config_of(folder: Path, tmp_path: Path, *words: str) -> Config:
-    quick = ["training.epochs=2", "model.hidden=[8]", "primary.k=10", "primary.min_detection=0", "fold=0"]
+    quick = ["training.epochs=2", "model=mlp", "model.hidden=[8]", "primary.k=10", "primary.min_detection=0", "fold=0"]
     return load([f"data.root={folder}", f"output={tmp_path / 'runs'}", "data.features=latent", *quick, *words])
 
 

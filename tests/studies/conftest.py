@@ -130,7 +130,7 @@ def grid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int]
 
     def write(n: int) -> Path:
         path = tmp_path / "grid.yaml"
-        path.write_text(f"name: g\naxes:\n  loss: [mse, listwise]\n  seed: {list(range(n))}\n")
+        path.write_text(f"name: g\nmodel: mlp\naxes:\n  loss: [mse, listwise]\n  seed: {list(range(n))}\n")
         return path
 
     return write

@@ -32,7 +32,7 @@ def study_file(sections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         path = tmp_path / "study.yaml"
         path.write_text(
             f"name: s\nfold: 0\ndata: {{root: {sections}, features: latent}}\nprimary: {{k: 10, min_detection: 0}}\n"
-            f"model: {{hidden: [16]}}\ntraining: {{epochs: 3, batch_size: 32}}\n{rest}\n"
+            f"model: {{name: mlp, hidden: [16]}}\ntraining: {{epochs: 3, batch_size: 32}}\n{rest}\n"
         )
         return path
 

@@ -21,14 +21,14 @@ def test_every_method_is_a_config() -> None:
 
 def test_it_runs_on_the_real_sections_and_on_planted_ones(agl, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "TRAINING", {"epochs": 1})
-    monkeypatch.setattr(demo, "METHODS", [{"model": "ridge"}, {"loss": "listwise"}])
-    monkeypatch.setattr(demo, "PLANTED", [{"loss": "listwise"}])
+    monkeypatch.setattr(demo, "METHODS", [{"model": "ridge"}, {"model": "committee", "auxiliary.genes": "none"}])
+    monkeypatch.setattr(demo, "PLANTED", [{"model": "mlp", "loss": "listwise"}])
     status, out, err = agl("demo", "--json")
     assert status == 0, err
     found = json.loads(out)
     assert [(row["data"], row["model"], row["runs"]) for row in found["methods"]] == [
+        ("example", "committee", 3),
         ("example", "ridge", 3),
-        ("example", "mlp", 3),
         ("simulated", "mlp", 3),
     ]
     assert found["methods"][0]["scc"] > 0.1

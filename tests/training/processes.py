@@ -157,7 +157,7 @@ class Pictures:
 
 SMALL = (
     "data.simulate={n_genes: 60, spots_per_slide: 40, n_patients: 3, patch_size: 32}", "primary.k=6", "fold=0",
-    "model.dropout=0", "training.device=cpu", "training.batch_size=31", "training.epochs=3",
+    "model=mlp", "model.dropout=0", "training.device=cpu", "training.batch_size=31", "training.epochs=3",
     "auxiliary.outer.batches=3", "auxiliary.outer.batch_size=24", "auxiliary.outer.start=0", "auxiliary.outer.every=1",
 )  # fmt: skip
 CASES = {

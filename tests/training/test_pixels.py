@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import strank
-from agl.config import Config, Training
+from agl.config import Component, Config, Training
 from agl.data.batches import SpotLoader, grouped
 from agl.models.predictor import mlp, resnet18
 from agl.runs.checkpoint import resume
@@ -63,7 +63,7 @@ def test_the_number_of_workers_changes_no_bit(trainer_on) -> None:
     alone = fitted(trainer_on, workers=0)
     assert same(alone, fitted(trainer_on, workers=1))
     assert same(alone, fitted(trainer_on, workers=2))
-    assert not same(alone, fitted(trainer_on, augment="none"))
+    assert not same(alone, fitted(trainer_on, augment=Component(name="none")))
 
 
 class Kill(Plugin):

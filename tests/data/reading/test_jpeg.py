@@ -171,7 +171,7 @@ def test_a_truncated_file(jpegs, tmp_path):
     path = tmp_path / "torn.h5"
     shutil.copy(root / "patches" / "S1.h5", path)
     path.write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(UserError, match=r"torn\.h5 is truncated or damaged .*; copy or download it again$"):
+    with pytest.raises(UserError, match=r"torn\.h5 is truncated or damaged .*; copy or download it again\.$"):
         open_patches(path)
 
 

@@ -51,6 +51,7 @@ class AuxiliarySelection(Plugin):
         if self.selector.signal != "losses" and not trainer.task.model.shares:
             raise UserError(NOTHING_SHARED)
         self.selector.to(trainer.device)
+        self.selector.drawn_from(len(trainer.task.train) / self._batch_size(trainer.task.train))
         self.problem = Problem(
             model=trainer.task.model,
             gene_loss=trainer.task.loss,
@@ -72,7 +73,7 @@ class AuxiliarySelection(Plugin):
         elif due and self.selector.signal == "similarity":
             for turn in range(settings.batches):
                 batch = self._batches(trainer, trainer.task.train, "inner", turn, 1)[0]
-                self.selector.observe(gradient_similarity(self.problem, batch))
+                self.selector.observe(gradient_similarity(self.problem, batch, seed=self._draws(trainer, turn)))
         with torch.no_grad():
             trainer.task.weights = self.selector().detach().clone()
 
@@ -150,17 +151,14 @@ class AuxiliarySelection(Plugin):
                 warm=settings.warm,
                 inner_optimizer=None if settings.inner_optimizer == "training" else settings.inner_optimizer,
                 inner_lr=settings.inner_learning_rate,
-                seed=int(seeded(self.seed, "lookahead", trainer.epoch, turn).integers(2**31)),
+                seed=self._draws(trainer, turn),
             ),
         )
 
     def _batches(self, trainer: Trainer, spots: np.ndarray, purpose: str, turn: int, n: int) -> list[Batch]:
-        """n batches of these spots, drawn as the training draws its own; inner ones are augmented as its are.
-
-        None holds more than half of the spots, so that look-aheads differ and their spread says something.
-        """
+        """n batches of these spots, drawn as the training draws its own; inner ones are augmented as its are."""
         slides = np.asarray(trainer.task.loader.dataset.slide_codes)[spots]
-        size = min(self.settings.batch_size, max(2, len(spots) // 2))
+        size = self._batch_size(spots)
         drawn: list[np.ndarray] = []
         draw = 0
         while len(drawn) < n:
@@ -170,3 +168,11 @@ class AuxiliarySelection(Plugin):
         batches = [batch.to(trainer.device) for batch in trainer.task.loader.batches(drawn[:n])]
         turns = seeded(self.seed, purpose, "augment", trainer.epoch, turn)
         return [trainer.augment(batch, turns) for batch in batches] if purpose == "inner" else batches
+
+    def _draws(self, trainer: Trainer, turn: int) -> int:
+        """The seed of dropout and random losses."""
+        return int(seeded(self.seed, "lookahead", trainer.epoch, turn).integers(2**31))
+
+    def _batch_size(self, spots: np.ndarray) -> int:
+        """At most half of the spots, so that look-aheads differ and their spread says something."""
+        return min(self.settings.batch_size, max(2, len(spots) // 2))

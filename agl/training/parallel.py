@@ -97,6 +97,11 @@ def together(device: str) -> Iterator[Ranks]:
     if not under_torchrun():
         yield _current
         return
+    # Its functions have the group that exists when it is imported as a default argument, and torch imports it in the
+    # first step of an optimiser. After that no group ends before the interpreter does, whose end its threads do not
+    # survive ("terminate called without an active exception").
+    import torch.distributed.nn.functional
+
     gpu = device != "cpu" and torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

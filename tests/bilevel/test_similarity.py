@@ -54,3 +54,15 @@ def test_a_copy_of_the_primary_gene_points_its_way() -> None:
         problem.model.head.bias[:] = problem.model.head.bias[0]
     batch.counts[:] = batch.counts[:, :1]
     assert torch.allclose(gradient_similarity(problem, batch), torch.ones(4, dtype=torch.float64))
+
+
+def test_the_live_model_and_the_random_state_are_left_alone() -> None:
+    problem, batch = problem_and_batch()
+    problem.model.trunk.add_module("norm", nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5)).double())
+    problem.model.train()
+    buffers, state = {n: b.clone() for n, b in problem.model.named_buffers()}, torch.get_rng_state()
+    first = gradient_similarity(problem, batch, seed=3)
+    assert all(torch.equal(b, buffers[n]) for n, b in problem.model.named_buffers())
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(first, gradient_similarity(problem, batch, seed=3))
+    assert not torch.equal(first, gradient_similarity(problem, batch, seed=4))

@@ -118,3 +118,28 @@ def test_a_signal_without_spread_is_finite():
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         InfluenceGates(example_candidates(), **options)
+
+
+def passing_noise(disjoint: float, seed: int) -> float:
+    """Share of genes of noise that pass, asked about batches drawn over and over from the same 320 spots."""
+    rng = np.random.default_rng(seed)
+    of_spots = rng.normal(size=(320, 32))  # what a spot says about a gene: nothing, on average over tissues
+    selector = GradientSimilarity(example_candidates(), memory=1e12)
+    selector.drawn_from(disjoint)
+    batches = [rng.choice(320, 40, replace=False) for _ in range(60)]
+    return float(
+        (observe_all(selector, [of_spots[rows].mean(0) for rows in batches]).statistic() > 1.645).double().mean()
+    )
+
+
+def test_batches_of_the_same_spots_are_not_worth_what_new_spots_are() -> None:
+    naive, bounded = ([passing_noise(disjoint, seed) for seed in range(40)] for disjoint in (np.inf, 320 / 40))
+    assert np.mean(naive) > 0.2
+    assert 0.02 < np.mean(bounded) < 0.07
+
+
+def test_bounded_t_by_hand(signals):
+    selector = observe_all(GradientSimilarity(example_candidates(), memory=1e12), signals)
+    selector.drawn_from(5.0)
+    expected = signals.mean(0) / np.sqrt(signals.var(0, ddof=1) * (1 / 25 + 1 / 5))
+    np.testing.assert_allclose(selector.statistic().numpy(), expected, rtol=1e-6)

@@ -135,6 +135,13 @@ def test_selectors_that_observe_get_one_number_a_gene(dataset, kind) -> None:
     assert all(signal.shape == (5,) and torch.isfinite(signal).all() for signal in heard)
 
 
+def test_similarity_is_told_how_many_batches_the_training_spots_hold(dataset) -> None:
+    selector = GradientSimilarity(candidates_of(dataset))
+    trainer, plugin = trainer_with(dataset, selector)
+    plugin.fit_start(trainer)
+    assert selector.disjoint == 60 / OUTER.batch_size
+
+
 def test_selectors_that_listen_to_losses_hear_every_step(dataset) -> None:
     heard = []
 

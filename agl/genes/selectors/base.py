@@ -21,7 +21,7 @@ class Selector(nn.Module):
     """Weights `[aux]` in [0, 1] of the candidate genes.
 
     A selector must have: `signal`, and `forward() -> weights`, a pure function of parameters and buffers.
-    It may have: `observe` (any signal but "hypergradient"), `project`, `on_epoch`.
+    It may have: `observe` (any signal but "hypergradient"), `drawn_from`, `project`, `on_epoch`.
     Everything needed to resume is in `state_dict()`.
 
     `signal` says what the trainer gives it: "hypergradient" (the gradient of the outer loss is applied to the
@@ -41,6 +41,9 @@ class Selector(nn.Module):
             f"Expected a selector that observes a signal, but {type(self).__name__} learns by the hypergradient; "
             "step its parameters instead of calling observe."
         )
+
+    def drawn_from(self, batches: float) -> None:
+        """How many batches without a common spot the spots behind the signal hold; told before training."""
 
     def project(self) -> None:
         """Bring the parameters back into their range, after an outer step."""

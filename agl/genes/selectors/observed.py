@@ -20,6 +20,9 @@ class ObservedGates(Selector):
     deviations from its running mean. From them the mean m, the unbiased variance v, the number of observations they
     are worth, n = (sum w)^2 / sum w^2, and t = direction * m / sqrt(v / n).
 
+    Batches drawn again and again from the same spots agree about those spots, not about others. A selector that is told
+    how many disjoint batches N there are (`drawn_from`) puts 1 / n + 1 / N in the place of 1 / n.
+
         weights = budgeted_topk(t, k, tau)     k given, or the number of genes with t above the gate
 
     Until every measured gene has `warmup` observations, all weights are `start`. A gene that was never measured has
@@ -27,7 +30,7 @@ class ObservedGates(Selector):
 
     Args:
         k: how many genes; None: as many as pass the gate.
-        gate: one-sided t-test, as a number of standard errors (1.645: one gene in twenty passes by chance).
+        gate: standard errors on the helpful side that a gene needs; what passes by chance is told by each selector.
         tau: temperature, in standard errors.
         memory: how many observations the averages remember, 1 / (1 - decay).
         warmup: observations before any choice.
@@ -64,6 +67,7 @@ class ObservedGates(Selector):
             raise UserError(f"Expected warmup of at least 2 observations, which a variance needs, received {warmup}.")
         self.budget, self.gate, self.warmup, self.start = k, gate, warmup, start
         self.decay = 1 - 1 / memory
+        self.disjoint = torch.inf
         for name in ("sum_weights", "sum_squares", "total", "deviations"):
             # float64: an influence may be 1e-20 small, and its square must not vanish
             self.register_buffer(name, torch.zeros(self.n_genes, dtype=torch.float64))
@@ -100,7 +104,7 @@ class ObservedGates(Selector):
             self.sum_weights - self.sum_squares / self.sum_weights.clamp_min(1e-30)
         ).clamp_min(1e-30)
         # A signal without any spread is certain; a floor keeps its t finite and ordered by the mean.
-        error = (variance / worth.clamp_min(1.0)).sqrt()
+        error = (variance * (1 / worth.clamp_min(1.0) + 1 / self.disjoint)).sqrt()
         floor = 1e-6 * mean.abs().max() if self.n_genes else mean.new_tensor(0.0)
         t = self.direction * mean / torch.maximum(error, floor).clamp_min(1e-30)
         return torch.where(self.seen >= 2, t, torch.zeros_like(t))
@@ -125,6 +129,9 @@ class InfluenceGates(ObservedGates):
 
     Ours, after the measurements in which one tangent scores all genes when the inner optimiser starts from the
     trainer's state. The t-test is there because single scores hardly repeat from batch to batch.
+
+    Of genes of pure noise 7 % pass a gate of 1.645 (measured with 60 of them on 400 simulated spots, seven seeds, two
+    losses); several times as many lie as far out on the harmful side, as noise costs the trunk something.
     """
 
     signal: ClassVar[Signal] = "influence"
@@ -136,7 +143,15 @@ class GradientSimilarity(ObservedGates):
 
     Source: Du et al. 2018 (arXiv 1812.02224), who let an auxiliary loss act while its cosine with the main gradient is
     positive. Departure: the cosine is smoothed over batches and must be positive by a t-test; soft weights.
+
+    A gene of pure noise has some cosine on the training spots as a whole, which every batch shows again: half of such
+    genes pass a gate of 1.645 without the term 1 / N, and 8 % with it (measured with 30 of them beside 30 useful genes
+    on 400 simulated spots, ten seeds, two losses; they share features and trunk, so that most pass in a few runs).
     """
 
     signal: ClassVar[Signal] = "similarity"
     direction: ClassVar[float] = 1.0
+
+    def drawn_from(self, batches: float) -> None:
+        """Bound what many observations can be worth."""
+        self.disjoint = batches

@@ -27,7 +27,7 @@ def complete(config: Config) -> Config:
 
 
 def with_choices(config: Config) -> Config:
-    """The config with what is left open chosen: the committee sees surroundings and co-expressed genes, other models do not.
+    """The config with what is left open chosen: for the committee surroundings and co-expressed genes, else none.
 
     Both gave the committee something and cost it nothing wherever they were measured (experiments/her2st_losses);
     surroundings can harm a single ridge, and auxiliary genes a network.

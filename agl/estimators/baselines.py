@@ -43,7 +43,7 @@ class TrainingMean:
     ) -> Constant:
         """The mean over spots with counts. Only the number of features matters."""
         features, target, _ = training_table(features, counts, library_size, slides)
-        return Constant(target.mean(0))
+        return Constant(target.mean(0), features.shape[1])
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,12 @@ class Constant:
     """The same scores for every spot."""
 
     scores: np.ndarray  # [gene]
+    width: int
     details: dict[str, Any] = field(default_factory=dict)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """float64 `[spot, gene]`."""
+        check_width(features, self.width)
         return np.tile(self.scores, (len(features), 1))
 
 

@@ -80,6 +80,8 @@ class Committee:
                 raise UserError(
                     f"Expected penalties of every member, received none for {member}; write penalties: [1]."
                 )
+            if member.get("rank") is not None and member["rank"] < 1:
+                raise UserError(f"Expected ranks of at least 1, received {member['rank']}; leave it out for full rank.")
 
     def fit(self, sample: Sample) -> CommitteeScores:
         """Solve every member on all training spots."""

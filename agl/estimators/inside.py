@@ -1,7 +1,7 @@
 """Choosing inside the training spots: some of them left out at a time, the simplest choice that is as good as the best.
 
-Whole patients are left out where there are three or more, else whole slides, else (one slide) contiguous parts of it:
-what is left out should be as far from the rest as the test spots will be, as far as the training spots allow.
+Whole patients are left out where there are three or more, else whole slides: what is left out should be as far from the
+rest as the test spots will be, as far as the training spots allow. Of a single slide spots are left out at random.
 """
 
 from __future__ import annotations

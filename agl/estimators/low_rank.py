@@ -66,8 +66,8 @@ class LowRank:
         sample, details = settled(sample, rank=self.ranks[len(self.ranks) // 2], bound=self.bound)
         options = [(rank, at) for rank in self.ranks for at in range(len(path))]  # the simplest first
         inside = folds_inside(sample)
-        chosen = 0
-        if len(options) > 1 and len(inside) > 1:
+        chosen = len(options) // 2  # where there are too few spots to leave any out
+        if len(inside) > 1 and len(options) > 1:
             found = []
             for kept, held in inside:
                 rest, left = sample.at(kept), sample.at(held)

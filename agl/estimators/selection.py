@@ -8,7 +8,7 @@ differentiable function of the genes' weights. No inner steps are taken.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from agl.convex.tune import Step, tune
 from agl.errors import UserError
 from agl.estimators.inside import folds_inside
 from agl.estimators.sample import Sample
+from agl.estimators.tables import DEPTH
 
 PENALTY = 1.0  # of the ridge heads on which genes are compared
 STEPS = 40
@@ -50,22 +51,21 @@ def settled(sample: Sample, *, rank: int, bound: float | None) -> tuple[Sample, 
     """
     if sample.selector is None:
         return sample, {"k": int((np.asarray(sample.weights) >= 0.5).sum())}
-    if sample.selector.signal not in ("hypergradient", "influence"):
+    selector = copy.deepcopy(sample.selector)  # the caller's stays as it was: fitting again starts where this did
+    if selector.signal not in ("hypergradient", "influence"):
         raise UserError(
             f"Expected a selector that learns by the hypergradient or by influences, received "
-            f"{type(sample.selector).__name__}, which reads training losses or gradients; a model that is solved has "
+            f"{type(selector).__name__}, which reads training losses or gradients; a model that is solved has "
             "none. Train a network with it: model=mlp."
         )
-    sample = replace(sample, selector=copy.deepcopy(sample.selector))  # what is tuned is this fit's own
     problem = outer_problem(sample, rank=rank, bound=bound)
 
     def heard(step: Step) -> None:
         sample.report({f"outer_{key}": value for key, value in asdict(step).items()})
 
-    assert sample.selector is not None
-    tune(sample.selector, problem, steps=STEPS, lr=sample.outer.learning_rate, seed=sample.seed, callback=heard)
+    tune(selector, problem, steps=STEPS, lr=sample.outer.learning_rate, seed=sample.seed, callback=heard)
     with torch.no_grad():
-        weights = sample.selector().double()
+        weights = selector().double()
     found = curve(problem, torch.argsort(-weights, stable=True))
     flat = found.flat
     details = {
@@ -100,13 +100,13 @@ def _fold(kept: Sample, held: Sample) -> Fold:
         kept.features, kept.counts, kept.library_size, kept.slides, loss="mse", penalties=[PENALTY], device=kept.device
     )
     slides = torch.from_numpy(np.unique(kept.slides, return_inverse=True)[1])
-    n_primary = kept.n_primary
+    n_primary, library = kept.n_primary, np.asarray(held.library_size, dtype=np.float64)
     return Fold.of(
         Coordinates.of(heads.basis(torch.from_numpy(kept.features.astype(np.float64))), slides),
         heads.coefficients[0].double(),
         n_primary,
         held_features=heads.basis(torch.from_numpy(held.features.astype(np.float64))),
-        counts=torch.from_numpy(held.primary.astype(np.float64)),
+        counts=torch.from_numpy(held.primary * (DEPTH / library[:, None])),  # of equal depth: `curve` ranks them
         slides=torch.from_numpy(held.slides.astype(np.int64)),
-        library_size=torch.from_numpy(held.library_size.astype(np.float64)),
+        library_size=torch.full((len(held),), DEPTH, dtype=torch.float64),
     )

@@ -79,14 +79,31 @@ def test_nothing_learns_from_the_test_spots(sections: Path, tmp_path: Path, word
     assert (clean.folder / "per_gene.csv").read_bytes() != (corrupted.folder / "per_gene.csv").read_bytes()
 
 
-@pytest.mark.parametrize("model", ["ridge", "mean"])
-def test_baselines_do_not_learn_from_the_test_spots_either(sections: Path, tmp_path: Path, model: str) -> None:
-    experiment = prepare(config_of(sections, tmp_path, "fold=1", f"model={model}")).experiments[0]
-    scores = [
-        np.load(execute(e).folder / "predictions.npz")["scores"]
-        for e in (experiment, with_other_test_counts(experiment))
-    ]
-    assert np.array_equal(scores[0], scores[1])
+LOW_RANK = ["model=low_rank", "model.ranks=[2,4]", "model.penalties=[3,1]"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=ridge"],
+        ["model=mean"],
+        ["model=convex"],
+        [*LOW_RANK, "auxiliary.genes=coexpressed"],
+        [*LOW_RANK, "auxiliary.genes=dkgsb"],
+        [*LOW_RANK, "auxiliary.genes=influence_gates"],
+        ["model=committee", "data.context=[8]", "data.normalise=slide", "auxiliary.genes=prior_mixture"],
+    ],
+    ids=lambda words: " ".join(word for word in words if word not in LOW_RANK[1:]),
+)
+def test_estimators_do_not_learn_from_the_test_spots_either(sections: Path, tmp_path: Path, words: list[str]) -> None:
+    experiment = prepare(config_of(sections, tmp_path, "fold=1", *words)).experiments[0]
+    clean, corrupted = (execute(each) for each in (experiment, with_other_test_counts(experiment)))
+    assert clean.folder != corrupted.folder
+    scores, others = (np.load(run.folder / "predictions.npz")["scores"] for run in (clean, corrupted))
+    assert np.array_equal(scores, others)
+    for name in ("panel.csv", "history.jsonl"):
+        assert (clean.folder / name).read_bytes() == (corrupted.folder / name).read_bytes()
+    assert (clean.folder / "per_gene.csv").read_bytes() != (corrupted.folder / "per_gene.csv").read_bytes()
 
 
 def test_the_scores_are_scipys(sections: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.contracts import module_of, plugin_of, splits_of, try_model
 from agl.training.plugins import EarlyStopping, Plugin
+from agl.training.starting import SolvedStart
 from agl.training.task import Task
 from agl.training.trainer import Trainer
 
@@ -121,14 +122,18 @@ class Experiment:
         """Whether the predictor is fitted as a whole instead of by the trainer."""
         return registry.is_estimator(self.config.model)
 
-    def sample(self, report: Report | None = None) -> Sample:
-        """What an estimator is fitted on: training and validation spots, for none are needed to know when to stop."""
+    def sample(self, report: Report | None = None, spots: np.ndarray | None = None) -> Sample:
+        """What an estimator is fitted on: training and validation spots, for none are needed to know when to stop.
+
+        `spots` given, these alone: what a network starts from must not have seen its validation spots.
+        """
         dataset, panel, config = self.dataset, self.panel, self.config
         if dataset.features is None:
             raise UserError(
                 f"The model {config.model.name!r} needs features. Set data.features=builtin or a folder of features."
             )
-        spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
+        if spots is None:
+            spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
         given: dict[str, Any] = {} if report is None else {"report": report}
         return Sample(
             features=np.asarray(dataset.features[spots]),
@@ -170,11 +175,18 @@ class Experiment:
         train = self.split.train
         plugins: list[Plugin] = []
         model = self._model()
+        started = getattr(model, "start", None) is not None and "start" in config.model.args
+        if started:
+            plugins.append(SolvedStart(config.model.args["start"], lambda spots: self.sample(spots=spots)))
         if panel.selector is not None:
             train, outer = self._outer_spots()
             plugins.append(AuxiliarySelection(panel.selector, config.auxiliary.outer, outer, seed=config.seed))
         plugins += self.own_plugins()
-        plugins.append(EarlyStopping(patience=config.training.patience, monitor=config.training.monitor))
+        plugins.append(
+            EarlyStopping(
+                patience=config.training.patience, monitor=config.training.monitor, from_start=started
+            )
+        )
         task = Task(
             model=model,
             loss=self._loss(),

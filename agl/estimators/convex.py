@@ -57,7 +57,6 @@ class Convex:
         details |= {"gradient": float(heads.gradient_norm[-1].max()), "loss": float(heads.loss[-1].mean())}
         return LinearScores(heads.weights[-1], heads.intercept[-1], details)
 
-
     def all_genes(self, sample: Sample) -> LinearScores:
         """The same for every gene of the panel, with the penalty that suits the primary ones."""
         path = sorted(penalties_of(sample, self.penalties), reverse=True)

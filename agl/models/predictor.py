@@ -8,7 +8,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-
 StartFrom = Literal["auto", "low_rank", "convex", "none"]
 
 

@@ -183,9 +183,7 @@ class Experiment:
             plugins.append(AuxiliarySelection(panel.selector, config.auxiliary.outer, outer, seed=config.seed))
         plugins += self.own_plugins()
         plugins.append(
-            EarlyStopping(
-                patience=config.training.patience, monitor=config.training.monitor, from_start=started
-            )
+            EarlyStopping(patience=config.training.patience, monitor=config.training.monitor, from_start=started)
         )
         task = Task(
             model=model,

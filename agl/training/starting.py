@@ -29,7 +29,9 @@ class SolvedStart(Plugin):
         if trainer.epoch > 0:  # its scores are in the checkpoint
             return
         solved = solved_start(self.sample(trainer.task.train), self.start)
-        weights, intercept, details = trainer.ranks.agreed((solved.weights.cpu(), solved.intercept.cpu(), solved.details))
+        weights, intercept, details = trainer.ranks.agreed(
+            (solved.weights.cpu(), solved.intercept.cpu(), solved.details)
+        )
         start = trainer.task.model.start
         assert start is not None
         start.take(weights, intercept)

@@ -51,7 +51,8 @@ class Problem:
     """A predictor, a loss per gene, and a selector of auxiliary genes.
 
     Args:
-        model: has `.trunk` (inputs -> hidden) and `.head` (nn.Linear, hidden -> gene; primary genes first).
+        model: has `.trunk` (inputs -> hidden) and `.head` (nn.Linear, hidden -> gene; primary genes first), and may
+            have fixed scores `.start(inputs, genes)` that these add to.
         gene_loss: `(scores, counts, *, slides, library_size) -> [gene]`. Its own parameters are held fixed.
         selector: calling it gives the weights `[aux]`; its parameters are phi.
         n_primary: how many of the panel's first genes are primary.
@@ -133,7 +134,13 @@ class Problem:
         return in_trunk, objective.coefficients(self.combine, ones, self.n_primary, strength=self.strength)
 
     def losses(self, scores: Tensor, batch: Spots, genes: Genes = slice(None), *, seed: int = 0) -> Tensor:
-        """Losses `[gene]` of some genes' scores `[spot, gene]`; `seed` fixes a random loss's draws."""
+        """Losses `[gene]` of some genes' scores `[spot, gene]`; `seed` fixes a random loss's draws.
+
+        `scores` are the head's. A start's are added here: to whoever differentiates they are part of the loss.
+        """
+        start = getattr(self.model, "start", None)
+        if start is not None:
+            scores = scores + start(batch.inputs, genes).to(scores.dtype)
         options: dict[str, object] = {"slides": batch.slides, "library_size": batch.library_size}
         if _draws(self.gene_loss):
             options["generator"] = torch.Generator(scores.device).manual_seed(seed)

@@ -57,6 +57,13 @@ class Convex:
         details |= {"gradient": float(heads.gradient_norm[-1].max()), "loss": float(heads.loss[-1].mean())}
         return LinearScores(heads.weights[-1], heads.intercept[-1], details)
 
+    def all_genes(self, sample: Sample) -> LinearScores:
+        """The same for every gene of the panel, with the penalty that suits the primary ones."""
+        path = sorted(penalties_of(sample, self.penalties), reverse=True)
+        chosen, details = choose_penalty(sample, path, self.tolerance) if len(path) > 1 else (0, {})
+        heads = solve(sample, [path[chosen]], sample.counts, tolerance=self.tolerance)
+        return LinearScores(heads.weights[0], heads.intercept[0], details | {"penalty": path[chosen]})
+
 
 @dataclass(frozen=True, eq=False)
 class LinearScores:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,9 +64,16 @@ class LowRank:
         """Settle the genes' weights, choose rank and penalty inside, then solve and cut on all spots."""
         path = sorted(penalties_of(sample, self.penalties), reverse=True)
         sample, details = settled(sample, rank=self.ranks[len(self.ranks) // 2], bound=self.bound)
+        rank, at, choice = self.choose(sample, path)
+        weights, intercept = self._cut(sample, path[: at + 1], told=True).linear(rank, at)
+        return LinearScores(weights, intercept, details | choice)
+
+    def choose(self, sample: Sample, path: Sequence[float]) -> tuple[int, int, dict[str, Any]]:
+        """The rank and the position of the penalty to take, path from the strongest on; and for the record."""
         options = [(rank, at) for rank in self.ranks for at in range(len(path))]  # the simplest first
         inside = folds_inside(sample)
         chosen = len(options) // 2  # where there are too few spots to leave any out
+        details: dict[str, Any] = {}
         if len(inside) > 1 and len(options) > 1:
             found = []
             for kept, held in inside:
@@ -78,10 +85,16 @@ class LowRank:
             by_slide = np.concatenate(found, axis=1)
             chosen = simplest_of_the_best(by_slide)
             best = np.nanmean(by_slide, axis=1)
-            details |= {"cv": inside.words, f"cv_{sample.score}": float(best[chosen])}
+            details = {"cv": inside.words, f"cv_{sample.score}": float(best[chosen])}
         rank, at = options[chosen]
-        weights, intercept = self._cut(sample, path[: at + 1], told=True).linear(rank, at)
-        details |= {"rank": rank, "penalty": path[at]}
+        return rank, at, details | {"rank": rank, "penalty": path[at]}
+
+    def all_genes(self, sample: Sample) -> LinearScores:
+        """The same for every gene of the panel: auxiliary genes' heads cut to the directions that they voted on."""
+        path = sorted(penalties_of(sample, self.penalties), reverse=True)
+        voting = np.flatnonzero(sample.weights > 0)
+        rank, at, details = self.choose(sample.with_genes(voting, sample.weights[voting]), path)
+        weights, intercept = self._cut(sample, [path[at]]).linear(rank, 0, slice(None))
         return LinearScores(weights, intercept, details)
 
     def _cut(self, sample: Sample, path: Sequence[float], *, told: bool = False) -> CutHeads:
@@ -106,14 +119,15 @@ class CutHeads:
             self.trunks.append(Trunk(coordinates, coefficients, share))
             self.spectra.append(self.trunks[-1].spectrum(weights))
 
-    def coefficients(self, rank: int, at: int) -> Tensor:
-        """Of the primary genes `[component, primary]`; all directions there are where `rank` is larger."""
-        return self.trunks[at].cut(self.spectra[at], [rank], slice(0, self.n_primary))[0]
+    def coefficients(self, rank: int, at: int, genes: slice | None = None) -> Tensor:
+        """Of the primary genes, or some, `[component, gene]`; all directions there are where `rank` is larger."""
+        return self.trunks[at].cut(self.spectra[at], [rank], genes or slice(0, self.n_primary))[0]
 
-    def linear(self, rank: int, at: int) -> tuple[Tensor, Tensor]:
-        """Weights `[feature, primary]` and intercept `[primary]` for raw features, of one penalty."""
-        weights = self.heads.basis.weights(self.coefficients(rank, at))
-        level = self.heads.level[at, : self.n_primary]
+    def linear(self, rank: int, at: int, genes: slice | None = None) -> tuple[Tensor, Tensor]:
+        """Weights `[feature, gene]` and intercept `[gene]` of the primary genes, or some, for raw features, of one
+        penalty."""
+        weights = self.heads.basis.weights(self.coefficients(rank, at, genes))
+        level = self.heads.level[at, genes or slice(0, self.n_primary)]
         return weights, level - (self.heads.basis.mean[:, None] * weights).sum(0)
 
     def scores(self, rank: int, features: np.ndarray) -> Tensor:

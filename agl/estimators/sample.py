@@ -85,6 +85,10 @@ class Sample:
         columns = np.concatenate([np.arange(self.n_primary), self.n_primary + genes])
         return replace(self, counts=self.counts[:, columns], weights=weights, selector=None)
 
+    def undecided(self) -> Sample:
+        """The panel with auxiliary genes that do not count, and no selector."""
+        return replace(self, weights=np.zeros_like(self.weights), selector=None)
+
 
 class FittedEstimator(Protocol):
     """What `fit` returns."""

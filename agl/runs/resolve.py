@@ -9,6 +9,7 @@ from typing import Any
 from agl import registry
 from agl.config import Auxiliary, Component, Config, Outer, Section, Training, slots
 from agl.errors import UserError
+from agl.estimators.start import read_start
 from agl.training.experiment import data_folder
 
 SURROUNDINGS = (8, 24)  # two rings of a square lattice
@@ -94,6 +95,8 @@ def _completed(part: Section, config: Config) -> dict[str, Any]:
         if key in marks:
             many = not isinstance(value, Component)
             found = [_component(marks[key].kinds, each, config) for each in (value if many else [value])]
+            if key == "model" and "start" in found[0] and registry.has("model", found[0]["name"]):
+                found[0]["start"] = read_start(found[0]["start"], config.loss)
             tree[key] = found if many else found[0]
         elif isinstance(value, Section):
             tree[key] = _completed(value, config)

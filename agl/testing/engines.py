@@ -19,6 +19,7 @@ from agl.bilevel.engines import Engine, finite_difference
 from agl.bilevel.problem import Problem
 from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
+from agl.models.predictor import Predictor, Start
 
 
 class SomeSpots(NamedTuple):
@@ -47,16 +48,6 @@ class Threshold(nn.Module):
         return torch.sigmoid((self.threshold - bent) / 0.1)
 
 
-class _Predictor(nn.Module):
-    def __init__(self, trunk: nn.Module, n_hidden: int, n_genes: int) -> None:
-        super().__init__()
-        self.trunk, self.head = trunk, nn.Linear(n_hidden, n_genes)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.trunk(inputs))
-        return scores
-
-
 def correlation_loss(scores: Tensor, counts: Tensor, *, slides: Tensor, library_size: Tensor) -> Tensor:
     """1 - Pearson correlation over the spots of the batch, smoothed: a loss of no package, for tests of engines."""
     s, c = scores - scores.mean(0), counts.to(scores.dtype) - counts.to(scores.dtype).mean(0)
@@ -72,7 +63,8 @@ def small_problem(
     seed: int = 0,
     **options: object,
 ) -> tuple[Problem, Callable[[], SomeSpots]]:
-    """A small problem and a maker of batches; `trunk` is mlp, dropout, batchnorm, cnn, attention or none."""
+    """A small problem and a maker of batches; `trunk` is mlp, dropout, batchnorm, cnn, attention, none, or started: an
+    mlp that adds to fixed scores."""
     generator = torch.Generator().manual_seed(seed)
     with _seeded(seed):
         layers: dict[str, Callable[[], nn.Module]] = {
@@ -95,8 +87,12 @@ def small_problem(
                 nn.Flatten(),
             ),
             "none": lambda: nn.Identity(),
+            "started": lambda: nn.Sequential(nn.Linear(6, 5), nn.GELU()),
         }
-        model = _Predictor(layers[trunk](), 6 if trunk == "none" else 5, n_genes).to(dtype)
+        start = Start(6, n_genes) if trunk == "started" else None
+        model = Predictor(layers[trunk](), 6 if trunk == "none" else 5, n_genes, start).to(dtype)
+        if start is not None:
+            start.take(torch.randn(6, n_genes), torch.randn(n_genes))
     selector = Threshold(n_genes - n_primary).to(dtype)
     problem = Problem(model, correlation_loss, selector, n_primary, **options)  # type: ignore[arg-type]
     shape = (8, 2, 8, 8) if trunk == "cnn" else (8, 6)
@@ -148,7 +144,7 @@ def check_engine(engine: Engine, *, exact: bool, steps: int = 2, tolerance: floa
         engine: the engine under test.
         exact: it claims the exact hypergradient for `steps` inner steps; compared with finite differences in float64.
     """
-    for trunk in ("mlp", "dropout", "batchnorm", "cnn", "attention"):
+    for trunk in ("mlp", "dropout", "batchnorm", "cnn", "attention", "started"):
         problem, batch = small_problem(trunk)
         optimizer = torch.optim.Adam(problem.model.parameters(), lr=0.01)
         trained(problem, batch, optimizer)

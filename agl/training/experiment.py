@@ -26,6 +26,7 @@ from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.contracts import module_of, plugin_of, splits_of, try_model
 from agl.training.plugins import EarlyStopping, Plugin
+from agl.training.starting import SolvedStart
 from agl.training.task import Task
 from agl.training.trainer import Trainer
 
@@ -126,7 +127,7 @@ class Experiment:
         """What an estimator is fitted on: training and validation spots, for none are needed to know when to stop.
 
         Args:
-            spots: others of these instead, such as the training spots alone.
+            spots: others instead: a network starts from the training spots alone, not having seen its validation spots.
         """
         dataset, panel, config = self.dataset, self.panel, self.config
         if dataset.features is None:
@@ -177,11 +178,16 @@ class Experiment:
         train = self.split.train
         plugins: list[Plugin] = []
         model = self._model()
+        started = getattr(model, "start", None) is not None and "start" in config.model.args
+        if started:
+            plugins.append(SolvedStart(config.model.args["start"], lambda spots: self.sample(spots=spots)))
         if panel.selector is not None:
             train, outer = self._outer_spots()
             plugins.append(AuxiliarySelection(panel.selector, config.auxiliary.outer, outer, seed=config.seed))
         plugins += self.own_plugins()
-        plugins.append(EarlyStopping(patience=config.training.patience, monitor=config.training.monitor))
+        plugins.append(
+            EarlyStopping(patience=config.training.patience, monitor=config.training.monitor, from_start=started)
+        )
         task = Task(
             model=model,
             loss=self._loss(),

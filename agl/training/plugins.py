@@ -55,19 +55,28 @@ class EarlyStopping(Plugin):
     """Stop when the validation score has not risen for `patience` epochs; end with the best epoch's weights.
 
     An undefined (NaN) score is no improvement. If no epoch had a defined score, the last weights stay.
+
+    Args:
+        from_start: the weights before the first epoch are a candidate, too, as epoch 0.
     """
 
-    def __init__(self, *, patience: int = 30, monitor: str = "scc") -> None:
-        self.patience, self.monitor = patience, monitor
+    def __init__(self, *, patience: int = 30, monitor: str = "scc", from_start: bool = False) -> None:
+        self.patience, self.monitor, self.from_start = patience, monitor, from_start
         self.best, self.best_epoch = -math.inf, 0
         self.best_model: dict[str, Tensor] | None = None
 
+    def fit_start(self, trainer: Trainer) -> None:
+        if self.from_start and trainer.epoch == 0:
+            self._compare(trainer, trainer.validate()[self.monitor])
+
     def epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        score = record[self.monitor]
+        self._compare(trainer, record[self.monitor])
+        trainer.stop = trainer.stop or trainer.epoch - self.best_epoch >= self.patience
+
+    def _compare(self, trainer: Trainer, score: float) -> None:
         if score > self.best:
             self.best, self.best_epoch = score, trainer.epoch
             self.best_model = {k: v.detach().clone() for k, v in trainer.task.model.state_dict().items()}
-        trainer.stop = trainer.stop or trainer.epoch - self.best_epoch >= self.patience
 
     def fit_end(self, trainer: Trainer) -> None:
         if self.best_model is not None:

@@ -126,7 +126,9 @@ class Trainer:
         task, head = self.task, self.task.model.head
         both = [task.weights, torch.ones_like(task.weights)]
         in_trunk, in_head = (coefficients(self.combine, w, task.n_primary, strength=task.strength) for w in both)
-        return gated_scores(task.model.trunk(inputs), head.weight, head.bias, gate_of(in_trunk, in_head))
+        scores = gated_scores(task.model.trunk(inputs), head.weight, head.bias, gate_of(in_trunk, in_head))
+        start = getattr(task.model, "start", None)
+        return scores if start is None else scores + start(inputs)
 
     def _descend(self, loss: Tensor) -> None:
         if not loss.requires_grad:

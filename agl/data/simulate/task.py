@@ -35,6 +35,7 @@ def simulate(
     n_primary: int = 50,
     patch_size: int = 64,
     features: str = "patches",
+    nonlinear: float = 0.0,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
@@ -44,6 +45,7 @@ def simulate(
     "misleading" (useless genes have the highest mean and dispersion, and slide batch effects make them look
     co-expressed with the primaries when slides are pooled). `features` is "patches" (pictures, for `agl features`)
     or "latent" (no pictures; `embeddings/latent/` holds a noisy nonlinear mixture of the visible programmes).
+    `nonlinear` is the share of what genes follow that is a product of two programmes instead of one programme.
 
     The same arguments and library versions give the same content: all files but the `.h5ad` to the byte, and the
     `.h5ad` too unless the HDF5 or anndata version differs. The folder appears only when complete.
@@ -67,9 +69,12 @@ def simulate(
         "n_primary": n_primary,
         "patch_size": patch_size,
         "features": features,
+        "nonlinear": nonlinear,
         "seed": seed,
     }
     _check(n_patients, slides_per_patient, spots_per_slide, n_genes, n_primary, patch_size, features, seed)
+    if not isinstance(nonlinear, int | float) or isinstance(nonlinear, bool) or not 0 <= nonlinear <= 1:
+        raise UserError(f"expected nonlinear to be a share from 0 to 1, received {nonlinear!r}")
     target = Path(out)
     _check_target(target, overwrite)
 
@@ -87,6 +92,7 @@ def simulate(
                     slide=slide,
                     n_spots=spots_per_slide,
                     features=features,
+                    nonlinear=nonlinear,
                     side=patch_size,
                     seed=seed,
                 )
@@ -109,9 +115,10 @@ def draw_section(
     features: str,
     side: int,
     seed: int,
+    nonlinear: float = 0.0,
 ) -> Section:
     """One slide, in memory. It depends on its own numbers and the seed only, not on how many others there are."""
-    from agl.data.simulate.tissue import latent_features, lattice, programmes
+    from agl.data.simulate.tissue import bent, latent_features, lattice, programmes
 
     def stream(kind: int) -> np.random.Generator:
         return np.random.default_rng([seed, kind, patient, slide])
@@ -120,6 +127,8 @@ def draw_section(
     places = lattice(n_spots, tissue)
     activity = programmes(places, settings, tissue)
     visible = activity[:, : settings.target_programmes + settings.other_programmes]
+    if nonlinear:
+        activity = bent(activity, settings, nonlinear)
     counts, rates, draws = draw_counts(genes, activity, settings, stream(_COUNTS))
     patches = embedding = None
     if features == "patches":

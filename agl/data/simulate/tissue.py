@@ -47,6 +47,22 @@ def programmes(places: NDArray[np.int64], settings: Settings, rng: np.random.Gen
     return fields + rng.normal(0.0, settings.slide_shift, n)
 
 
+def bent(activity: FloatArray, settings: Settings, share: float) -> FloatArray:
+    """Activity `[spot, programme]` as genes read it where they do not follow linearly what a picture shows.
+
+    z_j becomes sqrt(1 - share) z_j + sqrt(share) z_j z_k, with k the next programme of the same group (target, other
+    visible, hidden): about the same mean and variance, of which `share` no linear function of the z can tell.
+
+    >>> from agl.data.simulate.settings import Settings
+    >>> few = Settings(target_programmes=2, other_programmes=1, hidden_programmes=0)
+    >>> bent(np.array([[2.0, 3.0, 5.0]]), few, 1.0)
+    array([[ 6.,  6., 25.]])
+    """
+    groups = np.cumsum([settings.target_programmes, settings.other_programmes])
+    partners = np.concatenate([np.roll(part, -1, axis=1) for part in np.split(activity, groups, axis=1)], axis=1)
+    return np.sqrt(1.0 - share) * activity + np.sqrt(share) * activity * partners
+
+
 def latent_features(
     visible: FloatArray, settings: Settings, mixing: np.random.Generator, noise: np.random.Generator
 ) -> NDArray[np.float32]:

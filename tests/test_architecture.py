@@ -30,6 +30,7 @@ ORDER = [
     ["agl.arguments", "agl.registry", "agl.catalogue"],
     ["agl.data"],
     ["agl.genes"],
+    ["agl.data.checking"],
     ["agl.convex"],
     ["agl.models"],
     ["agl.estimators"],

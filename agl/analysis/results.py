@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agl.runs.folder import Run
 
 CELL = ["slide", "gene", "spots", "scc", "pcc", "mean_count", "zero_fraction"]
+CEILING = "ceiling"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Results:
         runs: the finished runs.
         frame: one row a run, in the order of `runs`; see `agl.analysis.tables.runs_frame` and `methods.named`.
         cells: one row a run, slide and gene: run (position), block, method, fold, seed, slide, gene, spots, scc, pcc,
-            mean_count, zero_fraction.
+            mean_count, zero_fraction, ceiling (NaN for runs of before it was recorded).
         notes: sentences about what is missing.
     """
 
@@ -79,7 +80,7 @@ def read_results(runs: Sequence[Run]) -> Results:
             row = frame.iloc[position]
             about = {name: row[name] for name in ("block", "method", "fold", "seed")}
             parts.append(table.assign(run=position, **about))
-    columns = ["run", "block", "method", "fold", "seed", *CELL]
+    columns = ["run", "block", "method", "fold", "seed", *CELL, CEILING]
     cells = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
     return Results(list(runs), frame, cells, notes)
 
@@ -92,6 +93,12 @@ def gene_means(cells: pd.DataFrame, score: str = "scc") -> pd.DataFrame:
     """
     per_slide = cells.groupby(["method", "gene", "slide"])[score].mean()
     return per_slide.groupby(["gene", "method"]).mean().unstack("method")
+
+
+def gene_reach(cells: pd.DataFrame, method: str) -> pd.DataFrame:
+    """[gene] a method's scc and its ceiling, over the slides that have both; genes without a ceiling are left out."""
+    here = cells[cells.method == method].dropna(subset=["scc", CEILING])
+    return here.groupby(["gene", "slide"])[["scc", CEILING]].mean().groupby("gene").mean()
 
 
 def gene_abundance(cells: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +160,7 @@ def read_predictions(folder: Path) -> Predictions:
 
 def _per_gene(folder: Path, notes: list[str]) -> pd.DataFrame | None:
     path = folder / "per_gene.csv"
-    empty = {"scc": [""], "pcc": [""]}  # a gene may be called NA
+    empty = {"scc": [""], "pcc": [""], CEILING: [""]}  # a gene may be called NA
     try:
         table = pd.read_csv(path, dtype={"slide": str, "gene": str}, keep_default_na=False, na_values=empty)
         missing = [name for name in CELL if name not in table.columns]
@@ -163,4 +170,5 @@ def _per_gene(folder: Path, notes: list[str]) -> pd.DataFrame | None:
     if wrong:
         notes.append(f"{folder.name}: per_gene.csv {wrong}; the run counts in the main table only")
         return None
+    table = table if CEILING in table.columns else table.assign(**{CEILING: np.nan})
     return table[table.slide != POOLED]

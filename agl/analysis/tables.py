@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from agl.runs.folder import Run
 
 SCORES = ("scc", "pcc", "scc_pooled", "pcc_pooled", "pcc_log1p_pooled")
+REACH = ("ceiling", "share")  # what a perfect predictor would score, and the SCC's share of it; NaN in older runs
 BLOCK = ("data", "split", "primary")
+OF_REACHABLE = "of reachable"  # the heading of `share`
 METHOD = ("study", *BLOCK, "features", "model", "loss", "auxiliary", "control", "settings")
 # What makes no other method: the repetition, and where and on what it was computed (the data have a column).
 NOT_A_SETTING = (
@@ -57,6 +59,8 @@ def methods_frame(frame: pd.DataFrame) -> pd.DataFrame:
             row[f"{score}_sd"] = group[score].std(ddof=1)
             row[f"{score}_sd_folds"] = folds.mean().std(ddof=1)
             row[f"{score}_sd_seeds"] = folds.std(ddof=1).mean()
+        for name in REACH:
+            row[name] = group.groupby("fold", dropna=False)[name].mean().mean() if name in group else float("nan")
         row |= {"runs": len(group), "folds": group.fold.nunique(), "seeds": group.seed.nunique()}
         row |= {"undefined": int(group.undefined.sum()), "pairs": int(group.pairs.sum())}
         row |= {"optimistic": bool(group.optimistic.any())}
@@ -83,13 +87,15 @@ def rich_table(methods: pd.DataFrame, *, pooled: bool = False) -> Table:
     shown |= {"scc_pooled": "SCC pooled", "pcc_pooled": "PCC pooled"} if pooled else {}
     for title in shown.values():
         table.add_column(title, justify="right")
-    for title in ("runs", "undefined"):
+    reach = [OF_REACHABLE] if methods.share.notna().any() else []
+    for title in (*reach, "runs", "undefined"):
         table.add_column(title, justify="right")
     best = {score: best_rows(methods, score) for score in shown}
     for index, row in methods.iterrows():
         values = [str(row[c]) + (" (optimistic)" if c == "split" and row.optimistic else "") for c in said]
         scores = [_bold(mean_sd(row[s], row[f"{s}_sd"]), index in best[s]) for s in shown]
-        table.add_row(*values, *scores, str(row.runs), f"{row.undefined}/{row.pairs}")
+        shares = [percent(row.share) for _ in reach]
+        table.add_row(*values, *scores, *shares, str(row.runs), f"{row.undefined}/{row.pairs}")
     if methods.optimistic.any():
         table.caption = "optimistic: spots beside the test spots were trained on"
     return table
@@ -98,12 +104,13 @@ def rich_table(methods: pd.DataFrame, *, pooled: bool = False) -> Table:
 def markdown(methods: pd.DataFrame) -> str:
     """The same table for a README."""
     said = said_columns(methods)
-    header = [*said, "SCC per slide", "PCC per slide", "SCC pooled", "PCC pooled", "runs", "undefined"]
+    reach = [OF_REACHABLE] if methods.share.notna().any() else []
+    header = [*said, "SCC per slide", "PCC per slide", "SCC pooled", "PCC pooled", *reach, "runs", "undefined"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for _, row in methods.iterrows():
         scores = [mean_sd(row[s], row[f"{s}_sd"]) for s in SCORES[:4]]
         words = [(str(row[c]) or "-") + (" (optimistic)" if c == "split" and row.optimistic else "") for c in said]
-        cells = [*words, *scores, str(row.runs), f"{row.undefined}/{row.pairs}"]
+        cells = [*words, *scores, *(percent(row.share) for _ in reach), str(row.runs), f"{row.undefined}/{row.pairs}"]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -133,6 +140,14 @@ def mean_sd(mean: float, sd: float) -> str:
     return f"{mean:.3f}" + ("" if pd.isna(sd) else f" ± {sd:.3f}")
 
 
+def percent(share: float) -> str:
+    """
+    >>> percent(0.214), percent(float("nan"))
+    ('21%', '-')
+    """
+    return "-" if pd.isna(share) else f"{share:.0%}"
+
+
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A config as dotted keys.
 
@@ -150,7 +165,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _row(run: Run, config: Config) -> dict[str, Any]:
     result = run.result
-    baseline = registry.is_estimator(config.model)
+    baseline = _is_baseline(config)
     missing = [key for key in ("undefined", "pairs", "optimistic") if key not in result]
     if missing:
         raise UserError(
@@ -169,13 +184,13 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "files": provenance.get("plugin_files", {}),
         "split": label(config.split.name, config.split.args, "split").removeprefix("leave_").replace("_", " "),
         "primary": label(config.primary.name, config.primary.args, "primary"),
-        "model": label(config.model.name, config.model.args, "estimator" if baseline else "model"),
+        "model": label(config.model.name, config.model.args, "estimator" if registry.is_estimator(config.model) else "model"),
         "loss": "-" if baseline else label(config.loss.name, config.loss.args, "loss"),
         "auxiliary": "-" if baseline else label(config.auxiliary.genes.name, config.auxiliary.genes.args, "gene_set"),
         "control": "permuted" if config.data.permute else "",
         "fold": config.fold,
         "seed": config.seed,
-        **{key: _number(result.get(key)) for key in SCORES},
+        **{key: _number(result.get(key)) for key in (*SCORES, *REACH)},
         "undefined": result["undefined"],
         "pairs": result["pairs"],
         "optimistic": result["optimistic"],
@@ -183,6 +198,14 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "k": result.get("k"),
         "folder": str(run.folder),
     }
+
+
+def _is_baseline(config: Config) -> bool:
+    """Whether the predictor knows neither the config's loss nor auxiliary genes."""
+    name = config.model.name
+    if not registry.is_estimator(config.model):
+        return False
+    return not (registry.has("estimator", name) and registry.takes_sample(registry.find("estimator", name)))
 
 
 def _names(words: pd.Series, keys: pd.Series, *, within: pd.Series | None = None) -> pd.Series:

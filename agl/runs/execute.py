@@ -91,7 +91,14 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
     counts = dataset.dense_counts(test, experiment.panel.primary)
     write_predictions(run.folder / "predictions.npz", experiment, scores)
     names = np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]]
-    table = gene_table(scores, _tensor(counts), np.asarray(dataset.library_size)[test], names, experiment.primary_names)
+    table = gene_table(
+        scores,
+        _tensor(counts),
+        np.asarray(dataset.library_size)[test],
+        names,
+        experiment.primary_names,
+        seed=experiment.config.seed,
+    )
     write_text(run.folder / "per_gene.csv", table.to_csv(index=False))
     write_json(run.folder / "provenance.json", run_provenance(experiment, time.perf_counter() - started))
     result = summary(table) | fitted.numbers | {"optimistic": experiment.split.optimistic}

@@ -6,7 +6,7 @@ panel.csv          genes of the panel, their role, weight and priors
 history.jsonl      one line an epoch
 checkpoints/       state.pt (to resume), best.safetensors (to predict)
 predictions.npz    scores and counts of the primary genes on the test spots
-per_gene.csv       scores per gene and slide, and pooled
+per_gene.csv       scores per gene and slide beside the noise ceiling, and pooled
 result.json        the run's numbers; its presence says that the run is finished
 tb/                TensorBoard
 """

@@ -31,6 +31,7 @@ def evaluate_again(folder: str | Path) -> dict[str, Any]:
         np.asarray(dataset.library_size)[test],
         names,
         experiment.primary_names,
+        seed=experiment.config.seed,
     )
     numbers = summary(table)
     before = run.result

@@ -59,12 +59,16 @@ def gene_table(
     library_size: np.ndarray,
     slides: Sequence[str] | np.ndarray,
     genes: Sequence[str],
+    *,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """One row a gene and slide, and one a gene over all slides pooled.
 
     Columns: slide, gene, spots, scc, pcc (against log-normalised expression), constant (1 where the prediction does
-    not vary: it counts 0), pcc_log1p (pooled rows: against log1p of raw counts over all spots, those without any count
-    too, HEST-bench's score), mean_count and zero_fraction of the gene on the spots that have counts.
+    not vary: it counts 0), ceiling (rows of a slide: the scc that a perfect predictor would reach, by `strank.ceiling`
+    with this seed; NaN where the counts are too few to say), pcc_log1p (pooled rows: against log1p of raw counts over
+    all spots, those without any count too, HEST-bench's score), mean_count and zero_fraction of the gene on the spots
+    that have counts.
     """
     raw = correlations(scores, counts.double().log1p(), torch.zeros(len(scores), dtype=torch.long))[1][0]
     measured = np.asarray(library_size) > 0
@@ -75,10 +79,13 @@ def gene_table(
     present, codes = np.unique(names, return_inverse=True)
     groups = torch.from_numpy(codes)
     scc, pcc, constant = correlations(scores, target, groups)
+    totals = torch.from_numpy(np.asarray(library_size, dtype=np.float64))
+    reach = strank.ceiling(counts, totals, slides=groups, seed=seed, per_slide=True)
     parts = []
     for row, slide in enumerate(present):
         here = counts[groups == row]
-        parts.append(_rows(slide, genes, here, scc=scc[row], pcc=pcc[row], constant=constant[row]))
+        values = {"scc": scc[row], "pcc": pcc[row], "constant": constant[row], "ceiling": reach[row]}
+        parts.append(_rows(slide, genes, here, **values))
     together = torch.zeros(len(scores), dtype=torch.long)
     scc, pcc, constant = (values[0] for values in correlations(scores, target, together))
     parts.append(_rows(POOLED, genes, counts, scc=scc, pcc=pcc, constant=constant, pcc_log1p=raw))
@@ -86,15 +93,21 @@ def gene_table(
 
 
 def summary(table: pd.DataFrame) -> dict[str, float | int]:
-    """The run's numbers: per slide (mean over slides of means over defined genes) and pooled."""
+    """The run's numbers: per slide (mean over slides of means over defined genes) and pooled.
+
+    `share` is the scc over the ceiling, both over the pairs of gene and slide that have both.
+    """
     per_slide, pooled = table[table.slide != POOLED], table[table.slide == POOLED]
-    slides = per_slide.groupby("slide")[["scc", "pcc"]].mean()
+    slides = per_slide.groupby("slide")[["scc", "pcc", "ceiling"]].mean()
+    both = per_slide.dropna(subset=["scc", "ceiling"]).groupby("slide")[["scc", "ceiling"]].mean().mean()
     return {
         "scc": float(slides.scc.mean()),
         "pcc": float(slides.pcc.mean()),
         "scc_pooled": float(pooled.scc.mean()),
         "pcc_pooled": float(pooled.pcc.mean()),
         "pcc_log1p_pooled": float(pooled.pcc_log1p.mean()),
+        "ceiling": float(slides.ceiling.mean()),
+        "share": float(both.scc / both.ceiling) if both.ceiling > 0 else float("nan"),
         "undefined": int(per_slide.scc.isna().sum()),
         "constant": int(per_slide.constant.sum()),
         "pairs": len(per_slide),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 Level = Literal["error", "warning", "note"]
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "dim", "ok": "bold green"}
 _ROWS_SHOWN = 40
+_CEILINGS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,10 @@ class Finding:
 
 @dataclass
 class SectionCheck:
-    """What one section holds; None where it could not be found out."""
+    """What one section holds; None where it could not be found out.
+
+    `ceiling` is the mean noise ceiling of its most dispersed genes: the SCC that no predictor gets past.
+    """
 
     slide: str
     patient: str | None = None
@@ -38,6 +42,7 @@ class SectionCheck:
     counts_median: float | None = None
     counts_max: int | None = None
     zero_count_spots: int | None = None
+    ceiling: float | None = None
     patches: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
 
@@ -92,6 +97,8 @@ class CheckReport:
             )
         for what, value in self.will_use.items():
             console.print(Text(f"  {what:<14}", "cyan"), Text(value), sep="", soft_wrap=True)
+        if words := self.reachable():
+            console.print(Text(f"  {'reachable':<14}", "cyan"), Text(words), sep="", soft_wrap=True)
         for finding in self.findings:
             where = f"{finding.slide}: " if finding.slide else ""
             console.print(
@@ -105,6 +112,16 @@ class CheckReport:
             "error": "This data cannot be used before the errors are mended.",
         }[self.status]
         console.print(Text(verdict, _STYLE[self.status]))
+
+    def reachable(self) -> str:
+        """The mean noise ceiling of every section, in one line; empty where none is known."""
+        known = {s.slide: s.ceiling for s in self.sections if s.ceiling is not None}
+        if not known:
+            return ""
+        each = [f"{slide} {value:.2f}" for slide, value in known.items()]
+        if len(each) > _CEILINGS_SHOWN:
+            each = [f"{min(known.values()):.2f} to {max(known.values()):.2f} in {len(each)} sections"]
+        return f"at most SCC {', '.join(each)}: the noise ceiling of each section's most dispersed genes, on average"
 
     def _table(self) -> Table:
         from rich.table import Table

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
+from agl.data.checking.reach import mean_ceiling, thinned
 from agl.data.checking.report import Finding, Level, SectionCheck
 from agl.data.reading.counts import count_blocks
 from agl.data.reading.formats import FeatureFile, open_features
@@ -104,10 +106,19 @@ def examine_section(
 
 
 def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found: Findings, seen: Seen) -> None:
-    """Depth of every spot, over all genes but control probes."""
+    """Depth of every spot, over all genes but control probes, and how far scores can go with it."""
     slide = header.slide
     is_gene = np.array([not is_control(clean_name(n)) for n in header.genes.names])
-    totals = np.concatenate([library_sizes(header, start, block, is_gene) for start, block in count_blocks(header)])
+    parts: list[np.ndarray] = []
+
+    def measured() -> Iterator[tuple[int, sparse.csr_matrix]]:
+        for start, block in count_blocks(header):
+            parts.append(library_sizes(header, start, block, is_gene))
+            yield start, block[:, is_gene]
+
+    some = thinned(measured(), len(header.barcodes))
+    totals = np.concatenate(parts)
+    result.ceiling = mean_ceiling(some)
     result.counts_min, result.counts_max = int(totals.min()), int(totals.max())
     result.counts_median, result.zero_count_spots = float(np.median(totals)), int((totals == 0).sum())
     below = int((totals < min_counts).sum())

@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from agl.analysis.results import difference_matrix, gene_abundance, gene_means
+from agl.analysis.results import difference_matrix, gene_abundance, gene_means, gene_reach
 from agl.report.figures.genes import Pair, draw_bars, draw_profit, draw_scatter
 from agl.report.figures.maps import draw_maps
+from agl.report.figures.reach import draw_reach
 from agl.report.inputs import RunBlock
 from agl.report.parts import PageSection, Text, write_csv
 from agl.report.style import file_name
 
 
 def genes(block: RunBlock) -> PageSection:
-    """Gene by gene, and who profits."""
+    """How far every gene is from its ceiling; gene by gene against the baseline, and who profits."""
     section = PageSection("Genes")
+    reach = gene_reach(block.cells, block.method)
+    if len(reach):
+        section.items.append(draw_reach(reach, block.method, block.name, block.styles[block.method], block.figures))
     if block.reference is None or block.cells.empty:
         return section
     of = block.reference.of

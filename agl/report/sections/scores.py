@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from agl.analysis.tables import METHOD, best_rows, mean_sd, methods_frame
+from agl.analysis.tables import METHOD, OF_REACHABLE, best_rows, mean_sd, methods_frame, percent
 from agl.report.figures.scores import draw_scores
 from agl.report.inputs import RunBlock
 from agl.report.parts import PageSection, Table, Text, number, write_csv
@@ -20,10 +20,12 @@ def scores(block: RunBlock) -> PageSection:
     methods = methods.sort_values("scc", ascending=False, kind="stable").reset_index(drop=True)
     best = {score: best_rows(methods, score) for score in ("scc", "pcc", "scc_pooled", "pcc_pooled")}
     titles = {"scc": "SCC per slide", "pcc": "PCC per slide", "scc_pooled": "SCC pooled", "pcc_pooled": "PCC pooled"}
+    reachable = bool(methods.share.notna().any())
     rows = [
         {
             "method": r["method"],
             **{title: mean_sd(r[score], r[f"{score}_sd"]) for score, title in titles.items()},
+            **({OF_REACHABLE: percent(r["share"])} if reachable else {}),
             "± folds": number(r["scc_sd_folds"]),
             "± seeds": number(r["scc_sd_seeds"]),
             "runs": f"{r['runs']} ({r['folds']} × {r['seeds']})",
@@ -36,6 +38,11 @@ def scores(block: RunBlock) -> PageSection:
         "seeds); ± folds and ± seeds take the SCC's spread apart. Bold: the highest mean, which is no claim; see "
         "Differences. Undefined: (slide, gene) scores that do not exist, left out of means."
     )
+    if reachable:
+        note += (
+            f" Of reachable: the SCC over its noise ceiling ({number(float(methods.ceiling.mean()))} on average), the SCC that the "
+            "true expression itself would have with counts this noisy."
+        )
     csv = write_csv(block.folder, file_name("methods", block.name), methods)
     write_csv(block.folder, file_name("runs", block.name), block.frame)
     bold = frozenset((int(i), titles[score]) for score, where in best.items() for i in where)

@@ -10,8 +10,10 @@ import h5py
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy import sparse
 
 from agl.data.checking.doctor import check
+from agl.data.checking.reach import thinned
 from agl.data.dataset import open_dataset
 
 
@@ -149,3 +151,25 @@ def test_real_sections_are_healthy(her2st):
     assert [s.counts_median for s in report.sections] == [4291.0, 648.0, 8508.0, 9549.0, 10015.0]  # its README
     assert report.genes_overlap == 13588
     assert len(screen(report).splitlines()) <= 20
+
+
+def test_it_says_how_far_scores_can_go(task, make_slide):
+    """Deeper counts of the same tissue reach farther; a section without counts worth it says nothing."""
+    rng = np.random.default_rng(0)
+    rate = np.exp(rng.normal(size=(200, 1)) @ rng.normal(size=(1, 6)))
+    slides = [make_slide(name, n_spots=200, patient=name) for name in ("S1", "S2")]
+    for slide, depth in zip(slides, (0.5, 50.0), strict=True):
+        slide.counts = rng.poisson(depth * rate)
+    root, _ = task(slides)
+    report = check(root, features="none")
+    shallow, deep = (section.ceiling for section in report.sections)
+    assert 0 < shallow < deep <= 1
+    assert f"S1 {shallow:.2f}, S2 {deep:.2f}" in screen(report)
+    again = check(root, features="none")
+    assert again.to_dict() == report.to_dict()
+
+
+def test_large_sections_are_thinned_evenly():
+    whole = sparse.csr_matrix(np.arange(1, 12_002)[:, None])
+    blocks = [(start, whole[start : start + 700]) for start in range(0, 12_001, 700)]
+    assert thinned(blocks, 12_001).toarray().ravel().tolist() == list(range(1, 12_002, 3))

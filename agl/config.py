@@ -87,6 +87,7 @@ class Data(Section):
     features: str | tuple[str, ...] = "builtin"  # "builtin", "none" (patches), a folder of feature files, or several
     context: tuple[PositiveInt, ...] = ()  # numbers of nearest spots whose mean features are appended, as [8, 24]
     normalise: Literal["train", "slide"] = "train"  # features centred and scaled by the training spots, or per slide
+    formats: Annotated[tuple[Component, ...], Slot("format")] = ()  # of your own, for feature files
     sections: tuple[str, ...] | None = None
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
     permute: bool = False  # negative control: shuffle the counts among the spots of each slide

@@ -14,6 +14,7 @@ from agl.errors import UserError
 def check(
     path: Annotated[Path, typer.Argument(help="A folder of sections.")],
     features: Annotated[str, typer.Option(help="auto, builtin, none, or a folder of feature files.")] = "auto",
+    own: Annotated[list[str] | None, typer.Option("--format", help="A feature-file format, mine.py:Name.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """The doctor: sections, patients, spots, genes, depth, what will be used, what is wrong and how to mend it."""
@@ -21,7 +22,7 @@ def check(
 
     from agl.data.checking.doctor import check as examine
 
-    report = examine(path, features=features)
+    report = examine(path, features=features, formats=own or ())
     print_json(report.to_dict()) if as_json else report.render(Console())
     if report.status == "error":
         raise typer.Exit(2)

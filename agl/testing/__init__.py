@@ -6,6 +6,7 @@ from typing import Any
 
 _WHERE = {
     "check_engine": "engines",
+    "check_format": "formats",
     "check_gene_set": "gene_sets",
     "check_loss": "losses",
     "check_metric": "metrics",

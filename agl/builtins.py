@@ -101,6 +101,11 @@ WHERE: dict[str, dict[str, str]] = {
         "finite_difference": "agl.bilevel.engines:finite_difference",
         "none": "agl.bilevel.engines:none",
     },
+    "format": {
+        "hdf5": "agl.data.reading.formats.hdf5_features:Hdf5Features",
+        "npy": "agl.data.reading.formats.matrices:NumpyMatrix",
+        "pt": "agl.data.reading.formats.matrices:TorchTensor",
+    },
     "plugin": {},
     "report_section": {  # in the order of the page
         "summary": "agl.report.sections.summary:summary",
@@ -129,6 +134,7 @@ GIVEN: dict[str, frozenset[str]] = {
     "objective": frozenset({"primary", "auxiliary", "weights", "strength"}),
     "augment": frozenset({"batch", "rng", "held"}),
     "engine": frozenset({"problem", "inner_batches", "outer_batch", "settings"}),
+    "format": frozenset(),
     "plugin": frozenset({"seed"}),
     "report_section": frozenset({"block", "report"}),
 }  # fmt: skip

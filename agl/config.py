@@ -88,6 +88,7 @@ class Data(Section):
     context: tuple[PositiveInt, ...] | None = None  # numbers of nearest spots whose mean is appended; None: [8, 24]
     # for the committee, none for other models
     normalise: Literal["train", "slide"] = "train"  # features centred and scaled by the training spots, or per slide
+    formats: Annotated[tuple[Component, ...], Slot("format")] = ()  # of your own, for feature files
     sections: tuple[str, ...] | None = None
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
     permute: bool = False  # negative control: shuffle the counts among the spots of each slide

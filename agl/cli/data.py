@@ -14,6 +14,7 @@ from agl.errors import UserError
 def check(
     path: Annotated[Path, typer.Argument(help='A folder of sections; "example": those in the package.')],
     features: Annotated[str, typer.Option(help="auto, builtin, none, or a folder of feature files.")] = "auto",
+    own: Annotated[list[str] | None, typer.Option("--format", help="A feature-file format, mine.py:Name.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """The doctor: sections, patients, spots, genes, depth, what will be used, what is wrong and how to mend it."""
@@ -22,7 +23,7 @@ def check(
     from agl.data.checking.doctor import check as examine
     from agl.data.example import folder_named
 
-    report = examine(folder_named(str(path)), features=features)
+    report = examine(folder_named(str(path)), features=features, formats=own or ())
     print_json(report.to_dict()) if as_json else report.render(Console())
     if report.status == "error":
         raise typer.Exit(2)

@@ -16,6 +16,7 @@ from scipy import sparse
 from agl.data.encoders import Encoders, encoder_names
 from agl.data.reading.cache import cache_root, get_or_build
 from agl.data.reading.content_key import content_key
+from agl.data.reading.formats.known import Formats, Name
 from agl.data.reading.importing import Progress, Request, import_sections
 from agl.data.reading.locate import BUILTIN, NONE, locate_features
 from agl.data.reading.patches import PatchReader
@@ -36,6 +37,7 @@ def open_dataset(
     min_counts: int = 0,
     tolerance: float | None = None,
     metadata: Path | str | None = None,
+    formats: Iterable[Name] = (),
     progress: Progress | None = None,
 ) -> Dataset:
     """Open the sections under `root`, importing them into the cache the first time.
@@ -55,6 +57,7 @@ def open_dataset(
             neighbours' context and to their slide's mean: features never depend on counts.
         tolerance: largest distance, in full-resolution px, of a join by coordinates (`join.join`).
         metadata: a table with the patient of each section, if it is not found by itself.
+        formats: feature-file formats of your own, such as `mine.py:Zarr` (`formats.base.Format`).
         progress: called as `progress(slide, done, total)` while importing.
 
     Raises:
@@ -79,7 +82,7 @@ def open_dataset(
             "or an encoder's."
         )
     cache = cache_root(cache_dir)
-    imported = partial(_imported, root, sections, cache, tolerance, metadata, progress or _silent)
+    imported = partial(_imported, root, sections, cache, tolerance, metadata, Formats(formats), progress or _silent)
     opened = {name: imported(name, int(min_counts)) for name in names}
     if plain:
         return opened[names[0]]
@@ -105,6 +108,7 @@ def _imported(
     cache: Path,
     tolerance: float | None,
     metadata: Path | str | None,
+    formats: Formats,
     progress: Progress,
     features: str,
     min_counts: int,
@@ -112,13 +116,13 @@ def _imported(
     """The import of one encoder's features, as the files have them."""
     folder = scan_folder(root, metadata=metadata)
     files = choose(folder, sections)
-    feature_files = locate_features(features, folder.root, [f.slide for f in files])
+    feature_files = locate_features(features, folder.root, [f.slide for f in files], formats)
     kind = "files" if feature_files else features
-    key = content_key(folder, files, feature_files, kind, min_counts, tolerance, cache)
+    key = content_key(folder, files, feature_files, kind, formats, min_counts, tolerance, cache)
 
     def build(target: Path) -> dict[str, Any]:
         found = tuple(with_patients(folder, files))
-        request = Request(found, feature_files, kind, min_counts, tolerance, progress)
+        request = Request(found, feature_files, kind, min_counts, tolerance, formats, progress)
         return {"about": import_sections(request, target)}
 
     return load(get_or_build(cache, key, build), files)

@@ -62,7 +62,12 @@ def predict_section(run_folder: str | Path, section: str, *, root: Path | None =
     else:
         data = config.data
         dataset = open_dataset(
-            str(root), features=data.features, context=data.surroundings, normalise=data.normalise, sections=(section,)
+            str(root),
+            features=data.features,
+            context=data.surroundings,
+            normalise=data.normalise,
+            formats=data.formats,
+            sections=(section,),
         )
         spots = np.arange(len(dataset.spots))
     names = experiment.primary_names

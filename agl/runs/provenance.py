@@ -46,7 +46,7 @@ def run_id(config: Config, dataset: Dataset) -> str:
     tree = config.to_dict()
     for key in ("output", "name"):
         del tree[key]
-    for key in ("root", "cache", "simulate", "features", "context", "normalise"):  # all part of the data's content
+    for key in ("root", "cache", "simulate", "features", "context", "normalise", "formats"):  # what they give has a key
         del tree["data"][key]
     del tree["training"]["workers"]
     content = {

@@ -7,6 +7,7 @@ from typing import Any
 _WHERE = {
     "check_engine": "engines",
     "check_estimator": "estimators",
+    "check_format": "formats",
     "check_gene_set": "gene_sets",
     "check_loss": "losses",
     "check_metric": "metrics",

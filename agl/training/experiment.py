@@ -48,6 +48,7 @@ def load_data(config: Config) -> Dataset:
         features=data.features,
         context=data.surroundings,
         normalise=data.normalise,
+        formats=data.formats,
         cache_dir=data.cache,
         sections=data.sections,
         min_counts=data.min_counts,

@@ -6,12 +6,14 @@ problem and not only the first. Nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from agl.data.checking.folder import examine_beside, examine_together
 from agl.data.checking.report import CheckReport
 from agl.data.checking.section import Findings, Seen, examine_section
+from agl.data.reading.formats.known import Formats, Name
 from agl.data.reading.locate import BUILTIN, NONE, locate_features
 from agl.data.reading.sections import choose, patient_tables, scan_folder
 
@@ -26,6 +28,7 @@ def check(
     min_counts: int = 0,
     tolerance: float | None = None,
     metadata: Path | str | None = None,
+    formats: Iterable[Name] = (),
 ) -> CheckReport:
     """Examine the sections under `path` as `open_dataset` would read them; reads all counts and features once.
 
@@ -38,6 +41,7 @@ def check(
         min_counts: as for `open_dataset`.
         tolerance: as for `open_dataset`.
         metadata: as for `open_dataset`.
+        formats: as for `open_dataset`.
 
     >>> report = check("no/such/folder")
     >>> report.status, report.findings[0].message
@@ -55,7 +59,9 @@ def check(
         kind = BUILTIN if any(f.patches for f in files) else NONE
     slides = [f.slide for f in files]
     tables = found.attempt(None, lambda: patient_tables(folder)) or ({}, {})
-    feature_files = found.attempt(None, lambda: locate_features(kind, folder.root, slides)) or {}
+    known = found.attempt(None, lambda: Formats(formats)) or Formats()
+    located = found.attempt(None, lambda: locate_features(kind, folder.root, slides, known)) or {}
+    feature_files = {slide: partial(known.open, path) for slide, path in located.items()}
     seen = Seen()
     for one in files:
         patient_sources = (folder, *tables)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from scipy import sparse
 from agl.data.checking.reach import mean_ceiling, thinned
 from agl.data.checking.report import Finding, Level, SectionCheck
 from agl.data.reading.counts import count_blocks
-from agl.data.reading.formats import FeatureFile, open_features
+from agl.data.reading.formats.base import FeatureFile
 from agl.data.reading.h5ad import read_header
 from agl.data.reading.header import Header
 from agl.data.reading.join import Match, join
@@ -68,7 +67,7 @@ def examine_section(
     files: Files,
     patient_sources: tuple[Folder, dict[str, str], dict[str, str]],
     kind: str,
-    feature_file: Path | None,
+    open_features: Callable[[], FeatureFile] | None,
     min_counts: int,
     tolerance: float | None,
     found: Findings,
@@ -97,8 +96,8 @@ def examine_section(
         result.patches = _examine_join(header, patches, "patches", kind, tolerance, found, seen)
     elif kind == BUILTIN:
         found.note("error", slide, f"Expected patches/{slide}.h5 to compute features from, found none; add it.")
-    if feature_file is not None:
-        table = found.attempt(slide, lambda: open_features(feature_file))
+    if open_features is not None:
+        table = found.attempt(slide, open_features)
         result.features = _examine_join(header, table, "features", kind, tolerance, found, seen)
     elif kind == BUILTIN and result.patches is not None:
         result.features = {"state": "computed"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agl.data.reading.fingerprint import fingerprint, sha256_of_json
-from agl.data.reading.formats import sidecars
+from agl.data.reading.formats.known import Formats
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.sections import Files, Folder
 from agl.errors import UserError
@@ -19,6 +19,7 @@ def content_key(
     files: Sequence[Files],
     feature_files: Mapping[str, Path],
     kind: str,
+    formats: Formats,
     min_counts: int,
     tolerance: float | None,
     cache: Path,
@@ -38,8 +39,10 @@ def content_key(
         except OSError as error:
             raise UserError(f"Expected a readable file at {path}, cannot read it ({error.strerror}).") from error
 
+    readers = formats.readers(feature_files.values())
     return sha256_of_json(
         {
+            **({"readers": readers} if readers else {}),
             "format": _CACHE_FORMAT,
             "features": _extractor_version() if kind == BUILTIN else kind,
             "min_counts": min_counts,
@@ -50,7 +53,7 @@ def content_key(
                     f.slide,
                     content(f.counts),
                     content(f.patches),
-                    [content(p) for p in _with_sidecars(feature_files.get(f.slide))],
+                    [content(p) for p in _with_sidecars(feature_files.get(f.slide), formats)],
                 ]
                 for f in files
             ],
@@ -58,8 +61,8 @@ def content_key(
     )
 
 
-def _with_sidecars(path: Path | None) -> list[Path]:
-    return [] if path is None else [path, *sidecars(path)]
+def _with_sidecars(path: Path | None, formats: Formats) -> list[Path]:
+    return [] if path is None else [path, *formats.sidecars(path)]
 
 
 def _extractor_version() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agl.data.reading.formats import FeatureFile
+from agl.data.reading.formats.base import FeatureFile
 from agl.data.reading.header import Header
 from agl.data.reading.join import Match
 from agl.data.reading.names import NOT_MEASURED, Harmonised

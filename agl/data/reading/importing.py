@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import sparse
 
 from agl.data.reading.counts import count_blocks, move_columns
-from agl.data.reading.formats import open_features
+from agl.data.reading.formats.known import Formats
 from agl.data.reading.growing import GrowingArray
 from agl.data.reading.h5ad import read_header
 from agl.data.reading.header import Header
@@ -45,6 +45,7 @@ class Request:
     features: str  # "builtin", "none" or "files"
     min_counts: int
     tolerance: float | None
+    formats: Formats
     progress: Progress = lambda what, done, total: None
 
 
@@ -172,7 +173,7 @@ def _feature_type(request: Request, patch_shape: tuple[int, int, int] | None) ->
         return len(_extract(np.zeros((1, *patch_shape), np.uint8))[0]), np.dtype(np.float32)
     width, dtype, first = 0, np.dtype(np.float16), ""
     for slide, path in request.feature_files.items():
-        file = open_features(path)
+        file = request.formats.open(path)
         if width and file.shape[1] != width:
             raise UserError(
                 f"Expected features of one width, slide '{first}' has {width} and slide '{slide}' "
@@ -185,7 +186,8 @@ def _feature_type(request: Request, patch_shape: tuple[int, int, int] | None) ->
 
 def _tables(request: Request, section: Section) -> Tables:
     path = request.feature_files.get(section.slide)
-    return Tables(open_features(path) if path else None, open_patches(section.patches) if section.patches else None)
+    features = request.formats.open(path) if path else None
+    return Tables(features, open_patches(section.patches) if section.patches else None)
 
 
 def _join(request: Request, header: Header, tables: Tables) -> tuple[np.ndarray, dict[str, Match]]:

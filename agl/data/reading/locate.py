@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from agl.data.reading.formats import SUFFIXES
+from agl.data.reading.formats.known import Formats
 from agl.errors import UserError, did_you_mean
 
 BUILTIN, NONE = "builtin", "none"
 _ENDINGS = ("", "_patches", "_features", "_embeddings", ".features", ".embeddings")
 
 
-def locate_features(spec: str | Path, root: Path, slides: Sequence[str]) -> dict[str, Path]:
+def locate_features(spec: str | Path, root: Path, slides: Sequence[str], formats: Formats) -> dict[str, Path]:
     """One feature file per slide; {} for "builtin" and "none".
 
     `spec` is a folder, a name of a folder beside the data (`<root>/<name>`, `<root>/features/<name>`,
@@ -24,7 +24,7 @@ def locate_features(spec: str | Path, root: Path, slides: Sequence[str]) -> dict
     """
     if str(spec) in (BUILTIN, NONE):
         return {}
-    candidates = [(path, _stem(path)) for path in _candidates(str(spec), root)]
+    candidates = [(path, formats.stem(path)) for path in _candidates(str(spec), root, formats)]
     found: dict[str, Path] = {}
     for slide in slides:
         ranked = [[p for p, stem in candidates if stem == slide + ending] for ending in _ENDINGS]
@@ -48,7 +48,7 @@ def locate_features(spec: str | Path, root: Path, slides: Sequence[str]) -> dict
     return found
 
 
-def _candidates(spec: str, root: Path) -> list[Path]:
+def _candidates(spec: str, root: Path, formats: Formats) -> list[Path]:
     if "{slide}" in spec:
         return []
     if "*" in spec:
@@ -61,7 +61,7 @@ def _candidates(spec: str, root: Path) -> list[Path]:
     for place in places:
         if place.is_dir():
             inner = [place / sub for sub in ("h5_files", "pt_files") if (place / sub).is_dir()]  # CLAM
-            return sorted(p for folder in (inner[:1] or [place]) for p in folder.iterdir() if p.suffix in SUFFIXES)
+            return sorted(p for folder in (inner[:1] or [place]) for p in folder.iterdir() if formats.knows(p))
     near = {
         p.name
         for folder in (root, root / "features", root / "embeddings")
@@ -86,8 +86,3 @@ def _named_by_pattern(pattern: str, slide: str, paths: list[Path]) -> list[Path]
     star = [part for part in Path(pattern).parts if "*" in part][-1]
     wanted = star.replace("*", slide, 1)
     return [p for p in paths if wanted in p.parts]
-
-
-def _stem(path: Path) -> str:
-    """File name without its type; names may contain dots, so only known endings are cut."""
-    return path.name[: -len(path.suffix)] if path.suffix in SUFFIXES else path.name

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agl.data.reading.formats import patch_size
+from agl.data.reading.formats.hdf5_features import patch_size
 from agl.data.reading.hdf5 import open_h5, strings
 from agl.data.reading.join import Rows
 from agl.data.reading.jpeg import JPEG, JpegImages

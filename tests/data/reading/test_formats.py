@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agl.data.dataset import open_dataset
-from agl.data.reading.formats import open_features
+from agl.data.reading.formats.known import Formats
 from agl.data.reading.join import Rows, join, spot_pitch
 from agl.errors import UserError
 
@@ -171,7 +171,7 @@ def test_blocks_of_any_size_are_the_file(one):
     write_tile_features(folder / "x.h5", slide, order)
     for path in (folder / "x.npy", folder / "x.h5"):
         for size in (1, 5, 100):
-            blocks = list(open_features(path).blocks(size))
+            blocks = list(Formats().open(path).blocks(size))
             np.testing.assert_array_equal(np.concatenate([b for _, b in blocks]), slide.features[order])
             assert [start for start, _ in blocks] == list(range(0, 14, size))
 

@@ -1,0 +1,119 @@
+"""Bare matrices, whose rows are named by a file beside them: .npy and .pt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agl.data.reading.formats.base import FeatureFile, feature_file
+from agl.data.reading.formats.hdf5_features import BARCODES, COORDS, VALUES, rows_in_h5
+from agl.data.reading.hdf5 import open_h5, strings
+from agl.data.reading.join import Rows
+from agl.errors import UserError
+
+
+class NumpyMatrix:
+    """A `.npy` matrix, its rows named by a file beside it (`names_beside`)."""
+
+    suffixes = (".npy",)
+
+    def open(self, path: Path) -> FeatureFile:
+        """Look at the header."""
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"Expected a .npy matrix, cannot read {path} ({error}); save it with numpy.save."
+            ) from error
+        return feature_file(self, path, "NumPy matrix", array, _rows(path, array.shape[0] if array.ndim else 0))
+
+    def blocks(self, file: FeatureFile, size: int) -> Iterator[np.ndarray]:
+        """Slices of the memory-mapped matrix."""
+        array = np.load(file.path, mmap_mode="r")
+        for start in range(0, file.shape[0], size):
+            yield array[start : start + size]
+
+    def sidecars(self, path: Path) -> list[Path]:
+        """Barcodes or CLAM's coordinates."""
+        return names_beside(path)
+
+
+class TorchTensor:
+    """A `.pt` matrix, its rows named by a file beside it, or a dictionary of tensors with the HDF5 files' keys."""
+
+    suffixes = (".pt", ".pth")
+
+    def open(self, path: Path) -> FeatureFile:
+        """Load the tensor; code in the file is never run."""
+        content = _load(path)
+        key = next((k for k in (*VALUES, "") if k in content), None)
+        if key is None:
+            raise UserError(
+                f"Expected a matrix or one of {', '.join(VALUES)} in {path}, received {', '.join(content)}; rename one."
+            )
+        values = content[key]
+        rows = _rows(path, len(values))
+        barcodes = next(
+            (strings(np.asarray(content[k], dtype=object)) for k in BARCODES if k in content), rows.barcodes
+        )
+        corners = next((np.asarray(content[k], dtype=np.float64) for k in COORDS if k in content), rows.corners)
+        size = content.get("patch_size_level0", rows.patch_size)
+        named = Rows(str(path), barcodes, corners, None if size is None else float(size))
+        return feature_file(self, path, "PyTorch tensor", values, named, key)
+
+    def blocks(self, file: FeatureFile, size: int) -> Iterator[np.ndarray]:
+        """Slices of the tensor, which is loaded whole."""
+        array = _load(file.path)[file.key]
+        for start in range(0, file.shape[0], size):
+            yield array[start : start + size]
+
+    def sidecars(self, path: Path) -> list[Path]:
+        """Barcodes or CLAM's coordinates."""
+        return names_beside(path)
+
+
+def names_beside(path: Path) -> list[Path]:
+    """Existing files that name the rows of a matrix: a list of barcodes, or CLAM's h5 beside its pt."""
+    stem = path.with_suffix("")
+    beside = [stem.parent / f"{stem.name}{end}" for end in (".barcodes.txt", "_barcodes.txt", ".barcodes.csv")]
+    clam = path.parent.parent / "h5_files" / f"{stem.name}.h5"
+    return [p for p in (*beside, clam) if p.is_file()]
+
+
+def _rows(path: Path, n_rows: int) -> Rows:
+    """Row names from the first file beside the matrix, if there is one."""
+    for sidecar in names_beside(path):
+        if sidecar.suffix == ".h5":
+            with open_h5(sidecar, "CLAM's coordinates") as h5:
+                found = rows_in_h5(h5, sidecar)
+            return Rows(str(path), found.barcodes, found.corners, found.patch_size)
+        lines = [line.strip().split(",")[0].strip('"') for line in sidecar.read_text("utf-8-sig").splitlines()]
+        lines = [line for line in lines if line]
+        if len(lines) == n_rows + 1 and lines[0].lower() in BARCODES:
+            lines = lines[1:]
+        return Rows(str(path), strings(np.array(lines, dtype=object)))
+    return Rows(str(path))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """A tensor as {"": matrix} or a dictionary of them, as NumPy; never runs code from the file."""
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling fails in many ways
+        raise UserError(
+            f"Expected a tensor or a dictionary of tensors, cannot read {path} safely "
+            f"({type(error).__name__}); save it again with torch.save(tensor)."
+        ) from error
+    content = content if isinstance(content, dict) else {"": content}
+    as_numpy = {}
+    for key, value in content.items():
+        if isinstance(value, torch.Tensor):
+            value = value.detach()
+            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        as_numpy[str(key)] = value
+    return as_numpy

@@ -154,7 +154,10 @@ def read_predictions(folder: Path) -> Predictions:
         with np.load(path, allow_pickle=False) as saved:
             parts = {name: saved[name] for name in Predictions.__dataclass_fields__}
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not readable ({error}). Remove that folder and train the run again.") from None
+        raise UserError(
+            f"Expected the arrays of a run in {path}, received something else ({error}). Remove that folder and "
+            "train the run again."
+        ) from None
     return Predictions(**parts | {"genes": [str(gene) for gene in parts["genes"]]})
 
 

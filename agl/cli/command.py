@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from agl import __version__
 from agl.cli import data, hest, lookup, runs, studies, synthetic
 from agl.errors import UserError
 from agl.machine import under_torchrun
 
 app = typer.Typer(
     name="agl",
-    help="Which genes should a model learn, and with which loss, to rank gene expression across a tissue image?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"agl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def agl(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Which genes should a model learn, and with which loss, to rank gene expression across a tissue image?"""
+
+
 app.command()(runs.train)
 studies.add_to(app)
 STUDIES: list[Callable[..., None]] = [synthetic.synthetic, hest.hest, hest.download]
@@ -65,6 +83,6 @@ def _refuse_torchrun(words: list[str]) -> None:
     """Several processes on one thing is for `agl train` alone."""
     if under_torchrun() and words[:1] != ["train"]:
         raise UserError(
-            f"`torchrun` shares one run among processes, which only `agl train` can use; received agl {words[:1]}. "
-            "For many runs at once give --jobs, or start several `agl worker`."
+            "Expected `agl train` under torchrun, which shares one run among processes, received agl "
+            f"{' '.join(words[:1])}. For many runs at once give --jobs, or start several `agl worker`."
         )

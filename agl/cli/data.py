@@ -42,7 +42,7 @@ def features(
 
     with display() as progress:
         folder = extract_folder(root, out=out, encoder=encoder, weights=weights, device=device, progress=progress)
-    typer.echo(f"wrote {folder}")
+    typer.echo(f"Wrote {folder}")
 
 
 SIMULATE = """Options, key=value:
@@ -68,4 +68,4 @@ def simulate(
         raise UserError(
             f"Expected a folder to write before the options, received {str(out)!r}. Write agl simulate FOLDER {out}."
         )
-    typer.echo(f"wrote {write_sections(out, **simulation_options(words or []))}")
+    typer.echo(f"Wrote {write_sections(out, **simulation_options(words or []))}")

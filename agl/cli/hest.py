@@ -47,7 +47,7 @@ def hest(
             raise UserError(f"Expected key=value after the folder, received {word!r}.")
     tasks, broken = find_tasks(root, task or [], embeddings)
     for sentence in broken:
-        typer.echo(f"left out: {sentence}", err=True)
+        typer.echo(f"Left out: {sentence}", err=True)
     with display() as progress:
         frame = run_benchmark(
             tasks,
@@ -77,4 +77,4 @@ def download(
     if not task:
         raise UserError("Expected the tasks to fetch, received none. Write agl download hest --task IDC.")
     for folder in fetch(task, root):
-        typer.echo(f"wrote {folder}")
+        typer.echo(f"Wrote {folder}")

@@ -71,7 +71,7 @@ def report(
 
     options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit)
     page = write_report(folders, out, sections=section or (), options=options, title=title)
-    typer.echo(f"wrote {page}")
+    typer.echo(f"Wrote {page}")
 
 
 def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], as_json: AsJson = False) -> None:
@@ -95,7 +95,7 @@ def predict(
     """Scores of the primary genes on a section, as a layer of an AnnData file; X stays the raw counts."""
     from agl.runs.predict import predict_section
 
-    typer.echo(f"wrote {predict_section(run, section, root=root, out=out)}")
+    typer.echo(f"Wrote {predict_section(run, section, root=root, out=out)}")
 
 
 def demo(

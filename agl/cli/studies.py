@@ -146,7 +146,7 @@ def repair(
     with display(time_left=False) as progress:
         n = repair_study(opened, also_failed=failed, on_message=progress.console.print)
     cells = "cell" if n == 1 else "cells"
-    typer.echo(f"{n} {cells} put back into the queue of study {opened.name!r}" if n else "nothing to repair")
+    typer.echo(f"{n} {cells} put back into the queue of study {opened.name!r}" if n else "Nothing to repair.")
 
 
 @study_app.command()

@@ -24,7 +24,8 @@ def resume(trainer: Trainer, state_file: Path) -> bool:
     except Exception as error:  # a damaged pickle fails in any way it likes
         reason = first_line(error)
         raise UserError(
-            f"{state_file} cannot be resumed from ({reason}). Delete the run's folder to train anew."
+            f"Expected a training state in {state_file}, received something else ({reason}). Delete the run's "
+            "folder to train anew."
         ) from None
     return True
 
@@ -49,7 +50,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(load_file(str(path)))
     except (SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path} does not hold this model's weights: {first_line(error)}") from None
+        raise UserError(
+            f"Expected this model's weights in {path}, received others ({first_line(error)}). Train the run again."
+        ) from None
 
 
 def first_line(error: Exception) -> str:

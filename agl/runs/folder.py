@@ -71,10 +71,12 @@ def open_run(folder: str | Path) -> Run:
     if not run.folder.is_dir():
         raise UserError(f"Expected the folder of a run, received {str(folder)!r}: there is no such folder.")
     if not (run.folder / "config.yaml").is_file():
-        raise UserError(f"Expected the folder of a run, {folder} holds no config.yaml.{_below(folder)}")
+        raise UserError(
+            f"Expected the folder of a run, received {str(folder)!r}, which holds no config.yaml.{_below(folder)}"
+        )
     if not run.finished:
         raise UserError(
-            f"The run in {folder} is not finished. "
+            f"Expected a finished run in {folder}, found one without a result. "
             f"Start it again with `agl train {run.folder / 'config.yaml'}`; it resumes."
         )
     return run

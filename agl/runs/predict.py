@@ -110,8 +110,8 @@ def _experiment(run: Run) -> Any:
     key = run.provenance["data"]["key"]
     if experiment.dataset.key != key:
         raise UserError(
-            f"The data of {run.folder} have changed since it was trained (expected content {key[:12]}, "
-            f"found {experiment.dataset.key[:12]}). Restore them, or train anew."
+            f"Expected the data that {run.folder} was trained on (content {key[:12]}), received others (content "
+            f"{experiment.dataset.key[:12]}). Restore them, or train anew."
         )
     return settled(experiment, run.folder)
 

@@ -94,8 +94,8 @@ def refuse_sqlite(address: Address, what: str) -> None:
     """SQLite and several workers: refused, and why."""
     if address.kind == "sqlite":
         raise UserError(
-            f"SQLite cannot serve {what}: it has no row locks, so two workers take the same cell or break off with "
-            "'database is locked'. Use journal:PATH on one machine, postgresql://... on many."
+            f"Expected a storage for {what}, received SQLite: it has no row locks, so two workers take the same "
+            "cell or break off with 'database is locked'. Use journal:PATH on one machine, postgresql://... on many."
         )
 
 

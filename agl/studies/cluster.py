@@ -34,7 +34,7 @@ def submit_workers(study: Study, workers: int, resources: Resources, *, local: b
         import submitit
     except ImportError:
         raise UserError(
-            "`agl submit` needs the `slurm` extra, which is not installed. Install it with `pip install 'agl[slurm]'`, "
+            "Expected the `slurm` extra for `agl submit`, found none. Install it with `pip install 'agl[slurm]'`, "
             "or start `agl worker` yourself in as many jobs as you like."
         ) from None
     refuse_sqlite(study.address, f"{workers} jobs")
@@ -45,9 +45,13 @@ def submit_workers(study: Study, workers: int, resources: Resources, *, local: b
     try:
         executor = submitit.AutoExecutor(folder=str(folder), cluster="local" if local else None)
     except RuntimeError as error:
-        raise UserError(f"No SLURM was found here ({error}). Submit from a login node, or use --local.") from None
+        raise UserError(
+            f"Expected SLURM here, found none ({error}). Submit from a login node, or use --local."
+        ) from None
     if not local and executor.cluster != "slurm":
-        raise UserError("No SLURM was found here (there is no `srun`). Submit from a login node, or use --local.")
+        raise UserError(
+            "Expected SLURM here, found none (there is no `srun`). Submit from a login node, or use --local."
+        )
     executor.update_parameters(**_parameters(study, resources, local))
     command = [sys.executable, "-m", "agl", "worker", "--study", study.name]
     with _environment({"AGL_STORAGE": study.address.text}):

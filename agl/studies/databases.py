@@ -34,7 +34,7 @@ def open_database(address: Address) -> BaseStorage:
         return _patiently(lambda: RDBStorage(address.url, **given))
     except ImportError as error:
         raise UserError(
-            f"The storage {address.shown} needs a database driver that is not installed ({error}). "
+            f"Expected a database driver for {address.shown}, found none ({error}). "
             "Install it with `pip install 'agl[postgres]'`."
         ) from None
 
@@ -74,11 +74,12 @@ def serve_proxy(address: Address, host: str, port: int) -> None:
     """Optuna's gRPC server in front of a database, until it is interrupted."""
     if address.kind != "postgresql":
         raise UserError(
-            f"A proxy needs PostgreSQL behind it, received {address.shown}: a journal or SQLite behind it loses cells."
+            f"Expected PostgreSQL behind a proxy, received {address.shown}: a journal or SQLite there loses cells. "
+            "Give --storage postgresql://..."
         )
     with warnings.catch_warnings(), storage_errors(address):
         warnings.simplefilter("ignore")  # Optuna calls it experimental
         try:
             run_grpc_proxy_server(get_storage(open_database(address)), host=host, port=port)
         except RuntimeError as error:
-            raise UserError(f"The proxy cannot listen on {host}:{port}: {error}. Choose another --port.") from None
+            raise UserError(f"Expected a free port, received {host}:{port}: {error}. Choose another --port.") from None

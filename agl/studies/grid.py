@@ -87,7 +87,9 @@ def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
             )
     grid = Grid(shared, axes, skip)
     if not grid.cells():
-        raise UserError(f"`skip:` leaves no cell of the grid in {path}. Remove a rule.")
+        raise UserError(
+            f"Expected `skip:` to leave some cells of the grid in {path}, received rules that leave none. Remove one."
+        )
     return grid
 
 

@@ -84,8 +84,8 @@ def queue_search(
     )  # fmt: skip
     if study.attrs.get("about", about) != about:
         raise UserError(
-            f"The study {study.name!r} in {study.address.shown} searches something else (other ranges, objective, data "
-            "or config), and its trials cannot be compared with these. Set another name=."
+            f"Expected the search that the study {study.name!r} in {study.address.shown} holds, received another "
+            "(ranges, objective, data or config), whose trials cannot be compared with its own. Set another name=."
         )
     for key, value in (("search", search), ("about", about)):
         study.set_attr(key, value)

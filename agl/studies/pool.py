@@ -50,7 +50,10 @@ class WorkerPool:
                         fruitless = fruitless + 1 if now == state else 0
                         state = now
                         if fruitless > 3 * self.jobs:
-                            raise UserError(f"The workers of study {self.study.name!r} keep dying: {words or code}")
+                            raise UserError(
+                                f"Expected workers that finish cells of study {self.study.name!r}, but they keep "
+                                f"dying: {words or code}"
+                            )
                 unfinished = sum(cell.state in OPEN for cell in cells)
                 if not self.workers:
                     if sentence:

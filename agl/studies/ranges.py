@@ -32,7 +32,9 @@ def distribution(key: str, values: Any) -> BaseDistribution:
         raise UserError(f"Expected {key}: {{low: 5, high: 500, log: true}} or a list of choices, received {values!r}.")
     for word in values:
         if word not in RANGE:
-            raise UserError(f"Unknown word {word!r} in the range of {key}.{did_you_mean(str(word), RANGE)}")
+            raise UserError(
+                f"Expected {', '.join(RANGE)} in the range of {key}, received {word!r}.{did_you_mean(str(word), RANGE)}"
+            )
     low, high, log, step = values["low"], values["high"], values.get("log", False), values.get("step")
     numbers = [low, high] + ([] if step is None else [step])
     if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in numbers):
@@ -46,7 +48,7 @@ def distribution(key: str, values: Any) -> BaseDistribution:
             return IntDistribution(low, high, log=bool(log), step=1 if step is None else step)
         return FloatDistribution(float(low), float(high), log=bool(log), step=step)
     except ValueError as error:
-        raise UserError(f"The range of {key} is not possible: {error}") from None
+        raise UserError(f"Expected a possible range of {key}, received {dict(values)!r}: {error}") from None
 
 
 def suggest(trial: Trial, key: str, values: Any) -> Any:

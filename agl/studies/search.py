@@ -55,11 +55,11 @@ class Search(Section):
         for word in words:
             if word in TEST_SCORES:
                 raise UserError(
-                    f"Refused: objective {word!r} is a score on test spots, and a search that looks at them leaves no "
-                    "honest test. Use objective: validation_scc."
+                    f"Expected an objective on validation spots, received {word!r}, a score on test spots: a search "
+                    "that sees them leaves no honest test. Set objective: validation_scc."
                 )
             if word not in OBJECTIVES:
-                raise UserError(f"Unknown objective {word!r}.{did_you_mean(str(word), OBJECTIVES)}")
+                raise UserError(f"Expected an objective, received {word!r}.{did_you_mean(str(word), OBJECTIVES)}")
         if not words or len(set(words)) != len(words):
             raise UserError(f"Expected one objective or two different ones, received {list(words)}.")
         return words
@@ -70,12 +70,13 @@ class Search(Section):
 
         if self.pruner != "none" and self.objective != ("validation_scc",):
             raise UserError(
-                "Pruning goes by the validation score alone. Set pruner: none or objective: validation_scc."
+                f"Expected objective: validation_scc with a pruner, received {list(self.objective)}: pruning goes "
+                "by the validation score alone. Set it, or pruner: none."
             )
         if self.pruner != "none" and self.sampler == "gp":
             raise UserError(
-                "The sampler gp learns nothing from trials that are given up, and proposes them again. "
-                "Set pruner: none, or sampler: tpe."
+                f"Expected pruner: none with sampler: gp, received {self.pruner}: gp learns nothing from trials "
+                "that are given up, and proposes them again. Set it, or sampler: tpe."
             )
         if not self.parameters:
             raise UserError("Expected at least one key with a range in search.parameters, found none.")
@@ -150,8 +151,8 @@ def read_search(path: str | Path, words: Sequence[str] = ()) -> SearchFile:
     for config in found.corners():
         if "validation_scc" in found.search.objective and config.training.monitor != "scc":
             raise UserError(
-                "The objective validation_scc is the score training stops by; it needs training.monitor=scc, "
-                f"received training.monitor={config.training.monitor}."
+                "Expected training.monitor=scc with the objective validation_scc, the score training stops by, "
+                f"received training.monitor={config.training.monitor}. Set it."
             )
     return found
 
@@ -161,8 +162,8 @@ def validation(run: Run) -> float:
     score = run.result.get("validation")
     if score is None:
         raise UserError(
-            f"The run {run.folder} has no validation score (a baseline has none, nor has a run whose scores are all "
-            "undefined), so a search cannot use it."
+            f"Expected a validation score in {run.folder}, found none (a baseline has none, nor has a run whose scores "
+            "are all undefined). Search over models that are trained."
         )
     return float(score)
 
@@ -180,12 +181,15 @@ def number_of_genes(run: Run) -> float:
 def _validated(search: Mapping[str, Any], path: str | Path) -> Search:
     for key in search:
         if key not in Search.model_fields:
-            raise UserError(f"Unknown key 'search.{key}' in {path}.{did_you_mean(str(key), Search.model_fields)}")
+            raise UserError(
+                f"Expected a key of a search in {path}, received "
+                f"'search.{key}'.{did_you_mean(str(key), Search.model_fields)}"
+            )
     try:
         return Search.model_validate(dict(search))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(["search", *map(str, first["loc"])])
         raise UserError(
-            f"Study key {place!r}: {first['msg'][:1].lower()}{first['msg'][1:]}, received {first['input']!r}."
+            f"Expected another value at the study key {place!r}, received {first['input']!r}: {first['msg']}."
         ) from None

@@ -199,7 +199,7 @@ def create_study(
         old = made.user_attrs
         if old.get("kind", kind) != kind:
             raise UserError(
-                f"The study {name!r} in {address.shown} is a {old['kind']}, not a {kind}. Set another name=."
+                f"Expected a {kind} of the name {name!r} in {address.shown}, found a {old['kind']}. Set another name=."
             )
         for key, value in ({"kind": kind} | attrs).items():
             if old.get(key) != value:
@@ -227,7 +227,7 @@ def open_study(storage: str, name: str | None = None) -> Study:
             )
         found = optuna.load_study(study_name=name, storage=opened)
     if "kind" not in found.user_attrs:
-        raise UserError(f"The study {name!r} in {address.shown} was not made by `agl grid` or `agl search`.")
+        raise UserError(f"Expected a study made by `agl grid` or `agl search`, received {name!r} in {address.shown}.")
     return Study(address, opened, found)
 
 

@@ -127,8 +127,8 @@ def write_stains(folder: Path) -> None:
     save_file({"vectors": vectors, "plane": torch.eye(3)[:2].clone()}, folder / "checkpoints" / "best.safetensors")
 
 
-def write_search(root: Path, runs: Sequence[Path]) -> None:
-    """A journal below `root` with a search in it, a trial for each of some runs."""
+def write_search(root: Path, runs: Sequence[Path], values: Sequence[float] | None = None) -> None:
+    """A journal in `root` with a search in it: a trial for each of some runs, learning rates 0.1, 0.01, ..."""
     import optuna
     from optuna.distributions import FloatDistribution
     from optuna.storages import JournalStorage
@@ -142,7 +142,7 @@ def write_search(root: Path, runs: Sequence[Path]) -> None:
     study.set_user_attr("kind", "search")
     for i, folder in enumerate(runs):
         trial = optuna.trial.create_trial(
-            params={"training.learning_rate": 10.0 ** (-1 - i)}, value=0.1 * i,
+            params={"training.learning_rate": 10.0 ** (-1 - i)}, value=0.1 * i if values is None else values[i],
             distributions={"training.learning_rate": FloatDistribution(1e-9, 1)},
             user_attrs={"runs": [str(folder)], "cell": str(i)},
         )  # fmt: skip

@@ -118,5 +118,5 @@ def test_predictions_that_are_no_predictions(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Expected predictions\.npz in .*, found none\."):
         read_predictions(Run(tmp_path).folder)
     (tmp_path / "predictions.npz").write_bytes(b"PK not really")
-    with pytest.raises(UserError, match=r"is not readable .* train the run again"):
+    with pytest.raises(UserError, match=r"Expected the arrays of a run in .* train the run again"):
         read_predictions(tmp_path)

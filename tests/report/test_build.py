@@ -14,6 +14,7 @@ from agl.analysis.results import read_results
 from agl.report.build import write_report
 from agl.report.inputs import ReportOptions
 from agl.runs.folder import find_runs
+from agl.testing.runs import write_search
 
 Make = Callable[..., Path]
 
@@ -121,7 +122,7 @@ def few(make_run: Make, world, tmp_path: Path) -> Path:
 def test_the_command_says_where_and_says_when_n_is_too_small(agl, few: Path, tmp_path: Path) -> None:
     status, out, err = agl("report", few, "--out", tmp_path / "out", "--baseline", "loss=mse")
     assert (status, err) == (0, "")
-    assert out.strip() == f"wrote {tmp_path / 'out' / 'report.html'}"
+    assert out.strip() == f"Wrote {tmp_path / 'out' / 'report.html'}"
     page = Page((tmp_path / "out" / "report.html").read_text()).text
     assert "n too small: with 3 patients no test can reach p < 0.05" in page
     assert "ranks better than" not in page
@@ -184,25 +185,12 @@ def test_a_single_run_is_a_report_too(make_run: Make, world, tmp_path: Path) -> 
 
 
 def test_a_search_comes_with_the_test_score_of_its_choice(make_run: Make, world, tmp_path: Path) -> None:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     folders = []
-    for rate in ("0.001", "0.01", "0.1"):
+    for rate in ("0.1", "0.01", "0.001"):
         folders.append(make_run(tmp_path / "runs", world, f"training.learning_rate={rate}", fold=1))
         (folders[-1] / "predictions.npz").unlink()
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "runs" / "study.journal")))
-    study = optuna.create_study(storage=storage, study_name="rates", direction="maximize")
-    study.set_user_attr("kind", "search")
-    for i, folder in enumerate(folders):
-        trial = optuna.trial.create_trial(
-            params={"training.learning_rate": 10.0 ** (i - 3)}, value=[0.1, 0.9, 0.2][i],
-            distributions={"training.learning_rate": optuna.distributions.FloatDistribution(1e-3, 1)},
-            user_attrs={"runs": [f"moved/{folder.name}"], "cell": str(i)},
-        )  # fmt: skip
-        study.add_trial(trial)
+    moved = [Path("moved") / folder.name for folder in folders]  # runs are found by name, wherever they are now
+    write_search(tmp_path / "runs", moved, values=[0.1, 0.9, 0.2])
     page = Page(write_report([tmp_path / "runs"]).read_text()).text
     score = next(run for run in find_runs(tmp_path / "runs") if run.folder.name == folders[1].name).result["scc"]
     assert "Best on the objective: trial 1 (objective 0.900) with training.learning_rate = 0.01." in page

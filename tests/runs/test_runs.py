@@ -272,7 +272,7 @@ def test_evaluate_finds_what_was_recorded_and_predict_writes_a_layer(agl, sectio
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(UserError, match=r"is not finished\. Start it again with .*it resumes\.$"):
+    with pytest.raises(UserError, match=r"found one without a result\. Start it again with .*it resumes\.$"):
         open_run(tmp_path)
 
 

@@ -65,7 +65,7 @@ def test_overrides_of_axes_and_of_the_shared_config(study_file: Callable) -> Non
         ({"axes": {"loss": "mse"}}, "Expected a list of values on the axis 'loss'"),
         ({"axes": {"loss": ["mse"]}, "skip": [{"los": "mse"}]}, "received 'los'. Did you mean 'loss'?"),
         ({"axes": {"loss": ["mse"]}, "skip": {"loss": "mse"}}, "Expected `skip:` as a list"),
-        ({"axes": {"loss": ["mse"]}, "skip": [{"loss": "mse"}]}, "leaves no cell"),
+        ({"axes": {"loss": ["mse"]}, "skip": [{"loss": "mse"}]}, "rules that leave none"),
     ],
 )
 def test_grids_written_wrongly(study_file: Callable, tree: dict, sentence: str) -> None:

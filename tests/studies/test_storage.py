@@ -59,7 +59,9 @@ def test_addresses_nobody_understands(text: str, sentence: str) -> None:
 
 
 def test_sqlite_is_refused_for_several_workers_with_the_reason() -> None:
-    with pytest.raises(UserError, match=r"cannot serve 3 workers: it has no row locks.*Use journal:PATH on one"):
+    with pytest.raises(
+        UserError, match=r"for 3 workers, received SQLite: it has no row locks.*Use journal:PATH on one"
+    ):
         refuse_sqlite(parse_storage("sqlite:///a.db"), "3 workers")
     refuse_sqlite(parse_storage("journal:a"), "3 workers")
 
@@ -136,7 +138,9 @@ def test_studies_that_do_not_exist(tmp_path: Path) -> None:
     create_study(storage, "size", kind="search")
     with pytest.raises(UserError, match=r"Known: ablation, size\."):
         open_study(storage)
-    with pytest.raises(UserError, match=r"'size' in .* is a search, not a grid\. Set another name="):
+    with pytest.raises(
+        UserError, match=r"Expected a grid of the name 'size' in .*, found a search\. Set another name="
+    ):
         create_study(storage, "size", kind="grid")
 
 

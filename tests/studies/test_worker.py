@@ -303,7 +303,9 @@ def test_sqlite_serves_one_worker_and_refuses_a_second(grid_file: Callable[[int]
 
     def cell(config: Any, **words: Any) -> list[Run]:
         if not refused:
-            with pytest.raises(UserError, match="SQLite cannot serve a second worker: it has no row locks") as error:
+            with pytest.raises(
+                UserError, match="Expected a storage for a second worker, received SQLite: it has no row locks"
+            ) as error:
                 work(open_study(storage), train=cells)
             refused.append(error)
         return cells(config, **words)

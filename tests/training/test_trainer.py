@@ -231,12 +231,12 @@ def test_weights_survive_the_disk_and_a_wrong_file_is_told(dataset, tmp_path: Pa
     load_weights(other.task.model, tmp_path / "w.safetensors")
     assert same(weights_of(trainer), weights_of(other))
     (tmp_path / "w.safetensors").write_bytes(b"rubbish")
-    with pytest.raises(UserError, match="does not hold this model's weights"):
+    with pytest.raises(UserError, match=r"Expected this model's weights in .*, received others"):
         load_weights(other.task.model, tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="Was this run trained to its end"):
         load_weights(other.task.model, tmp_path / "nothing.safetensors")
     (tmp_path / "state.pt").write_bytes(b"rubbish")
-    with pytest.raises(UserError, match="cannot be resumed from"):
+    with pytest.raises(UserError, match="Expected a training state in"):
         resume(other, tmp_path / "state.pt")
 
 

@@ -42,13 +42,15 @@ def run_benchmark(
     for job in _all_jobs(tasks, encoders, protocols, output, list(words), reasons):
         try:
             rows.append(row_of(job, train(job.config, progress=progress)))
-            on_message(f"done  {job.protocol}  {job.task}  {job.encoder}  {job.method}")
+            on_message(f"Done: {job.protocol}  {job.task}  {job.encoder}  {job.method}")
         except UserError as error:
             reasons.append(f"{job.protocol}, {job.task}, {job.encoder}, {job.method}: {error}")
     for reason in reasons:
-        on_message(f"left out: {reason}")
+        on_message(f"Left out: {reason}")
     if not rows:
-        raise UserError(f"Nothing could be run. {reasons[0] if reasons else 'Name a protocol and a task.'}")
+        raise UserError(
+            f"Expected something to run, found nothing. {reasons[0] if reasons else 'Name a protocol and a task.'}"
+        )
     return pd.DataFrame(rows)
 
 

@@ -41,7 +41,9 @@ def download(tasks: list[str], root: Path) -> list[Path]:
         except Exception as error:
             raise UserError(_explain(error, name)) from error
         if not (root / name).is_dir():
-            raise UserError(f"{REPOSITORY} has no files of {name}. Look at {PAGE} for its tasks.")
+            raise UserError(
+                f"Expected a task of {REPOSITORY}, received {name!r}, which has no files there. See {PAGE}."
+            )
         read_task(root / name, root)
         folders.append(root / name)
     return folders
@@ -51,7 +53,9 @@ def _hub() -> Any:
     try:
         return importlib.import_module("huggingface_hub")
     except ModuleNotFoundError:
-        raise UserError("`agl download` needs huggingface_hub. Install it: pip install 'agl[hub]'.") from None
+        raise UserError(
+            "Expected huggingface_hub for `agl download`, found none. Install it: pip install 'agl[hub]'."
+        ) from None
 
 
 def _explain(error: Exception, task: str) -> str:

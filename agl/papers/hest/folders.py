@@ -107,7 +107,9 @@ def choose_encoders(task: BenchmarkTask, wanted: list[str]) -> dict[str, str]:
         available[BUILTIN] = BUILTIN
     for name in wanted:
         if name not in available:
-            raise UserError(f"No embeddings of {name!r} for {task.name}.{did_you_mean(name, available)}")
+            raise UserError(
+                f"Expected embeddings of {name!r} for {task.name}, found none.{did_you_mean(name, available)}"
+            )
     if not wanted:
         raise UserError(
             f"Expected embeddings for {task.name} (a folder of .h5 files for each encoder), found none. Give "

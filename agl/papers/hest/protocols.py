@@ -107,7 +107,9 @@ def _strank_safe(task: BenchmarkTask, features: str, output: Path) -> Iterator[t
         split |= {"validation": [validation]}
         train = apart
     if not train:
-        raise UserError(f"{task.name} has no slides of other patients than the test slide's.")
+        raise UserError(
+            f"Expected slides of other patients than the test slide's in {task.name}, found none. Take another task."
+        )
     yield from _linear({**split, "train": train}, {"name": "variance"}, [])
 
 
@@ -134,7 +136,9 @@ def _sound(task: BenchmarkTask, features: str, output: Path) -> Iterator[tuple[s
 def _slides(task: BenchmarkTask) -> tuple[str, str]:
     pair = STRANK_SLIDES.get(task_name(task.name))
     if pair is None:
-        raise UserError(f"STRank has no figures for {task.name}; it names slides for {', '.join(STRANK_SLIDES)}.")
+        raise UserError(
+            f"Expected a task that STRank names slides for ({', '.join(STRANK_SLIDES)}), received {task.name}."
+        )
     for slide in pair:
         if slide not in task.slides:
             raise UserError(f"Expected slide {slide}, which STRank's protocol names for {task.name}, found none.")

@@ -113,7 +113,9 @@ class StudySettings(Section):
                 found.append(METHODS[method])
             else:
                 known = [*FAMILIES, *METHODS]
-                raise UserError(f"Unknown method {method!r}.{did_you_mean(method, known)} Known: {', '.join(known)}.")
+                raise UserError(
+                    f"Expected a method, received {method!r}.{did_you_mean(method, known)} Known: {', '.join(known)}."
+                )
         return found
 
     @field_validator("methods")

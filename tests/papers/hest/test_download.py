@@ -37,7 +37,7 @@ def test_a_task_is_fetched_and_can_be_read(agl, made, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     code, out, err = agl("download", "hest", "--task", "idc", "--root", tmp_path / "b")
     assert code == 0, err
-    assert out.strip() == f"wrote {tmp_path / 'b' / 'IDC'}"
+    assert out.strip() == f"Wrote {tmp_path / 'b' / 'IDC'}"
     assert hub.asked == [("MahmoodLab/hest-bench", "dataset", ["IDC/**"])]
     code, out, err = agl(
         "hest", tmp_path / "b", "--embeddings", made / "embeddings", "--encoder", "uni_v1", "--task", "IDC"
@@ -78,7 +78,7 @@ def test_without_the_package(agl, monkeypatch):
         (["hest"], "received none"),
         (["hest1k", "--task", "IDC"], "agl download hest"),
         (["hest", "--task", "XYZ"], "Expected tasks among IDC"),
-        (["hest", "--task", "SKCM"], "has no files of SKCM"),
+        (["hest", "--task", "SKCM"], "received 'SKCM', which has no files there"),
     ],
 )
 def test_mistakes(agl, made, tmp_path, monkeypatch, words, said):

@@ -92,19 +92,37 @@ class PearsonMetric(_PerGene):
 
 
 class SpearmanMetric(_PerGene):
-    """`strank.spearman` over batches."""
+    """`strank.spearman` over batches.
+
+    >>> metric = SpearmanMetric()
+    >>> metric.update(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1], [2], [6]]))
+    >>> metric.compute()
+    tensor(1., dtype=torch.float64)
+    """
 
     function = staticmethod(metrics.spearman)
 
 
 class KendallMetric(_PerGene):
-    """`strank.kendall` over batches."""
+    """`strank.kendall` over batches.
+
+    >>> metric = KendallMetric()
+    >>> metric.update(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1], [2], [6]]))
+    >>> metric.compute()
+    tensor(1., dtype=torch.float64)
+    """
 
     function = staticmethod(metrics.kendall)
 
 
 class MeanSquaredErrorMetric(_PerGene):
-    """`strank.mean_squared_error` over batches."""
+    """`strank.mean_squared_error` over batches.
+
+    >>> metric = MeanSquaredErrorMetric()
+    >>> metric.update(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1], [2], [6]]))
+    >>> metric.compute()
+    tensor(6., dtype=torch.float64)
+    """
 
     higher_is_better = False
     function = staticmethod(metrics.mean_squared_error)

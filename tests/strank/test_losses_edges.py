@@ -68,9 +68,9 @@ def test_a_gene_without_counts(run, name, batch):
 def test_empty_spots_take_no_part(run, name, batch):
     value, gradient = run(name, batch.scores, batch.counts, batch.slides, batch.library_size)
     assert (gradient[4] == 0).all()
-    scores = batch.scores.clone()
-    scores[4] = 50.0
-    changed, _ = run(name, scores, batch.counts, batch.slides, batch.library_size)
+    scores, counts = batch.scores.clone(), batch.counts.clone()
+    scores[4], counts[4] = 50.0, 7  # counts that the library does not hold are none
+    changed, _ = run(name, scores, counts, batch.slides, batch.library_size)
     torch.testing.assert_close(changed, value, rtol=0, atol=0)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
 
 import strank
+from strank.losses import analytic, inputs, listwise
 
 NO_PLACE = torch.tensor([0, 0, 1, 1, 2])  # the last spot is alone
 
@@ -86,13 +90,55 @@ def test_empty_spots_fill_no_random_list(way, seed):
     torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_released_margin_is_the_double_loop(way, batch):
-    """More is +1, all else -1: fewer counts and ties alike."""
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_released_margin_is_the_double_loop(way, batch, power):
+    """More is +1, all else -1, fewer counts and ties alike; below power 1 a pair without counts weighs nothing."""
     scores, counts = batch.scores[5:11], batch.counts[5:11]
     expected = torch.zeros(4, dtype=torch.float64)
     for i in range(6):
         for j in range(6):
             label = torch.where(counts[i] > counts[j], 1.0, -1.0)
-            expected += (0.7 - label * (scores[i] - scores[j])).clamp(min=0) if i != j else 0
-    value, _ = way(strank.margin_ranking, scores, counts, margin=0.7, ties="released", n_partners=5)
+            mean = (counts[i] + counts[j]) / 2
+            weight = torch.ones(4) if power == 1 else torch.where(mean > 0, mean.clamp(min=0.5) ** (power - 1), 0.0)
+            expected += weight * (0.7 - label * (scores[i] - scores[j])).clamp(min=0) if i != j else 0
+    options = {"margin": 0.7, "ties": "released", "n_partners": 5, "count_power": power}
+    value, _ = way(strank.margin_ranking, scores, counts, **options)
     torch.testing.assert_close(value.double(), expected / 30, rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_nobody_holds_is_gone_at_once(batch):
+    """Its gradient is a table as large as the batch: memory that waits for the collector would be the model's."""
+    library = inputs.read_library(batch.library_size, torch.float64)
+    kernel = listwise._Multinomial(batch.counts, batch.slides, library, 1.0)
+    held = weakref.ref(kernel)
+    gc.collect()
+    gc.disable()
+    try:
+        value = analytic.evaluate(kernel, batch.scores.clone().requires_grad_())
+        del kernel
+        assert held() is not None
+        del value
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+def test_a_transform_of_the_parameter_or_of_the_counts_alone(batch):
+    """Plain scores, and torch.func at work on something else of the call."""
+    theta = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
+
+    def of_theta(t):
+        return strank.negative_binomial_nll(batch.scores, batch.counts, dispersion=t)
+
+    _, slope = torch.func.jvp(of_theta, (theta,), (torch.ones_like(theta),))
+    step = 1e-6
+    torch.testing.assert_close(
+        slope, (of_theta(theta + step) - of_theta(theta - step)) / (2 * step), rtol=1e-5, atol=1e-7
+    )
+
+    def of_counts(counts):
+        return strank.listwise_nll(batch.scores, counts, slides=batch.slides)
+
+    tables = torch.stack([batch.counts, batch.counts.flip(0)])
+    expected = torch.stack([of_counts(table) for table in tables])
+    torch.testing.assert_close(torch.func.vmap(of_counts)(tables), expected)

@@ -147,6 +147,12 @@ def test_sorted_slides_are_views_and_small_ones_share_a_block():
     assert uneven[0].rows == slice(0, 900)
 
 
+def test_slides_of_one_length_with_another_between_are_no_view():
+    apart = blocks(torch.tensor([0] * 900 + [1] * 3 + [2] * 900), 1803, 1000)
+    assert [(block.n_lists, block.length) for block in apart] == [(2, 900), (1, 3)]
+    assert apart[0].rows.tolist() == [*range(900), *range(903, 1803)]
+
+
 @quick
 @given(batch=batches(), size=st.integers(2, 9), seed=st.integers(0, 50))
 def test_random_lists_stay_in_their_slide_and_are_even(batch, size, seed):

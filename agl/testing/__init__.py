@@ -12,6 +12,7 @@ _WHERE = {
     "check_loss": "losses",
     "check_metric": "metrics",
     "check_model": "models",
+    "check_objective": "objectives",
     "check_plugin": "plugins",
     "check_primary_rule": "gene_sets",
     "check_prior": "gene_sets",

@@ -161,7 +161,7 @@ def validation(run: Run) -> float:
     score = run.result.get("validation")
     if score is None:
         raise UserError(
-            f"The run {run.folder} has no validation score (a baseline has none, nor has a run whose scores are all "
+            f"The run {run.folder} has no validation score (a solved model has none, nor has a run whose scores are all "
             "undefined), so a search cannot use it."
         )
     return float(score)

@@ -13,11 +13,11 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from agl.errors import UserError
+from agl.estimators import ridge_path
 from agl.estimators.baselines import Ridge, TrainingMean
 from agl.estimators.ridge_cv import best_penalty, cv_folds
 from agl.estimators.ridge_path import Moments, RidgePath
 from agl.estimators.tables import log_expression
-from agl.models import ridge_path
 
 
 def spots(n: int = 120, width: int = 8, genes: int = 3, n_slides: int = 4, seed: int = 0) -> tuple[np.ndarray, ...]:

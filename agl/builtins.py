@@ -100,6 +100,7 @@ WHERE: dict[str, dict[str, str]] = {
         "one_step": "agl.bilevel.engines:one_step",
         "finite_difference": "agl.bilevel.engines:finite_difference",
         "none": "agl.bilevel.engines:none",
+        "closed_form": "agl.bilevel.engines:closed_form",
     },
     "format": {
         "hdf5": "agl.data.reading.formats.hdf5_features:Hdf5Features",

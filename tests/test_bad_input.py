@@ -42,6 +42,12 @@ CONFIG_MISTAKES = [
     (["training.augment=dihedral"], "Set data.features=none, or training.augment=none"),
     (["training.workers=-1"], "received -1"),
     (["auxiliary.genes=dkgsb", "auxiliary.outer.engine=exact"], "Unknown engine 'exact'"),
+    (["auxiliary.genes=dkgsb", "auxiliary.outer.engine=closed_form"], "Use model=low_rank or model=committee"),
+    (["auxiliary.genes=dkgsb", "auxiliary.outer.engine=jvp", "model=low_rank"], "Leave it out, or use model=mlp"),
+    (["loss=margin_ranking", "model=convex"], "use loss=pairwise, its smooth form"),
+    (["model=convex", "model.penalty=-1"], "Expected penalties above 0"),
+    (["model=committee", "model.without=[lisstwise]"], "Did you mean 'listwise'"),
+    (["data.features=none", "model=committee"], "or choose a model of patches"),
 ]
 
 

@@ -14,6 +14,7 @@ from agl.training.experiment import data_folder
 
 SURROUNDINGS = (8, 24)  # two rings of a square lattice
 NO_AUXILIARY = Auxiliary(genes=Component(name="none"))
+CLOSED_FORM = "closed_form"
 UNUSED = "none"  # the name of a component that a run has no use for
 
 
@@ -52,6 +53,9 @@ def without_unused(config: Config) -> Config:
         return config.model_copy(update={"auxiliary": NO_AUXILIARY})
     if registry.which(("gene_set", "selector"), config.auxiliary.genes.name) == "gene_set":
         return config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"outer": Outer()})})
+    if registry.is_estimator(config.model):
+        outer = _outer_of_estimator(config.auxiliary.outer)
+        return config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"outer": outer})})
     return config
 
 
@@ -62,6 +66,16 @@ def _unused_by_estimator(config: Config) -> dict[str, Any]:
     if not registry.takes_sample(registry.find("estimator", config.model.name)):
         unused |= {"loss": Component(name=UNUSED), "auxiliary": NO_AUXILIARY, "plugins": ()}
     return unused
+
+
+def _outer_of_estimator(outer: Outer) -> Outer:
+    """Of the outer problem's settings, those that mean something without inner steps."""
+    if outer.engine.name not in ("auto", CLOSED_FORM):
+        raise UserError(
+            f"Expected auxiliary.outer.engine=closed_form with a model that is solved, received {outer.engine.name!r}, "
+            "which follows a network's training. Leave it out, or use model=mlp."
+        )
+    return Outer(engine=Component(name=CLOSED_FORM), learning_rate=outer.learning_rate)
 
 
 def components(config: Config) -> list[Component]:

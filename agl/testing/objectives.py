@@ -30,7 +30,7 @@ def check_objective(combine: Callable[..., Tensor], **options: Any) -> None:
         return combine(p, a, w, strength=strength, **options)
 
     losses = [part.clone().requires_grad_() for part in (primary, auxiliary, weights)]
-    total = value(*losses)
+    total = value(losses[0], losses[1], losses[2])
     assert total.shape == (), f"Expected one number, received shape {tuple(total.shape)}."
     assert bool(total.isfinite()), f"Expected a finite number, received {total}."
     gradients = torch.autograd.grad(total, losses, materialize_grads=True)

@@ -14,6 +14,7 @@ gradients and the random state as they were. By name they are in `agl.builtins`.
 | one_step | for one inner step, by differences | every gene | about a plain step's |
 | finite_difference | nearly | a handful; a witness | a plain step's |
 | none | | nothing: zero | |
+| closed_form | yes, without inner steps | models that are solved (`agl.estimators`) | features squared |
 """
 
 from __future__ import annotations
@@ -31,13 +32,25 @@ from agl.bilevel.engines.reverse import reverse
 from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.problem import Problem, Spots
 from agl.bilevel.settings import InnerSettings
+from agl.errors import UserError
 
 Engine = Callable[[Problem, Sequence[Spots], Spots, InnerSettings], HyperGradient]
 
 HANDFUL = 8
 FEW = 2
 
-__all__ = ["Engine", "auto", "finite_difference", "forward", "higher", "jvp", "none", "one_step", "reverse"]
+__all__ = [
+    "Engine",
+    "auto",
+    "closed_form",
+    "finite_difference",
+    "forward",
+    "higher",
+    "jvp",
+    "none",
+    "one_step",
+    "reverse",
+]
 
 
 def auto(
@@ -71,3 +84,17 @@ def none(
         weights = torch.zeros(problem.n_auxiliary, device=problem.head.weight.device)
     zeros = {name: torch.zeros_like(value) for name, value in problem.phi().items()}
     return HyperGradient(zeros, weights, loss, loss, "the engine is 'none'")
+
+
+def closed_form(
+    problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, settings: InnerSettings
+) -> HyperGradient:
+    """The outer problem of a model that is solved, differentiated without inner steps; a network has no such thing.
+
+    Raises:
+        UserError: always: estimators tune their selectors themselves (`agl.estimators.selection`).
+    """
+    raise UserError(
+        "Expected a model that is solved for auxiliary.outer.engine=closed_form, received a network, which is trained "
+        "step by step. Use model=low_rank or model=committee, or another engine."
+    )

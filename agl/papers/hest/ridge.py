@@ -83,7 +83,7 @@ class HestRidge:
             raise UserError(
                 f"Expected at least {self.components} training spots and {self.components} features for HEST-bench's "
                 f"PCA, received {n_spots} spots with {n_features} features. Set model.components=largest for as many "
-                "as there are (no longer HEST-bench's number), or use the baseline ridge."
+                "as there are (no longer HEST-bench's number), or use model=ridge."
             )
         return int(self.components)
 

@@ -162,8 +162,8 @@ def validation(run: Run) -> float:
     score = run.result.get("validation")
     if score is None:
         raise UserError(
-            f"The run {run.folder} has no validation score (a solved model has none, nor has a run whose scores are all "
-            "undefined), so a search cannot use it."
+            f"Expected a validation score in {run.folder}, found none (a solved model that learns its selection has "
+            "none, nor has a run whose scores are all undefined). Search over others."
         )
     return float(score)
 

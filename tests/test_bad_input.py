@@ -198,7 +198,7 @@ def test_an_output_folder_that_cannot_be_made(agl, sections: Path, tmp_path: Pat
 
 
 def test_a_path_that_is_a_folder_and_a_name_that_is_too_long(agl, sections: Path, tmp_path: Path) -> None:
-    words = [f"data.root={sections}", *QUICK[:1], QUICK[3]]
+    words = [f"data.root={sections}", "model=mlp", "training.epochs=1", "data.features=latent"]
     assert_one_sentence(agl("train", *words, "primary=file", f"primary.path={sections}"), "received the folder")
     assert_one_sentence(agl("train", *words, f"name={'x' * 300}"), "the name is too long")
     (tmp_path / "a file").write_text("")

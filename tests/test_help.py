@@ -11,7 +11,7 @@ def test_the_help_of_simulate_lists_its_options_with_their_defaults(agl) -> None
 
     status, out, _ = agl("simulate", "--help")
     assert status == 0
-    shown = dict(re.findall(r"(\w+)=(\w+)", out))
+    shown = dict(re.findall(r"(\w+)=([\w.]+)", out))
     options = {word: p.default for word, p in inspect.signature(simulate).parameters.items() if word != "out"}
     assert shown == {"key": "value"} | {word: str(value).lower() for word, value in options.items()}
 

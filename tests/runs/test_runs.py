@@ -48,7 +48,7 @@ def with_other_test_counts(experiment: Experiment) -> Experiment:
     counts = dataset.counts.tolil(copy=True)
     counts[test] = np.random.default_rng(0).integers(0, 1000, (len(test), counts.shape[1]))
     library = np.array(dataset.library_size)
-    library[test] = 7
+    library[test] = np.asarray(counts[test].sum(1)).ravel() + 7
     changed = replace(dataset, counts=sparse.csr_matrix(counts), library_size=library, key=dataset.key + "-corrupted")
     return Experiment(experiment.config, changed, experiment.split)
 

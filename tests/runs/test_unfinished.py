@@ -44,6 +44,6 @@ def test_a_run_that_fails_at_once_leaves_no_folder(agl, words: list[str], tmp_pa
 
 
 def test_a_training_that_ends_without_finite_scores_is_no_result(agl, words: list[str], tmp_path: Path) -> None:
-    outcome = agl("train", *words, "fold=0", "training.learning_rate=1e20", "training.epochs=1")
+    outcome = agl("train", *words, "fold=0", "training.learning_rate=1e20", "training.epochs=1", "model.start=none")
     assert_one_sentence(outcome, "diverged")
     assert not list(tmp_path.glob("runs/**/result.json"))

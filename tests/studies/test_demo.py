@@ -29,7 +29,7 @@ def test_it_runs_on_the_real_sections_and_on_planted_ones(agl, monkeypatch: pyte
     assert [(row["data"], row["model"], row["runs"]) for row in found["methods"]] == [
         ("example", "committee", 3),
         ("example", "ridge", 3),
-        ("simulated", "mlp", 3),
+        ("simulated", "mlp(start=low_rank)", 3),
     ]
     assert found["methods"][0]["scc"] > 0.1
     assert not any(run["optimistic"] for run in found["runs"])

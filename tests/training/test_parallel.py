@@ -97,5 +97,5 @@ def test_a_study_does_not_share_runs() -> None:
     words = [sys.executable, "-m", "agl", "grid", "study.yaml"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 2
-    assert "only `agl train` can use" in done.stderr
+    assert "Expected `agl train` under torchrun" in done.stderr
     assert "--jobs" in done.stderr

@@ -198,7 +198,7 @@ def test_saved_weights_hold_the_start(dataset: Dataset, tmp_path: Path) -> None:
 
 def test_what_a_config_comes_to() -> None:
     def start(*words: str) -> Any:
-        return complete(load(list(words))).model.args.get("start")
+        return complete(load(["model=mlp", *words])).model.args.get("start")
 
     assert start() == start("loss=pearson") == "low_rank"
     assert start("loss=margin_ranking") == start("loss=negative_binomial") == "none"

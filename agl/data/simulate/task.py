@@ -74,7 +74,7 @@ def simulate(
     }
     _check(n_patients, slides_per_patient, spots_per_slide, n_genes, n_primary, patch_size, features, seed)
     if not isinstance(nonlinear, int | float) or isinstance(nonlinear, bool) or not 0 <= nonlinear <= 1:
-        raise UserError(f"expected nonlinear to be a share from 0 to 1, received {nonlinear!r}")
+        raise UserError(f"Expected nonlinear as a share from 0 to 1, received {nonlinear!r}.")
     target = Path(out)
     _check_target(target, overwrite)
 

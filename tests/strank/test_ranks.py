@@ -108,5 +108,6 @@ def test_bad_input() -> None:
         average_ranks(torch.ones(3, 1), torch.ones(3))
     with pytest.raises(ValueError, match=r"one slide code a spot, \[3\], received \[2\]"):
         average_ranks(torch.ones(3, 1), torch.ones(2, dtype=torch.long))
-    with pytest.raises(ValueError, match="larger integers: float64 cannot tell them apart"):
-        average_ranks(torch.tensor([[2**53 + 1], [0]]))
+    for beyond in (2**53 + 1, -(2**53) - 1):
+        with pytest.raises(ValueError, match="larger integers: float64 cannot tell them apart"):
+            average_ranks(torch.tensor([[beyond], [0]]))

@@ -184,7 +184,9 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "files": provenance.get("plugin_files", {}),
         "split": label(config.split.name, config.split.args, "split").removeprefix("leave_").replace("_", " "),
         "primary": label(config.primary.name, config.primary.args, "primary"),
-        "model": label(config.model.name, config.model.args, "estimator" if registry.is_estimator(config.model) else "model"),
+        "model": label(
+            config.model.name, config.model.args, "estimator" if registry.is_estimator(config.model) else "model"
+        ),
         "loss": "-" if baseline else label(config.loss.name, config.loss.args, "loss"),
         "auxiliary": "-" if baseline else label(config.auxiliary.genes.name, config.auxiliary.genes.args, "gene_set"),
         "control": "permuted" if config.data.permute else "",

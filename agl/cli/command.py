@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from agl.cli import data, hest, lookup, runs, studies, synthetic
+from agl.cli import data, hest, lookup, recommend, runs, studies, synthetic
 from agl.errors import UserError
 from agl.machine import under_torchrun
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(recommend.recommend)
 app.command()(runs.train)
 studies.add_to(app)
 STUDIES: list[Callable[..., None]] = [synthetic.synthetic, hest.hest, hest.download]

@@ -7,8 +7,8 @@ import pandas as pd
 
 from agl.analysis.results import difference_matrix, gene_abundance, gene_means, gene_reach
 from agl.report.figures.genes import Pair, draw_bars, draw_profit, draw_scatter
-from agl.report.figures.reach import draw_reach
 from agl.report.figures.maps import draw_maps
+from agl.report.figures.reach import draw_reach
 from agl.report.inputs import RunBlock
 from agl.report.parts import PageSection, Text, write_csv
 from agl.report.style import file_name

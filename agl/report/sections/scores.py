@@ -40,8 +40,8 @@ def scores(block: RunBlock) -> PageSection:
     )
     if reachable:
         note += (
-            f" Of reachable: the SCC over its noise ceiling ({number(float(methods.ceiling.mean()))} on average), the SCC that the "
-            "true expression itself would have with counts this noisy."
+            f" Of reachable: the SCC over its noise ceiling, {number(float(methods.ceiling.mean()))} on average, which "
+            "the true expression itself would have with counts this noisy."
         )
     csv = write_csv(block.folder, file_name("methods", block.name), methods)
     write_csv(block.folder, file_name("runs", block.name), block.frame)

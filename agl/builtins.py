@@ -109,6 +109,7 @@ WHERE: dict[str, dict[str, str]] = {
     },
     "plugin": {},
     "report_section": {  # in the order of the page
+        "recommendation": "agl.report.sections.recommendation:recommendation",
         "summary": "agl.report.sections.summary:summary",
         "scores": "agl.report.sections.scores:scores",
         "differences": "agl.report.sections.differences:differences",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from agl import __version__
-from agl.cli import data, hest, lookup, runs, studies, synthetic
+from agl.cli import data, hest, lookup, recommend, runs, studies, synthetic
 from agl.errors import UserError
 from agl.machine import under_torchrun
 
@@ -37,6 +37,7 @@ def agl(
     """Which genes should a model learn, and with which loss, to rank gene expression across a tissue image?"""
 
 
+app.command()(recommend.recommend)
 app.command()(runs.train)
 studies.add_to(app)
 STUDIES: list[Callable[..., None]] = [synthetic.synthetic, hest.hest, hest.download]

@@ -53,6 +53,7 @@ SIMULATE = """Options, key=value:
   spots_per_slide=150      n_genes=600
   n_primary=50             patch_size=64
   features=patches         or latent: no pictures, ready-made features
+  nonlinear=0.0            share of what genes follow that is no linear relation
   seed=0                   overwrite=false"""
 
 

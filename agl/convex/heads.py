@@ -76,6 +76,7 @@ def solve_path(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
     report: Report | None = None,
+    evaluate: bool = True,
 ) -> Heads:
     r"""The exact optimum of every gene's own linear head, for every penalty.
 
@@ -102,6 +103,8 @@ def solve_path(
         dtype: float64, or float32.
         device: where to solve.
         report: called as `report(position of the penalty, record)` when all genes are solved for it.
+        evaluate: also the loss at the optimum, which for many genes of a closed form takes longer than the optimum;
+            without, `Heads.loss` is NaN.
 
     Raises:
         UserError: shapes or numbers that do not fit, a loss that is not convex.
@@ -138,7 +141,7 @@ def solve_path(
             start = None if before is None else (coefficients[before, :, genes].T, level[before, genes])
             (b, norms[at, genes], steps[at, genes]), level[at, genes] = solver.solve(genes, path[at], start)
             coefficients[at, :, genes] = b.T
-            values[at, genes] = loss_of(choice, spots, counts, genes, b, level[at, genes])
+            values[at, genes] = loss_of(choice, spots, counts, genes, b, level[at, genes]) if evaluate else torch.nan
         before = at
         if report is not None:
             report(at, _record(path[at], values[at], norms[at], steps[at], goal))

@@ -52,7 +52,7 @@ class Convex:
         details: dict[str, Any] = {}
         if len(path) > 1:
             chosen, details = choose_penalty(sample, path, self.tolerance)
-        heads = solve(sample, path[: chosen + 1], sample.primary, tolerance=self.tolerance, told=True)
+        heads = solve(sample, path[: chosen + 1], sample.primary, tolerance=self.tolerance, told=True, evaluate=True)
         details |= {"penalty": path[chosen], "penalty_at_edge": len(path) > 1 and chosen in (0, len(path) - 1)}
         details |= {"gradient": float(heads.gradient_norm[-1].max()), "loss": float(heads.loss[-1].mean())}
         return LinearScores(heads.weights[-1], heads.intercept[-1], details)
@@ -98,8 +98,12 @@ def solve(
     loss: str | None = None,
     tolerance: float | None = None,
     told: bool = False,
+    evaluate: bool = False,
 ) -> Heads:
-    """The heads of these genes on the sample's spots, for a path of penalties; `told` reports every one of them."""
+    """The heads of these genes on the sample's spots, for a path of penalties.
+
+    `told` reports every one of them to whoever listens to the sample; `evaluate` has the losses even if nobody does.
+    """
 
     def heard(position: int, record: dict[str, Any]) -> None:
         sample.report({key: value for key, value in record.items() if isinstance(value, (int, float))})
@@ -115,7 +119,8 @@ def solve(
         penalties=penalties,
         tolerance=tolerance,
         device=sample.device,
-        report=heard if told else None,
+        report=heard if told and sample.heard else None,
+        evaluate=evaluate or (told and sample.heard),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agl.convex.heads import Heads
-from agl.convex.low_rank import Coordinates, Trunk, centred, explained
+from agl.convex.low_rank import Coordinates, Trunk, centred
 from agl.convex.squares import log_target
 from agl.errors import UserError
 from agl.estimators.convex import LinearScores, penalties_of, solve
@@ -113,9 +114,9 @@ class CutHeads:
         coordinates = Coordinates.of(x, slides)
         weights = counted(sample, bound)
         self.trunks, self.spectra = [], []
-        target = _log_expression(sample.counts[usable], sample.library_size[usable]) if votes == "explained" else None
+        shares = _Shares.of(x, sample.counts[usable], sample.library_size[usable], slides, squares)
         for coefficients in heads.coefficients.double():
-            share = None if target is None else _share(x, coefficients, target, slides, squares)
+            share = shares(coordinates, coefficients) if votes == "explained" else None
             self.trunks.append(Trunk(coordinates, coefficients, share))
             self.spectra.append(self.trunks[-1].spectrum(weights))
 
@@ -136,15 +137,26 @@ class CutHeads:
         return torch.stack([x @ self.coefficients(rank, at) for at in range(len(self.trunks))])
 
 
-def _log_expression(counts: np.ndarray, library_size: np.ndarray) -> Tensor:
-    library = torch.from_numpy(np.asarray(library_size, dtype=np.float64))
-    return log_target(torch.from_numpy(np.asarray(counts, dtype=np.float64)).T, library).T
+@dataclass(frozen=True, eq=False)
+class _Shares:
+    """What every gene's vote is worth, from 0 to 1, from sums over spots taken once for a whole path of penalties."""
 
+    cross: Tensor  # [component, gene] X'Y, both centred inside slides
+    total: Tensor  # [gene] sum of squares of Y
+    squares: bool
 
-def _share(x: Tensor, heads: Tensor, target: Tensor, slides: Tensor, squares: bool) -> Tensor:
-    """What every gene's vote is worth `[gene]`, from 0 to 1; scores of other losses than squares have no scale."""
-    if squares:
-        return explained(x, heads, target, slides)
-    fitted, truth = centred(x @ heads, slides), centred(target, slides)
-    both = fitted.square().sum(0) * truth.square().sum(0)
-    return torch.where(both > 0, (fitted * truth).sum(0).square() / both.clamp_min(1e-300), 0.0)
+    @classmethod
+    def of(cls, x: Tensor, counts: np.ndarray, library_size: np.ndarray, slides: Tensor, squares: bool) -> _Shares:
+        library = torch.from_numpy(np.asarray(library_size, dtype=np.float64))
+        target = log_target(torch.from_numpy(np.asarray(counts, dtype=np.float64)).T, library).T
+        truth = centred(target, slides)
+        return cls(centred(x, slides).T @ truth, truth.square().sum(0), squares)
+
+    def __call__(self, coordinates: Coordinates, heads: Tensor) -> Tensor:
+        """For squares the share of variance in the fitted values `[gene]`; scores of other losses have no scale, so
+        theirs is the squared correlation."""
+        fitted = (coordinates.into @ heads).square().sum(0)  # |X b|^2 = |R b|^2
+        top, bottom = (
+            (fitted, self.total) if self.squares else ((heads * self.cross).sum(0).square(), fitted * self.total)
+        )
+        return torch.where(bottom > 0, top / bottom.clamp_min(1e-300), 0.0).clamp_max(1.0)

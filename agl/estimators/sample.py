@@ -62,6 +62,11 @@ class Sample:
         return len(self.features)
 
     @property
+    def heard(self) -> bool:
+        """Whether anybody listens to `report`."""
+        return self.report is not _unheard
+
+    @property
     def primary(self) -> np.ndarray:
         """Counts of the primary genes `[spot, primary]`."""
         return self.counts[:, : self.n_primary]

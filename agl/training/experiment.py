@@ -92,6 +92,36 @@ def permuted(dataset: Dataset, seed: int) -> Dataset:
     )
 
 
+def sample_of(
+    config: Config, dataset: Dataset, panel: Panel, spots: np.ndarray, report: Report | None = None
+) -> Sample:
+    """Some spots of a dataset, as an estimator is fitted on them; `spots` are sorted positions."""
+    if dataset.features is None:
+        raise UserError(
+            f"The model {config.model.name!r} needs features. Set data.features=builtin or a folder of features, "
+            "or choose a model of patches: resnet18, nsl."
+        )
+    given: dict[str, Any] = {} if report is None else {"report": report}
+    return Sample(
+        features=np.asarray(dataset.features[spots]),
+        counts=dataset.panel_counts(panel.genes)[spots].toarray(),
+        library_size=np.asarray(dataset.library_size)[spots],
+        slides=np.asarray(dataset.slide_codes)[spots],
+        patients=np.unique(kin(dataset.spots).to_numpy(str)[spots], return_inverse=True)[1],
+        n_primary=len(panel.primary),
+        loss=config.loss,
+        views=feature_views(dataset.report.get("features"), dataset.features.shape[1]),
+        weights=panel.weights,
+        strength=config.auxiliary.strength,
+        selector=panel.selector,
+        outer=config.auxiliary.outer,
+        score=config.training.monitor,
+        seed=config.seed,
+        device=str(pick_device(config.training.device, "training.device")),
+        **given,
+    )
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One fold of one config over its dataset. Parts are made when first asked for, in this order."""
@@ -130,33 +160,9 @@ class Experiment:
         Args:
             spots: others instead: a network starts from the training spots alone, not having seen its validation spots.
         """
-        dataset, panel, config = self.dataset, self.panel, self.config
-        if dataset.features is None:
-            raise UserError(
-                f"The model {config.model.name!r} needs features. Set data.features=builtin or a folder of features, "
-                "or choose a model of patches: resnet18, nsl."
-            )
         if spots is None:
             spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
-        given: dict[str, Any] = {} if report is None else {"report": report}
-        return Sample(
-            features=np.asarray(dataset.features[spots]),
-            counts=dataset.panel_counts(panel.genes)[spots].toarray(),
-            library_size=np.asarray(dataset.library_size)[spots],
-            slides=np.asarray(dataset.slide_codes)[spots],
-            patients=np.unique(kin(dataset.spots).to_numpy(str)[spots], return_inverse=True)[1],
-            n_primary=len(panel.primary),
-            loss=config.loss,
-            views=feature_views(dataset.report.get("features"), dataset.features.shape[1]),
-            weights=panel.weights,
-            strength=config.auxiliary.strength,
-            selector=panel.selector,
-            outer=config.auxiliary.outer,
-            score=config.training.monitor,
-            seed=config.seed,
-            device=str(pick_device(config.training.device, "training.device")),
-            **given,
-        )
+        return sample_of(self.config, self.dataset, self.panel, spots, report)
 
     def fit_estimator(self, report: Report | None = None, *, spots: np.ndarray | None = None) -> FittedEstimator:
         """A fitted estimator of the primary genes; it takes a `Sample`, or arrays as scikit-learn's do."""

@@ -38,7 +38,7 @@ def draw_reach(table: pd.DataFrame, method: str, block: str, style: MethodStyle,
     left = f" The {half} best and worst ranked of {len(order)} genes." if len(order) > NAMED else ""
     caption = (
         f"{method}, averaged over slides, folds and seeds. The ceiling is what the true expression itself would score "
-        f"with counts this noisy, estimated from halves of the counts; low ones are upper bounds.{left}"
+        f"with counts this noisy, estimated from halves of the counts; it is rough where it is low.{left}"
     )
     name = file_name("genes-reach", block)
     return save(figure, folder, name, "How far from the ceiling", caption, order.reset_index())

@@ -1,0 +1,176 @@
+"""What `agl recommend` found, as frames and sentences: for the terminal and the page alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agl.analysis import statistics as st
+from agl.analysis.comparisons import choose_unit
+from agl.analysis.results import Results, read_results
+from agl.errors import UserError
+from agl.studies.options import Options, options_of
+from agl.studies.recommend import ANSWER, CHOSEN, COMMITTEE, CONTROL, DEFAULT, RIDGE, runs_of
+
+QUESTIONS = {
+    "encoder": "which encoder",
+    "context": "spots around",
+    "normalise": "features relative to",
+    "loss": "loss",
+    "genes": "auxiliary genes",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The answer.
+
+    Attributes:
+        options: one row a question and answer: question, answer, difference (from the simplest answer, mean over the
+            answers to all other questions, on left-out training slides), higher (units), n, folds (in how many it was
+            chosen inside), of, recommended.
+        methods: one row a method: method, scc (mean over folds, test spots), share (of reachable), difference (from
+            ridge, paired), higher, n, p, verdict.
+        unit: what n counts in `methods`.
+        inner: what n counts in `options`.
+        words: the whole in sentences.
+        cautions: what may not be concluded.
+    """
+
+    options: pd.DataFrame
+    methods: pd.DataFrame
+    unit: str
+    inner: str
+    words: list[str]
+    cautions: list[str]
+
+
+def read_findings(folder: Path) -> Findings:
+    """The findings of a folder that `agl recommend` wrote."""
+    file = folder / ANSWER
+    if not file.is_file():
+        raise UserError(f"Expected {ANSWER} in {folder}, found none. Run `agl recommend PATH` to the end.")
+    answer = json.loads(file.read_text())
+    options = options_frame(answer)
+    results = read_results(runs_of(folder, answer))
+    methods, unit, why = methods_frame(results, answer["runs"])
+    inner = str(answer["final"]["unit"])
+    words = _words(answer, options, methods, unit)
+    return Findings(options, methods, unit, inner, words, [*answer["notes"], *_cautions(methods, unit, why)])
+
+
+def options_frame(answer: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a question and answer."""
+    options: Options = options_of(answer["factors"])
+    final, folds = answer["final"], answer["folds"]
+    scores = np.asarray(final["scores"], dtype=float)
+    rows = []
+    for position, factor in enumerate(options.factors):
+        by_unit = options.by_factor(scores, position)
+        for number, name in enumerate(factor.answers):
+            gain = by_unit[number] - by_unit[0]
+            gain = gain[np.isfinite(gain)]
+            rows.append(
+                {
+                    "question": factor.name,
+                    "answer": name,
+                    "difference": float(gain.mean()) if number and len(gain) else float("nan"),
+                    "higher": int((gain > 0).sum()),
+                    "n": len(gain),
+                    "folds": sum(fold["answers"][factor.name] == name for fold in folds),
+                    "of": len(folds),
+                    "recommended": final["answers"][factor.name] == name,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def methods_frame(results: Results, runs: list[dict[str, str]]) -> tuple[pd.DataFrame, str, str]:
+    """One row a method; what n counts, and why.
+
+    Args:
+        runs: method, fold and run (the name of its folder) of every run; one run may stand for several methods.
+    """
+    position = {run.folder.name: i for i, run in enumerate(results.runs)}
+    slides = sorted(set(results.cells.slide))
+    patients = {slide: name for of_block in results.patients.values() for slide, name in of_block.items()}
+    unit, why = choose_unit(slides, patients)
+    unit_of = {slide: patients[slide] if unit == "patient" else slide for slide in slides}
+    tables, rows = {}, []
+    for method in dict.fromkeys(each["method"] for each in runs):
+        mine = [position[each["run"]] for each in runs if each["method"] == method]
+        cells = results.cells[results.cells.run.isin(mine)]
+        tables[method] = cells.groupby(["slide", "gene"]).scc.mean().unstack("gene")
+        numbers = results.frame.iloc[mine]
+        row = {"method": method, "scc": numbers.scc.mean(), "share": numbers.share.mean()}
+        rows.append(row | _against(tables[method], tables[RIDGE], unit_of, compared=method not in (RIDGE, CONTROL)))
+    return pd.DataFrame(rows), unit, why
+
+
+def _against(mine: pd.DataFrame, theirs: pd.DataFrame, unit_of: Mapping[str, str], *, compared: bool) -> dict[str, Any]:
+    """The paired difference over units, and what it may claim."""
+    nothing: dict[str, Any] = {"difference": np.nan, "higher": 0, "n": 0, "p": np.nan, "verdict": ""}
+    matrix = (mine - theirs).dropna(how="all").dropna(how="all", axis=1)
+    if not compared or matrix.empty:
+        return nothing
+    codes = np.unique([unit_of[slide] for slide in matrix.index], return_inverse=True)[1]
+    by_unit = st.unit_differences(matrix.to_numpy(float), codes)
+    by_unit = by_unit[np.isfinite(by_unit)]
+    n, mean = len(by_unit), float(by_unit.mean())
+    p = st.signed_rank(by_unit)
+    verdict = st.verdict(n, 1, p, mean)
+    return {"difference": mean, "higher": int((by_unit > 0).sum()), "n": n, "p": p, "verdict": verdict}
+
+
+def _words(answer: Mapping[str, Any], options: pd.DataFrame, methods: pd.DataFrame, unit: str) -> list[str]:
+    final = answer["final"]
+    told = ", ".join(f"{QUESTIONS[name]} {value}" for name, value in final["answers"].items())
+    rows: dict[Any, Any] = methods.set_index("method").to_dict("index")
+    chosen = rows[CHOSEN]
+    words = [
+        f"Recommended: {told}.",
+        f"What is chosen inside training spots scores SCC {chosen['scc']:.3f} on test spots that had no part in it, "
+        f"{chosen['difference']:+.3f} against ridge ({chosen['higher']} of {chosen['n']} {unit}s), ridge having "
+        f"{rows[RIDGE]['scc']:.3f}, the default {rows[DEFAULT]['scc']:.3f}, a committee with nothing chosen "
+        f"{rows[COMMITTEE]['scc']:.3f}.",
+        _genes_words(final, options),
+    ]
+    if np.isfinite(chosen["share"]):
+        words.append(
+            f"That is {chosen['share']:.0%} of what counts this noisy allow. The committee on counts dealt out anew "
+            f"among the spots of a slide has {rows[CONTROL]['scc']:.3f}."
+        )
+    if chosen["n"] >= st.FEWEST_UNITS:
+        words.append(f"Against ridge: {chosen['verdict']} (p = {chosen['p']:.3f}, signed-rank test over {unit}s).")
+    if chosen["difference"] <= 0:
+        words.append("Ridge is not beaten here: with these data and features it is all you need.")
+    elif chosen["scc"] < rows[COMMITTEE]["scc"]:
+        words.append("Choosing did not pay here: the committee with nothing chosen ranks at least as well.")
+    return words
+
+
+def _genes_words(final: Mapping[str, Any], options: pd.DataFrame) -> str:
+    """What auxiliary genes bring, how many they are, and which."""
+    rows = options[(options.question == "genes") & (options.answer != "none")].to_dict("records")
+    parts = [
+        f"{row['answer']} ({len(final['genes'][row['answer']]):,} genes) {row['difference']:+.4f}, higher in "
+        f"{row['higher']} of {row['n']} {final['unit']}"
+        for row in rows
+    ]
+    return f"Auxiliary genes against none, on left-out {final['unit']}: {'; '.join(parts)}."
+
+
+def _cautions(methods: pd.DataFrame, unit: str, why: str) -> list[str]:
+    n = int(methods.n.max())
+    if n >= st.FEWEST_UNITS:
+        return [why]
+    return [
+        f"Too few for any claim: {n} {unit}{'s' * (n != 1)} cannot reach p < 0.05 whatever the difference, "
+        f"{st.FEWEST_UNITS} could. What is said here describes these data; it is no evidence for others. {why}"
+    ]

@@ -1,0 +1,236 @@
+"""Which features, loss and genes for this folder? Chosen inside the training spots of every fold, then tested.
+
+For every fold the options are compared on training slides that are left out (`agl.studies.factorial`), what is chosen
+is trained and tested as an ordinary run beside ridge, the default, a committee with nothing chosen, and the same on
+permuted counts. So the score of "chosen inside" holds for the whole procedure. What is recommended in the end is chosen
+in the same way from all spots.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from agl.config import Config, load
+from agl.errors import UserError
+from agl.runs.files import write_json, write_text
+from agl.studies.options import CONTEXT, Options, options_for
+from agl.trees import apply_override, is_override
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from agl.data.dataset import Dataset
+    from agl.runs.folder import Run
+    from agl.runs.train import Prepared
+    from agl.studies.factorial import Scored
+
+ANSWER, CONFIG, AUXILIARY = "recommendation.json", "recommended.yaml", "auxiliary_genes.txt"
+ASKED = ("data.root", "data.context", "data.normalise", "loss", "auxiliary.genes", "model", "fold")
+RIDGE, DEFAULT, COMMITTEE, CHOSEN, CONTROL = "ridge", "default", "committee", "chosen inside", "permuted"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen by some spots, and the scores it was chosen by (`agl.studies.factorial.Scored`)."""
+
+    where: str  # the fold's name, or "all"
+    answers: dict[str, str]
+    words: list[str]
+    scores: list[Any]
+    units: list[str]
+    unit: str
+    genes: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The question in full: the data read, the folds cut, the options."""
+
+    words: tuple[str, ...]  # of the config that all runs share
+    options: Options
+    context: bool
+    committee: dict[str, Prepared]  # by normalisation, with every encoder and context
+    notes: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """What all runs share."""
+        return load(self.words)
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs and the answer go."""
+        return Path(self.config.output) / self.config.name
+
+    @property
+    def folds(self) -> list[str]:
+        """Their names."""
+        return [each.split.name for each in self.first.experiments]
+
+    @property
+    def first(self) -> Prepared:
+        """The committee on features as they are."""
+        return next(iter(self.committee.values()))
+
+    def methods(self, chosen: Sequence[str]) -> dict[str, list[str]]:
+        """The runs of one fold by what they are called, as overrides."""
+        around = [f"data.context={json.dumps(CONTEXT)}"] if self.context else []
+        return {
+            RIDGE: ["model=ridge"],
+            DEFAULT: [],
+            COMMITTEE: ["model=committee", *around],
+            CHOSEN: ["model=committee", *chosen],
+            CONTROL: ["model=committee", *around, "data.permute=true"],
+        }
+
+
+def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
+    """Read a folder, cut its folds, see what can be asked; nothing is trained.
+
+    Raises:
+        UserError: a folder that cannot be read; a word about what is to be found out; data without features.
+    """
+    from agl.data.splitting.holdout import kin
+    from agl.runs.train import prepare
+    from agl.training.experiment import load_data
+
+    for word in words:
+        key = word.partition("=")[0]
+        if not is_override(word):
+            raise UserError(f"Expected key=value after the folder, received {word!r}. Write for example seed=1.")
+        if any(key == asked or key.startswith(f"{asked}.") for asked in ASKED):
+            raise UserError(f"Expected settings that all runs share, received {word!r}: this is what is found out.")
+    shared = [
+        f"data.root={json.dumps(str(path))}",
+        f"name={json.dumps(f'recommend/{Path(path).resolve().name}')}",
+        *words,
+    ]
+    dataset = load_data(load(shared))
+    if dataset.features is None:
+        raise UserError("Expected features to choose with, received data.features=none. Use builtin or an encoder's.")
+    notes = []
+    if not any(word.startswith("split") for word in words):
+        rule, why = usual_split(kin(dataset.spots).nunique(), len(dataset.slide_names))
+        shared.append(f"split={rule}")
+        notes += [why] if why else []
+    committee = [*shared, "model=committee", f"data.context={json.dumps(CONTEXT)}"]
+    context = bool(np.isfinite(dataset.spots[["x", "y"]].to_numpy(float)).all())
+    if not context:
+        committee.pop()
+        notes.append("Spots without places: their surroundings could not be asked for.")
+    prepared = {name: prepare(load([*committee, f"data.normalise={name}"])) for name in ("train", "slide")}
+    features = load(shared).data.features
+    encoders = [features] if isinstance(features, str) else list(features)
+    return Plan(tuple(shared), options_for(encoders, context=context), context, prepared, tuple(notes))
+
+
+def usual_split(patients: int, slides: int) -> tuple[str, str]:
+    """The strictest rule there are patients, or slides, enough for; and a warning where it is not by patient.
+
+    >>> usual_split(3, 5)
+    ('leave_one_patient_out', '')
+    """
+    if patients > 1:
+        return "leave_one_patient_out", ""
+    if slides > 1:
+        return "leave_one_slide_out", "One patient: slides are left out, and nothing here speaks for other patients."
+    return "spatial_blocks", "One slide: parts of it are left out, and nothing here speaks for other slides."
+
+
+def recommend(asked: Plan, progress: Progress) -> dict[str, Any]:
+    """Choose inside every fold, train and test, choose from all; write the answer and give it back.
+
+    What is finished is kept: choices in `choices/`, runs in their folders.
+    """
+    from agl.runs.execute import execute
+    from agl.runs.train import prepare
+
+    spots = [np.union1d(each.split.train, each.split.validation) for each in asked.first.experiments]
+    everything = np.unique(np.concatenate([*spots, *(each.split.test for each in asked.first.experiments)]))
+    bar = progress.add_task("recommend", total=len(spots) + 1 + len(spots) * 5, note="")
+    choices, runs = [], []
+    prepared: dict[tuple[str, ...], Prepared] = {}
+    for fold, (name, inside) in enumerate(zip([*asked.folds, "all"], [*spots, everything], strict=True)):
+        progress.update(bar, note=f"choosing inside, {name}")
+        choices.append(_choice(asked, name, inside))
+        progress.advance(bar)
+        for method, words in asked.methods(choices[-1].words).items() if name != "all" else ():
+            progress.update(bar, note=f"{method}, {name}")
+            key = tuple(words)
+            if key not in prepared:
+                prepared[key] = prepare(load([*asked.words, *words]))
+            run = execute(replace(prepared[key].experiments[fold]), progress=progress)
+            runs.append({"method": method, "fold": name, "run": run.folder.name})
+            progress.advance(bar)
+    progress.remove_task(bar)
+    *folds, final = choices
+    answer = {
+        "data": asked.config.data.root,
+        "split": asked.config.split.name,
+        "factors": {factor.name: list(factor.answers) for factor in asked.options.factors},
+        "folds": [{"fold": choice.where, "answers": choice.answers} for choice in folds],
+        "final": asdict(final),
+        "runs": runs,
+        "notes": list(asked.notes),
+    }
+    _write(asked, final, answer)
+    return answer
+
+
+def runs_of(folder: Path, answer: Mapping[str, Any]) -> list[Run]:
+    """The runs an answer rests on, each once."""
+    from agl.runs.folder import Run
+
+    return [Run(folder / name) for name in dict.fromkeys(each["run"] for each in answer["runs"])]
+
+
+def _choice(asked: Plan, where: str, spots: np.ndarray) -> Choice:
+    """What these spots choose; as written, where they have chosen before."""
+    from agl.studies.factorial import score_options
+
+    datasets = {name: prepared.experiments[0].dataset for name, prepared in asked.committee.items()}
+    file = asked.folder / "choices" / f"{_key(asked, datasets, spots)}.json"
+    if file.is_file():
+        return Choice(**json.loads(file.read_text()))
+    scored = score_options(asked.first.config, datasets, spots, asked.options)
+    choice = _chosen(asked.options, where, scored)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, asdict(choice))
+    return choice
+
+
+def _chosen(options: Options, where: str, scored: Scored) -> Choice:
+    chosen = options.choose(scored.scores)
+    answers, genes = options.answers(chosen), {name: list(names) for name, names in scored.genes.items()}
+    words, scores = list(options.words(chosen)), scored.scores.tolist()
+    return Choice(where, answers, words, scores, list(scored.units), scored.unit, genes)
+
+
+def _key(asked: Plan, datasets: Mapping[str, Dataset], spots: np.ndarray) -> str:
+    """Twelve hex digits for one choice: the config and data, the spots that choose, the options and the members."""
+    from agl.estimators.committee import MEMBERS
+    from agl.runs.provenance import run_id
+
+    digest = hashlib.sha256(run_id(asked.first.config, next(iter(datasets.values()))).encode())
+    digest.update(np.asarray(spots, dtype=np.int64).tobytes())
+    digest.update(repr((asked.options, MEMBERS)).encode())
+    return digest.hexdigest()[:12]
+
+
+def _write(asked: Plan, final: Choice, answer: dict[str, Any]) -> None:
+    """The answer, the config to go on with, and the auxiliary genes in it by name."""
+    tree: dict[str, Any] = {}
+    for word in [*asked.words, "model=committee", *final.words]:
+        apply_override(tree, word)
+    write_json(asked.folder / ANSWER, answer)
+    write_text(asked.folder / CONFIG, yaml.safe_dump(tree, sort_keys=False))
+    names = final.genes[final.answers["genes"]]
+    write_text(asked.folder / AUXILIARY, "".join(f"{name}\n" for name in names))

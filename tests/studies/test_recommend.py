@@ -110,13 +110,12 @@ def test_from_a_folder_to_a_config_that_trains(agl: Agl, sections: Path, monkeyp
     _numbers_are_those_of_the_runs(folder, answer, page)
 
     written = {file: file.stat().st_mtime_ns for file in folder.rglob("result.json")}
-    monkeypatch.setattr("agl.studies.factorial.score_options", _never)
-    monkeypatch.setattr("agl.runs.execute._write", _never)
-    status, again, err = agl(*words)
+    with monkeypatch.context() as forbidding:
+        forbidding.setattr("agl.studies.factorial.score_options", _never)
+        forbidding.setattr("agl.runs.execute._write", _never)
+        status, again, err = agl(*words)
     assert (status, again) == (0, out), err
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("result.json")} == written
-    monkeypatch.undo()
-
     config = load([folder / study.CONFIG])
     assert config.model == Component(name="committee")
     assert [config.loss.name, config.auxiliary.genes.name, config.data.normalise] == [

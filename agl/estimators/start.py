@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agl.config import Component
 from agl.convex.losses import read_loss
 from agl.errors import UserError
@@ -33,12 +35,12 @@ def read_start(wanted: str, loss: Component) -> str:
     return DEFAULT if wanted == "auto" else wanted
 
 
-def solved_start(sample: Sample, start: str) -> LinearScores:
+def solved_start(sample: Sample, start: str, **fixed: Any) -> LinearScores:
     """The chosen estimator's scores of all genes of the panel, auxiliary ones too.
 
-    Penalty and rank are chosen inside the sample, for the primary genes. While a selection is being learnt no candidate
-    votes for the directions: the start must not favour what the selector is yet to find.
+    Penalty and rank are chosen inside the sample, for the primary genes, where they are not given. While a selection is
+    being learnt no candidate votes for the directions: the start must not favour what the selector is yet to find.
     """
     if sample.selector is not None:
         sample = sample.undecided()
-    return SOLVERS[start]().all_genes(sample)
+    return SOLVERS[start](**fixed).all_genes(sample)

@@ -26,7 +26,7 @@ from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.contracts import module_of, plugin_of, splits_of, try_model
 from agl.training.plugins import EarlyStopping, Plugin
-from agl.training.starting import SolvedStart
+from agl.training.starting import SolvedStart, StartOnAllSpots
 from agl.training.task import Task
 from agl.training.trainer import Trainer
 
@@ -186,8 +186,8 @@ class Experiment:
         plugins: list[Plugin] = []
         model = self._model()
         started = getattr(model, "start", None) is not None and "start" in config.model.args
-        if started:
-            plugins.append(SolvedStart(config.model.args["start"], lambda spots: self.sample(spots=spots)))
+        begun = SolvedStart(str(config.model.args.get("start")), lambda spots: self.sample(spots=spots))
+        plugins += [begun] if started else []
         if panel.selector is not None:
             train, outer = self._outer_spots()
             plugins.append(AuxiliarySelection(panel.selector, config.auxiliary.outer, outer, seed=config.seed))
@@ -195,6 +195,7 @@ class Experiment:
         plugins.append(
             EarlyStopping(patience=config.training.patience, monitor=config.training.monitor, from_start=started)
         )
+        plugins += [StartOnAllSpots(begun)] if started else []
         task = Task(
             model=model,
             loss=self._loss(),

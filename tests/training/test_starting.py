@@ -22,7 +22,7 @@ from agl.models.predictor import mlp
 from agl.runs.checkpoint import load_weights, resume, save_weights
 from agl.runs.resolve import complete
 from agl.training.plugins import Checkpoint, EarlyStopping, Plugin
-from agl.training.starting import SolvedStart
+from agl.training.starting import SolvedStart, StartOnAllSpots
 from agl.training.task import Task
 from agl.training.trainer import Trainer
 
@@ -146,6 +146,38 @@ def test_early_stopping_may_keep_the_start(dataset: Dataset, score: float, kept:
     assert isinstance(stopping, EarlyStopping)
     assert stopping.best_epoch == kept
     assert torch.equal(trainer.predict(look.spots), look.before) is (kept == 0)
+
+
+@pytest.mark.parametrize("start", ["low_rank", "convex"])
+def test_where_the_start_is_kept_the_model_is_the_solution_on_all_spots(dataset: Dataset, start: Any) -> None:
+    trainer = started(dataset, start=start)
+    begun = trainer.plugins[0]
+    assert isinstance(begun, SolvedStart)
+    trainer.plugins = [begun, Script(-1.0), trainer.plugins[1], StartOnAllSpots(begun)]
+    trainer.fit()
+    estimator = {"low_rank": LowRank, "convex": Convex}[start](**begun.chosen)
+    expected = estimator.fit(sample_of(dataset, np.arange(120))).predict(dataset.features)
+    scores = trainer.predict(np.arange(120))[:, :PRIMARY].numpy()
+    assert np.abs(scores - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    assert set(begun.summary()) == {f"start_{key}" for key in begun.chosen}
+
+
+def test_a_network_that_is_kept_adds_the_same_to_the_solution_on_all_spots(dataset: Dataset) -> None:
+    spots = np.arange(120)
+    plain, again = started(dataset), started(dataset)
+    for trainer in (plain, again):
+        trainer.plugins = [trainer.plugins[0], Script(2.0), trainer.plugins[1]]
+    begun = again.plugins[0]
+    assert isinstance(begun, SolvedStart)
+    again.plugins = [*again.plugins, StartOnAllSpots(begun)]
+    added = []
+    for trainer in (plain, again):
+        trainer.fit()
+        x = torch.from_numpy(dataset.features)
+        added.append(trainer.predict(spots) - trainer.task.model.start(x))
+    torch.testing.assert_close(added[0], added[1], rtol=1e-4, atol=1e-5)
+    assert added[0].abs().max() > 1e-3
+    assert not torch.allclose(plain.predict(spots), again.predict(spots), atol=1e-3)
 
 
 def test_patience_counts_from_the_start(dataset: Dataset) -> None:

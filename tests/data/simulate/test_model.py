@@ -11,7 +11,7 @@ from scipy import stats
 
 from agl.data.simulate.counts import draw_counts, plant_genes
 from agl.data.simulate.settings import CLASSES, PRESETS, settings_of
-from agl.data.simulate.tissue import lattice, programmes
+from agl.data.simulate.tissue import bent, lattice, programmes
 from tests.data.simulate.worlds import correlation, drawn
 
 
@@ -141,3 +141,29 @@ def test_priors_mislead_where_they_should() -> None:
     assert misleading["dispersion"] < 0.2
     assert misleading["within"] > 0.9
     assert misleading["pooled"] < misleading["within"] - 0.1
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_linear_function_of_what_is_visible_misses_the_nonlinear_share(share: float) -> None:
+    """Least squares of what genes follow on the programmes: R2 is 1 - share, over many spots of one tissue."""
+    settings = replace(settings_of("standard"), slide_shift=0.0)
+    shown = programmes(lattice(3000, np.random.default_rng(0)), settings, np.random.default_rng(1))
+    read = bent(shown, settings, share)
+    design = np.column_stack([np.ones(len(shown)), shown])
+    residual = read - design @ np.linalg.lstsq(design, read, rcond=None)[0]
+    assert np.abs(residual.var(0) / read.var(0) - share).max() < 0.12
+    assert np.abs(read.mean(0)).max() < 0.25
+    assert abs(float(read.var(0).mean()) - 1) < 0.15
+    groups = [range(4), range(4, 12), range(12, 14)]  # a product stays within its group: classes keep their meaning
+    for group in groups:
+        pairs = {(j, k): shown[:, j] * shown[:, k] for j in group for k in group if j != k}
+        for j in group:
+            best = max(pairs, key=lambda pair: abs(np.corrcoef(pairs[pair], residual[:, j])[0, 1]))
+            assert j in best
+
+
+def test_pictures_and_features_do_not_depend_on_what_genes_read() -> None:
+    _, plain = drawn("standard", 3, n_slides=1)
+    _, curved = drawn("standard", 3, n_slides=1, nonlinear=0.5)
+    assert np.array_equal(plain[0].features, curved[0].features)
+    assert not np.allclose(plain[0].log_rates, curved[0].log_rates)

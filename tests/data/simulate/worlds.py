@@ -9,11 +9,29 @@ from agl.data.simulate.settings import settings_of
 from agl.data.simulate.task import draw_section
 
 
-def drawn(preset: str, seed: int, *, n_slides: int = 4, n_spots: int = 150, features: str = "latent") -> tuple:
+def drawn(
+    preset: str,
+    seed: int,
+    *,
+    n_slides: int = 4,
+    n_spots: int = 150,
+    features: str = "latent",
+    nonlinear: float = 0.0,
+) -> tuple:
     settings = settings_of(preset)
     genes = plant_genes(settings, 600, 50, np.random.default_rng([seed, 0]))
     sections = [
-        draw_section(settings, genes, patient=k, slide=0, n_spots=n_spots, features=features, side=64, seed=seed)
+        draw_section(
+            settings,
+            genes,
+            patient=k,
+            slide=0,
+            n_spots=n_spots,
+            features=features,
+            side=64,
+            seed=seed,
+            nonlinear=nonlinear,
+        )
         for k in range(n_slides)
     ]
     return genes, sections

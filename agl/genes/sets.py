@@ -82,22 +82,29 @@ def low_variance_coexpressed(
     normalise: str = "none",
     seed: int = 0,
 ) -> np.ndarray:
-    """Genes that a ranking by variability would miss: dispersion at or below its `quantile`, co-expression high.
+    """Of the co-expressed genes those that a ranking by variability would miss: the share `quantile` least dispersed.
 
-    With `k`, the k best by co-expression among them; without, those significant at `fdr` as in `coexpressed`.
-    A gene of undefined dispersion is not chosen.
+    Co-expressed are, without `k`, the genes that `coexpressed` finds at `fdr`; with `k`, the k / quantile best by
+    co-expression, so that k remain. The cut on dispersion is made among these: cut among all genes it would leave
+    nearly none, for co-expressed genes are mostly dispersed ones. A gene of undefined dispersion is not chosen.
     """
     if not 0 < quantile <= 1:
         raise UserError(f"Expected quantile above 0 and up to 1, received {quantile}.")
-    spread = candidates.prior("dispersion", normalise=normalise)
-    known = ~np.isnan(spread)
-    quiet = np.zeros(len(candidates), dtype=bool)
-    if known.any():
-        quiet[known] = spread[known] <= np.quantile(spread[known], quantile)
+    if len(candidates) == 0:
+        return none(candidates)
     if k is None:
-        return _significant(candidates, quiet, fdr, top, depth, null, seed)
-    score = candidates.prior("coexpression", top=top, depth=depth) if len(candidates) else spread
-    return _weights(candidates, _best(np.where(quiet, score, np.nan), _count(candidates, k, 1.0)))
+        everywhere = np.ones(len(candidates), dtype=bool)
+        together = _significant(candidates, everywhere, fdr, top, depth, null, seed) > 0
+    else:
+        score = candidates.prior("coexpression", top=top, depth=depth)
+        together = _weights(candidates, _best(score, round(_count(candidates, k, 1.0) / quantile))) > 0
+    spread = np.where(together, candidates.prior("dispersion", normalise=normalise), np.nan)
+    known = ~np.isnan(spread)
+    if not known.any():
+        return none(candidates)
+    if k is not None:
+        return _weights(candidates, _best(-spread, k))
+    return _weights(candidates, np.flatnonzero(known & (spread <= np.quantile(spread[known], quantile))))
 
 
 def file(candidates: Candidates, *, path: str, ignore_missing: bool = False, root: str | None = None) -> np.ndarray:

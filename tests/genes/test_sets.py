@@ -101,16 +101,24 @@ def test_coexpressed_is_empty_where_nothing_is(planted):
     assert max(counts) <= 5
 
 
-def test_low_variance_coexpressed_is_below_the_cut_and_useful(data):
+def test_low_variance_coexpressed_are_the_quiet_ones_of_the_coexpressed(data):
     spread = data.candidates.prior("dispersion")
+    together = sets.coexpressed(data.candidates) > 0
     chosen = sets.low_variance_coexpressed(data.candidates, quantile=0.4) > 0
     assert chosen.sum() > 3
-    assert (spread[chosen] <= np.quantile(spread, 0.4)).all()
+    assert not (chosen & ~together).any()
+    assert spread[chosen].max() <= np.quantile(spread[together], 0.4) <= spread[together & ~chosen].min()
+    assert chosen.sum() == sum(value <= np.quantile(spread[together], 0.4) for value in spread[together])
     assert (chosen & data.useful).sum() > 0.8 * chosen.sum()
-    by_k = sets.low_variance_coexpressed(data.candidates, quantile=0.4, k=7) > 0
-    assert by_k.sum() == 7
-    score = np.where(spread <= np.quantile(spread, 0.4), data.candidates.prior("coexpression"), -np.inf)
-    assert set(np.flatnonzero(by_k)) == set(np.argsort(-score)[:7])
+    everything = sets.low_variance_coexpressed(data.candidates, quantile=1.0) > 0  # the gene at the cut belongs to it
+    assert (everything == together).all()
+
+
+def test_low_variance_coexpressed_by_number(data):
+    spread, score = (data.candidates.prior(name) for name in ("dispersion", "coexpression"))
+    best = np.argsort(-score, kind="stable")[:14]
+    chosen = sets.low_variance_coexpressed(data.candidates, quantile=0.5, k=7) > 0
+    assert set(np.flatnonzero(chosen)) == set(best[np.argsort(spread[best], kind="stable")[:7]])
 
 
 def test_a_file_of_names(data, tmp_path):

@@ -89,7 +89,8 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
             "diverged. Lower training.learning_rate or set training.clip=1."
         )
     counts = dataset.dense_counts(test, experiment.panel.primary)
-    write_predictions(run.folder / "predictions.npz", experiment, scores)
+    spread = None if fitted.spread is None else fitted.spread(test)
+    write_predictions(run.folder / "predictions.npz", experiment, scores, spread)
     names = np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]]
     table = gene_table(
         scores,
@@ -120,11 +121,15 @@ def write_panel(folder: Path, experiment: Experiment, weights: np.ndarray | None
     write_text(folder / "panel.csv", table.to_csv(index=False))
 
 
-def write_predictions(path: Path, experiment: Experiment, scores: Any) -> None:
-    """Scores and counts of the primary genes on the test spots, with where the spots are."""
+def write_predictions(path: Path, experiment: Experiment, scores: Any, spread: np.ndarray | None = None) -> None:
+    """Scores and counts of the primary genes on the test spots, with where the spots are.
+
+    A committee's `spread` beside: the standard deviation of its members' scores, in units of a slide's.
+    """
     dataset, test = experiment.dataset, experiment.split.test
     spots = dataset.spots.iloc[test]
     part = path.with_suffix(".part.npz")
+    tables: dict[str, Any] = {} if spread is None else {"spread": spread}
     np.savez_compressed(
         part,
         scores=np.asarray(scores, dtype=np.float32),
@@ -135,6 +140,7 @@ def write_predictions(path: Path, experiment: Experiment, scores: Any) -> None:
         barcode=spots.barcode.to_numpy(str),
         x=spots.x.to_numpy(float),
         y=spots.y.to_numpy(float),
+        **tables,
     )
     part.replace(path)
 

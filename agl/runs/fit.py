@@ -32,6 +32,7 @@ class Fitted:
     predict: Callable[[np.ndarray], Tensor]  # positions of spots -> scores [spot, gene], primary genes first
     weights: np.ndarray
     numbers: dict[str, Any]
+    spread: Callable[[np.ndarray], np.ndarray] | None = None  # how little a committee's members agree `[spot, gene]`
 
 
 def fit(folder: Path, experiment: Experiment, progress: Progress | None = None) -> Fitted:
@@ -131,7 +132,12 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
         scores = predictor(np.asarray(features[spots]), slides[spots])
         return torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
 
-    return Fitted(predict, weights, numbers)
+    apart = getattr(fitted, "spread", None)  # of an estimator with several members
+
+    def spread(spots: np.ndarray) -> np.ndarray:
+        return np.asarray(apart(np.asarray(features[spots]), slides[spots]), dtype=np.float32)
+
+    return Fitted(predict, weights, numbers, None if apart is None else spread)
 
 
 def _validation(experiment: Experiment) -> dict[str, float]:

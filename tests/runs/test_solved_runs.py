@@ -158,6 +158,13 @@ def test_the_same_run_twice_has_the_same_bytes(solved, words: list[str]) -> None
 
 
 @pytest.mark.slow
+def test_a_committees_run_says_how_little_its_members_agree(solved) -> None:
+    saved = np.load(solved(*MODELS["committee"]) / "predictions.npz")
+    assert saved["spread"].shape == saved["scores"].shape
+    assert 0 < saved["spread"].mean() < 1  # members' scores have a spread of 1 over a slide
+    assert "spread" not in np.load(solved("model=convex", name="other") / "predictions.npz")
+
+
 def test_killed_and_resumed_equals_uninterrupted(solved, sections: Path, tmp_path: Path) -> None:
     """Killed while the selector learns; solved anew from the beginning, with one line of history a record."""
     (tmp_path / "slow.py").write_text(SLOW)

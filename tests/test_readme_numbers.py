@@ -14,17 +14,18 @@ STUDY = ROOT / "experiments" / "her2st_losses"
 OWN, WIDE = "builtin", "builtin, context 8 24"
 PATIENT, SECTION = "one patient out", "one slide out(patient=C) (optimistic)"
 COLUMNS = [(PATIENT, "moran"), (SECTION, "moran"), (PATIENT, "dispersion"), (SECTION, "dispersion")]
+COMMITTEE = {"model": "committee", "loss": "listwise"}
 ROWS = {
-    "committee, the default": {"features": WIDE, "model": "committee", "loss": "listwise", "auxiliary": "coexpressed"},
-    "the same without auxiliary genes": {"features": WIDE, "model": "committee", "loss": "listwise", "auxiliary": "none"},
-    "and without surroundings": {"features": OWN, "model": "committee", "loss": "listwise", "auxiliary": "none"},
+    "committee, the default": {**COMMITTEE, "features": WIDE, "auxiliary": "coexpressed"},
+    "the same without auxiliary genes": {**COMMITTEE, "features": WIDE, "auxiliary": "none"},
+    "and without surroundings": {**COMMITTEE, "features": OWN, "auxiliary": "none"},
     "low rank, Pearson per slide": {"features": OWN, "model": "low_rank", "loss": "pearson"},
     "list loss, solved": {"features": OWN, "model": "convex", "loss": "listwise"},
     "ridge": {"features": OWN, "model": "ridge"},
     "ridge with surroundings": {"features": WIDE, "model": "ridge"},
     "network, list loss, random start": {"features": OWN, "model": "mlp(start=none)", "loss": "listwise"},
-    "network, list loss, from the low-rank solution": {"features": OWN, "model": "mlp(start=low_rank)", "loss": "listwise"},
-}  # fmt: skip
+    "network, list loss, low-rank start": {"features": OWN, "model": "mlp(start=low_rank)", "loss": "listwise"},
+}
 
 
 def runs() -> pd.DataFrame:

@@ -132,7 +132,7 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
         scores = predictor(np.asarray(features[spots]), slides[spots])
         return torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
 
-    apart = getattr(fitted, "spread", None)  # of an estimator with several members
+    apart: Any = getattr(fitted, "spread", None)  # of an estimator with several members
 
     def spread(spots: np.ndarray) -> np.ndarray:
         return np.asarray(apart(np.asarray(features[spots]), slides[spots]), dtype=np.float32)

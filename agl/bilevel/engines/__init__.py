@@ -29,10 +29,10 @@ from agl.bilevel.engines.jvp import jvp
 from agl.bilevel.engines.one_step import one_step
 from agl.bilevel.engines.reverse import reverse
 from agl.bilevel.hypergradient import HyperGradient
-from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.problem import BatchLike, Problem
 from agl.bilevel.settings import InnerSettings
 
-Engine = Callable[[Problem, Sequence[Spots], Spots, InnerSettings], HyperGradient]
+Engine = Callable[[Problem, Sequence[BatchLike], BatchLike, InnerSettings], HyperGradient]
 
 HANDFUL = 8
 FEW = 2
@@ -41,7 +41,7 @@ __all__ = ["Engine", "auto", "finite_difference", "forward", "higher", "jvp", "n
 
 
 def auto(
-    problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, settings: InnerSettings
+    problem: Problem, inner_batches: Sequence[BatchLike], outer_batch: BatchLike, settings: InnerSettings
 ) -> HyperGradient:
     """An exact engine for up to 8 hyper-parameters, `jvp` for more or for the influence of every gene.
 
@@ -62,7 +62,7 @@ def auto(
 
 
 def none(
-    problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, settings: InnerSettings
+    problem: Problem, inner_batches: Sequence[BatchLike], outer_batch: BatchLike, settings: InnerSettings
 ) -> HyperGradient:
     """No hypergradient: phi stays as it is. The outer loss is read all the same."""
     with torch.no_grad():

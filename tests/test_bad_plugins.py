@@ -19,7 +19,11 @@ MISTAKES = [
     ("loss", "class mine:\n    def __init__(self): raise RuntimeError('boom')", "failed in line 2, in __init__"),
     ("loss", MODULE + "def forward(self, scores, counts): return scores.mean(0)", "other arguments than it takes"),
     ("model", "def mine(n_features, n_genes): return None", "torch.nn.Module from the model"),
-    ("model", "import torch\ndef mine(): return torch.nn.Linear(3, 3)", "cannot score spots of 256 features"),
+    (
+        "model",
+        "import torch\ndef mine(): return torch.nn.Linear(3, 3)",
+        "score spots of 256 features, received an error",
+    ),
     ("model", "import torch\ndef mine(n_features): return torch.nn.Linear(n_features, 3)", "received (2, 3)"),
     ("model", "def mine(n_features): raise RuntimeError('boom')", "failed in line 1, in mine: RuntimeError: boom"),
     ("primary", "def mine(training): return ['a']", "Expected whole numbers"),

@@ -19,7 +19,7 @@ from torch import Tensor
 from agl.bilevel.inner import Rule, Slots, step_
 from agl.bilevel.inner_derivatives import step_with_tangents_
 from agl.bilevel.lookahead import Lookahead
-from agl.bilevel.problem import Genes, Problem, Spots
+from agl.bilevel.problem import BatchLike, Genes, Problem
 
 BLOCK = 1 << 19  # numbers in a block of heads [gene, hidden]: some thousand genes, whose scores stay in the cache
 CHUNK = 1 << 17  # numbers in a chunk of an optimiser step; small enough to stay in the processor's cache
@@ -42,16 +42,16 @@ class Block:
     room: tuple[Tensor, Tensor] | None = None  # where weight and slots, and their tangents, are to be kept
     scratch: Tensor = field(default_factory=lambda: torch.empty(0))  # [1 + tangent, gene, hidden (+ 1)], for gradients
 
-    def table(self, look: Lookahead) -> Tensor:
+    def table(self, lookahead: Lookahead) -> Tensor:
         """The block's weight, read from the live model while it has not moved."""
-        return look.head_table(self.genes) if self.weight is None else self.weight
+        return lookahead.head_table(self.genes) if self.weight is None else self.weight
 
-    def own(self, look: Lookahead) -> Tensor:
+    def own(self, lookahead: Lookahead) -> Tensor:
         """The block's weight and state as its own copies, which may be changed in place."""
         if self.weight is None:
             place = None if self.room is None else self.room[0]
-            self.slots = look.head_slots(self.genes, None if place is None else place[1:])
-            self.weight = look.head_table(self.genes, None if place is None else place[0])
+            self.slots = lookahead.head_slots(self.genes, None if place is None else place[1:])
+            self.weight = lookahead.head_table(self.genes, None if place is None else place[0])
         return self.weight
 
     def start_tangents(self, like: Tensor) -> Tensor:
@@ -64,11 +64,13 @@ class Block:
         return self.weight_tangents
 
 
-def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, groups: Sequence[Tensor] | None = None) -> list[Block]:
+def blocks(
+    lookahead: Lookahead, in_trunk: Tensor, in_head: Tensor, groups: Sequence[Tensor] | None = None
+) -> list[Block]:
     """All primary genes, then all auxiliary ones or some groups of them (positions in the panel); no block straddles
     two of these."""
-    problem = look.problem
-    width = look.params["head.weight"].shape[1] + 1
+    problem = lookahead.problem
+    width = lookahead.params["head.weight"].shape[1] + 1
     size = max(32, BLOCK // width)
     found: list[Genes] = list(_slices(0, problem.n_primary, size))
     if groups is None:
@@ -81,11 +83,11 @@ def blocks(look: Lookahead, in_trunk: Tensor, in_head: Tensor, groups: Sequence[
     ]
 
 
-def make_room(look: Lookahead, blocks: list[Block], n_tangents: int) -> None:
+def make_room(lookahead: Lookahead, blocks: list[Block], n_tangents: int) -> None:
     """One piece of memory for all blocks' state, given back as a whole: many small ones would leave it in pieces."""
     sizes = [len(block.in_trunk) for block in blocks]
-    width, kinds = look.head_table(slice(0, 1)).shape[1], 1 + look.rules["head.weight"].n_slots
-    empty = partial(torch.empty, dtype=look.dtype, device=look.params["head.weight"].device)
+    width, kinds = lookahead.head_table(slice(0, 1)).shape[1], 1 + lookahead.rules["head.weight"].n_slots
+    empty = partial(torch.empty, dtype=lookahead.dtype, device=lookahead.params["head.weight"].device)
     values = empty(kinds, sum(sizes), width).split(sizes, 1)
     tangents = empty(kinds, n_tangents, sum(sizes), width).split(sizes, 2)
     scratch = empty(1 + n_tangents, max(sizes), width)
@@ -97,7 +99,7 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
     return (slice(at, min(at + size, stop)) for at in range(start, stop, size))
 
 
-def slope(problem: Problem, scores: Tensor, batch: Spots, genes: Genes, seed: int) -> Tensor:
+def slope(problem: Problem, scores: Tensor, batch: BatchLike, genes: Genes, seed: int) -> Tensor:
     """g = dL/ds `[spot, gene]`, every gene's loss by its own scores."""
     scores = scores.detach().requires_grad_()
     loss = problem.losses(scores, batch, genes, seed=seed).sum()
@@ -105,7 +107,7 @@ def slope(problem: Problem, scores: Tensor, batch: Spots, genes: Genes, seed: in
 
 
 def slope_and_bend(
-    problem: Problem, scores: Tensor, batch: Spots, genes: Genes, seed: int
+    problem: Problem, scores: Tensor, batch: BatchLike, genes: Genes, seed: int
 ) -> tuple[Tensor, Callable[[Sequence[Tensor]], list[Tensor]]]:
     """g, and a function that gives its derivative along each of some directions `[spot, gene]` of the scores, once."""
     scores = scores.detach().requires_grad_()
@@ -124,17 +126,17 @@ def slope_and_bend(
     return first.detach(), bend
 
 
-def update_(look: Lookahead, block: Block, gradient: Tensor, done: int) -> None:
+def update_(lookahead: Lookahead, block: Block, gradient: Tensor, done: int) -> None:
     """Take the inner step after `done` steps on a block's heads, in place."""
-    weight = block.own(look)
-    for here, rule, count in chunks(look, weight):
+    weight = block.own(lookahead)
+    for here, rule, count in chunks(lookahead, weight):
         step_(rule, weight[here], gradient[here], tuple(s[here] for s in block.slots), count + done + 1)
 
 
-def update_with_tangents_(look: Lookahead, block: Block, gradient: Tensor, tangents: Tensor, done: int) -> None:
+def update_with_tangents_(lookahead: Lookahead, block: Block, gradient: Tensor, tangents: Tensor, done: int) -> None:
     """The same with the tangents `[tangent, gene, hidden (+ 1)]`; gradient and tangents serve as scratch space."""
-    weight, weight_tangents = block.own(look), block.start_tangents(tangents)
-    for here, rule, count in chunks(look, weight):
+    weight, weight_tangents = block.own(lookahead), block.start_tangents(tangents)
+    for here, rule, count in chunks(lookahead, weight):
         there = (slice(None), *here)
         step_with_tangents_(
             rule,
@@ -148,20 +150,20 @@ def update_with_tangents_(look: Lookahead, block: Block, gradient: Tensor, tange
         )
 
 
-def chunks(look: Lookahead, weight: Tensor) -> Iterator[tuple[tuple[slice, slice], Rule, int]]:
+def chunks(lookahead: Lookahead, weight: Tensor) -> Iterator[tuple[tuple[slice, slice], Rule, int]]:
     """A block of heads in pieces that stay in the cache: where each lies, its rule and its step count."""
-    for rule, count, columns in columns_of(look):
+    for rule, count, columns in columns_of(lookahead):
         for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
             yield (rows, columns), rule, count
 
 
-def columns_of(look: Lookahead) -> list[tuple[Rule, int, slice]]:
+def columns_of(lookahead: Lookahead) -> list[tuple[Rule, int, slice]]:
     """Rule, step count and columns of weight and bias: one stretch where the two agree, else two."""
-    weight = (look.rules["head.weight"], look.counts["head.weight"])
-    if "head.bias" not in look.rules:
+    weight = (lookahead.rules["head.weight"], lookahead.counts["head.weight"])
+    if "head.bias" not in lookahead.rules:
         return [(*weight, slice(None))]
-    bias = (look.rules["head.bias"], look.counts["head.bias"])
+    bias = (lookahead.rules["head.bias"], lookahead.counts["head.bias"])
     if weight == bias:
         return [(*weight, slice(None))]
-    n_hidden = look.params["head.weight"].shape[1]
+    n_hidden = lookahead.params["head.weight"].shape[1]
     return [(*weight, slice(0, n_hidden)), (*bias, slice(n_hidden, None))]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agl.bilevel.hypergradient import Dependence
 from agl.bilevel.inner import Rule, Slots, rules_for, state_of
-from agl.bilevel.problem import NOTHING_SHARED, Problem, Spots, trunk_part
+from agl.bilevel.problem import NOTHING_SHARED, BatchLike, Problem, trunk_part
 from agl.bilevel.scoped import differentiable
 from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
@@ -52,12 +52,12 @@ class Lookahead:
         """The trunk's other parameters."""
         return {name: value for name, value in trunk_part(self.params).items() if f"trunk.{name}" not in self.rules}
 
-    def hidden(self, trunk: dict[str, Tensor], batch: Spots, step: int) -> Tensor:
+    def hidden(self, trunk: dict[str, Tensor], batch: BatchLike, step: int) -> Tensor:
         """Hidden features in the inner problem's step."""
         return self.problem.hidden({**trunk, **self.fixed}, batch.inputs, self.buffers, seed=self.seed + step)
 
     def outer_gradient(
-        self, trunk: dict[str, Tensor], head: Tensor, batch: Spots
+        self, trunk: dict[str, Tensor], head: Tensor, batch: BatchLike
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The outer loss and its gradient for the trunk and for the primary genes' head `[primary, hidden (+ 1)]`."""
         leaves = {name: value.detach().requires_grad_() for name, value in trunk.items()}
@@ -68,7 +68,7 @@ class Lookahead:
         gradients = torch.autograd.grad(loss, [*leaves.values(), head], materialize_grads=True, allow_unused=True)
         return loss.detach(), dict(zip(leaves, gradients[:-1], strict=True)), gradients[-1]
 
-    def outer_loss(self, batch: Spots) -> Tensor:
+    def outer_loss(self, batch: BatchLike) -> Tensor:
         """The outer loss before any inner step."""
         with torch.no_grad():
             return self.problem.outer(self.params, self.cast(batch), seed=self.seed)
@@ -93,7 +93,7 @@ class Lookahead:
             for i, weight in enumerate(weights)
         )
 
-    def cast(self, batch: Spots) -> Any:
+    def cast(self, batch: BatchLike) -> Any:
         """The batch with floating inputs and library sizes in the look-ahead's precision."""
         return _CastSpots(batch, self.dtype)
 
@@ -112,7 +112,7 @@ class Lookahead:
 class _CastSpots:
     """A view of a batch in another precision; counts stay as they are."""
 
-    def __init__(self, batch: Spots, dtype: torch.dtype) -> None:
+    def __init__(self, batch: BatchLike, dtype: torch.dtype) -> None:
         self.inputs = batch.inputs.to(dtype) if batch.inputs.is_floating_point() else batch.inputs
         self.counts = batch.counts
         library = batch.library_size
@@ -122,7 +122,7 @@ class _CastSpots:
 
 @contextmanager
 def looking_ahead(
-    problem: Problem, inner_batches: Sequence[Spots], settings: InnerSettings
+    problem: Problem, inner_batches: Sequence[BatchLike], settings: InnerSettings
 ) -> Iterator[tuple[Lookahead, Dependence]]:
     """What every engine begins with: where training stands, and how the coefficients depend on phi there.
 
@@ -132,11 +132,11 @@ def looking_ahead(
         UserError: see `start`.
     """
     with differentiable(problem.head.weight.device):
-        look = start(problem, inner_batches, settings)
-        yield look, Dependence.at(problem, look.dtype)
+        lookahead = start(problem, inner_batches, settings)
+        yield lookahead, Dependence.at(problem, lookahead.dtype)
 
 
-def start(problem: Problem, inner_batches: Sequence[Spots], settings: InnerSettings) -> Lookahead:
+def start(problem: Problem, inner_batches: Sequence[BatchLike], settings: InnerSettings) -> Lookahead:
     """Read where the model and its optimiser stand.
 
     Raises:

@@ -33,7 +33,7 @@ NOTHING_SHARED = (
 )
 
 
-class Spots(Protocol):
+class BatchLike(Protocol):
     """What a batch offers: tensors inputs, counts `[spot, gene]`, library_size `[spot]`, slides `[spot]`."""
 
     @property
@@ -133,7 +133,7 @@ class Problem:
         ones = torch.ones_like(weights.detach())
         return in_trunk, objective.coefficients(self.combine, ones, self.n_primary, strength=self.strength)
 
-    def losses(self, scores: Tensor, batch: Spots, genes: Genes = slice(None), *, seed: int = 0) -> Tensor:
+    def losses(self, scores: Tensor, batch: BatchLike, genes: Genes = slice(None), *, seed: int = 0) -> Tensor:
         """Losses `[gene]` of some genes' scores `[spot, gene]`; `seed` fixes a random loss's draws.
 
         `scores` are the head's. A start's are added here: to whoever differentiates they are part of the loss.
@@ -169,7 +169,7 @@ class Problem:
         with torch_seeded(seed, inputs.device), modes(self.trunk, evaluating=outer, running_statistics=running):
             return functional_call(self.trunk, {**trunk, **copies}, (inputs,))
 
-    def inner(self, params: Parameters, phi: Parameters, batch: Spots, *, seed: int = 0) -> Tensor:
+    def inner(self, params: Parameters, phi: Parameters, batch: BatchLike, *, seed: int = 0) -> Tensor:
         """The loss the predictor is trained with; params are named as in the model.
 
         Gated in the trunk its value does not depend on phi, but its gradient for the trunk does; that gradient is for
@@ -178,7 +178,7 @@ class Problem:
         return self.weighted_loss(params, self.coefficients(self.weights(phi)), batch, seed=seed)
 
     def weighted_loss(
-        self, params: Parameters, coefficients: tuple[Tensor, Tensor], batch: Spots, *, seed: int = 0
+        self, params: Parameters, coefficients: tuple[Tensor, Tensor], batch: BatchLike, *, seed: int = 0
     ) -> Tensor:
         """`inner` with the coefficients given."""
         in_trunk, in_head = coefficients
@@ -189,7 +189,7 @@ class Problem:
         scores = gated_scores(hidden, weight, bias, gate_of(in_trunk, in_head))
         return in_head @ self.losses(scores, batch, seed=seed)
 
-    def outer(self, params: Parameters, batch: Spots, *, seed: int = 0) -> Tensor:
+    def outer(self, params: Parameters, batch: BatchLike, *, seed: int = 0) -> Tensor:
         """Mean loss of the primary genes on held-out spots, without dropout."""
         weight, bias = params["head.weight"], params.get("head.bias")
         hidden = self.hidden(trunk_part(params), batch.inputs, self._buffers(weight.dtype), outer=True, seed=seed)

@@ -12,7 +12,7 @@ from agl.bilevel import trunk as trunk_passes
 from agl.bilevel.heads import Block
 from agl.bilevel.inner import Slots, step
 from agl.bilevel.lookahead import Lookahead, with_ones
-from agl.bilevel.problem import Spots
+from agl.bilevel.problem import BatchLike
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Step:
     """
 
     done: int
-    batch: Spots
+    batch: BatchLike
     trunk: dict[str, Tensor]
     slots: dict[str, Slots]
     gradient: dict[str, Tensor] = field(default_factory=dict)
@@ -38,44 +38,46 @@ class Step:
     pulled: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-def roll_out(look: Lookahead, blocks: list[Block], batches: list[Spots]) -> tuple[list[Step], dict[str, Tensor]]:
+def roll_out(
+    lookahead: Lookahead, blocks: list[Block], batches: list[BatchLike]
+) -> tuple[list[Step], dict[str, Tensor]]:
     """Take the inner steps: a record of each, and the trunk after them. The blocks hold the heads after them.
 
     In the last step auxiliary heads stay where they are: nothing looks at them again.
     """
-    trunk = look.trunk
-    slots = {name: look.slots[f"trunk.{name}"] for name in trunk}
+    trunk = lookahead.trunk
+    slots = {name: lookahead.slots[f"trunk.{name}"] for name in trunk}
     records = []
     for done, batch in enumerate(batches):
         record = Step(done, batch, trunk, slots)
-        trunk, slots = _take(record, look, blocks, last=done == len(batches) - 1)
+        trunk, slots = _take(record, lookahead, blocks, last=done == len(batches) - 1)
         records.append(record)
     return records, trunk
 
 
 def _take(
-    record: Step, look: Lookahead, blocks: list[Block], *, last: bool
+    record: Step, lookahead: Lookahead, blocks: list[Block], *, last: bool
 ) -> tuple[dict[str, Tensor], dict[str, Slots]]:
     def heads(hidden: Tensor) -> Tensor:
         pulled = torch.zeros_like(hidden)
         for block in blocks:
             moves = block.primary or not last
-            weight = block.own(look) if moves else block.table(look)
+            weight = block.own(lookahead) if moves else block.table(lookahead)
             record.heads.append((weight, block.slots))
             h = with_ones(hidden, weight)
             scores = h @ weight.T
-            g = head_blocks.slope(look.problem, scores, record.batch, block.genes, look.seed + record.done)
+            g = head_blocks.slope(lookahead.problem, scores, record.batch, block.genes, lookahead.seed + record.done)
             record.tables.append(scores if record.done else g)
             pulled.addmm_(block.in_trunk * g, weight[:, : hidden.shape[1]])
             if moves:
                 block.weight, block.slots = weight.clone(), tuple(slot.clone() for slot in block.slots)
-                head_blocks.update_(look, block, (block.in_head * g).T @ h, record.done)
+                head_blocks.update_(lookahead, block, (block.in_head * g).T @ h, record.done)
         record.pulled = pulled
         return pulled
 
-    record.gradient = trunk_passes.gradient(look, record.trunk, record.batch, record.done, heads)
+    record.gradient = trunk_passes.gradient(lookahead, record.trunk, record.batch, record.done, heads)
     trunk, slots = {}, {}
     for name, gradient in record.gradient.items():
-        rule, count = look.rules[f"trunk.{name}"], look.counts[f"trunk.{name}"] + record.done + 1
+        rule, count = lookahead.rules[f"trunk.{name}"], lookahead.counts[f"trunk.{name}"] + record.done + 1
         trunk[name], slots[name] = step(rule, record.trunk[name], gradient, record.slots[name], count)
     return trunk, slots

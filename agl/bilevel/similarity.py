@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.problem import BatchLike, Problem
 
 
-def gradient_similarity(problem: Problem, batch: Spots, *, seed: int = 0) -> Tensor:
+def gradient_similarity(problem: Problem, batch: BatchLike, *, seed: int = 0) -> Tensor:
     """Cosine `[auxiliary gene]` between a gene's and the primary genes' mean gradient for the hidden features.
 
     With scores s = h W' and g = dL/ds, gene j's gradient for the hidden features h is the outer product of its column

@@ -16,33 +16,35 @@ from torch._C import DisableTorchFunction
 from torch.overrides import TorchFunctionMode
 
 from agl.bilevel.lookahead import Lookahead
-from agl.bilevel.problem import Spots
+from agl.bilevel.problem import BatchLike
 
 Named = dict[str, Tensor]
 # hidden [spot, hidden], its tangents [tangent, spot, hidden] or None -> the same two for the gradient
 Heads = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
-def gradient(look: Lookahead, trunk: Named, batch: Spots, step: int, heads: Callable[[Tensor], Tensor]) -> Named:
+def gradient(
+    lookahead: Lookahead, trunk: Named, batch: BatchLike, step: int, heads: Callable[[Tensor], Tensor]
+) -> Named:
     """The trunk's gradient where `heads` gives the gradient for the hidden features."""
     leaves = _leaves(trunk)
-    hidden = look.hidden(leaves, batch, step)
+    hidden = lookahead.hidden(leaves, batch, step)
     return _pull(hidden, leaves, heads(hidden.detach()))
 
 
 def gradient_from_rest(
-    look: Lookahead, trunk: Named, batch: Spots, step: int, heads: Heads
+    lookahead: Lookahead, trunk: Named, batch: BatchLike, step: int, heads: Heads
 ) -> tuple[Named, list[Named]]:
     """The trunk's gradient and its tangents where its parameters have none: only the heads' weights move."""
     leaves = _leaves(trunk)
-    hidden = look.hidden(leaves, batch, step)
+    hidden = lookahead.hidden(leaves, batch, step)
     pulled, pulled_tangents = heads(hidden.detach(), None)
     moved = [_pull(hidden, leaves, tangent, keep=True) for tangent in pulled_tangents]
     return _pull(hidden, leaves, pulled), moved
 
 
 def gradient_along(
-    look: Lookahead, trunk: Named, directions: Sequence[Named], batch: Spots, step: int, heads: Heads
+    lookahead: Lookahead, trunk: Named, directions: Sequence[Named], batch: BatchLike, step: int, heads: Heads
 ) -> tuple[Named, list[Named]]:
     """The trunk's gradient and its tangents along each direction of its parameters.
 
@@ -50,29 +52,31 @@ def gradient_along(
     cost for one direction and with the graph of a step's gradient in memory. `heads` is called once.
     """
     heads = _once(heads)
-    if look.forward_over_reverse:
+    if lookahead.forward_over_reverse:
         try:
-            return _forward_over_reverse(look, trunk, directions, batch, step, heads)
+            return _forward_over_reverse(lookahead, trunk, directions, batch, step, heads)
         except NotImplementedError:  # an operation without a forward derivative, such as that of SiLU's gradient
-            look.forward_over_reverse = False
-    return _reverse_over_reverse(look, trunk, directions, batch, step, heads)
+            lookahead.forward_over_reverse = False
+    return _reverse_over_reverse(lookahead, trunk, directions, batch, step, heads)
 
 
-def hidden_along(look: Lookahead, trunk: Named, direction: Named, batch: Spots, step: int) -> tuple[Tensor, Tensor]:
+def hidden_along(
+    lookahead: Lookahead, trunk: Named, direction: Named, batch: BatchLike, step: int
+) -> tuple[Tensor, Tensor]:
     """Hidden features and their tangent along a direction of the trunk's parameters."""
     try:
         with torch.no_grad(), fwAD.dual_level():
             duals = {name: fwAD.make_dual(value.detach(), direction[name]) for name, value in trunk.items()}
-            hidden, tangent = fwAD.unpack_dual(look.hidden(duals, batch, step))
+            hidden, tangent = fwAD.unpack_dual(lookahead.hidden(duals, batch, step))
             return hidden, torch.zeros_like(hidden) if tangent is None else tangent
     except NotImplementedError:
         leaves = _leaves(trunk)
-        hidden = look.hidden(leaves, batch, step)
+        hidden = lookahead.hidden(leaves, batch, step)
         return hidden.detach(), _pushed(hidden, leaves, [direction])[0]
 
 
 def _forward_over_reverse(
-    look: Lookahead, trunk: Named, directions: Sequence[Named], batch: Spots, step: int, heads: Heads
+    lookahead: Lookahead, trunk: Named, directions: Sequence[Named], batch: BatchLike, step: int, heads: Heads
 ) -> tuple[Named, list[Named]]:
     """One direction costs one pass of twice the size of a plain one. Several share the heads' work; each takes a pass
     of its own to move the hidden features and one to move the gradient, so that memory does not grow with their number.
@@ -83,22 +87,22 @@ def _forward_over_reverse(
             pulled, pulled_tangents = heads(hidden, tangent[None])
             return pulled, pulled_tangents[0]
 
-        values, tangents = _dual_pass(look, trunk, directions[0], batch, step, one)
+        values, tangents = _dual_pass(lookahead, trunk, directions[0], batch, step, one)
         return values, [tangents]
-    moved = [hidden_along(look, trunk, direction, batch, step) for direction in directions]
+    moved = [hidden_along(lookahead, trunk, direction, batch, step) for direction in directions]
     pulled, pulled_tangents = heads(moved[0][0], torch.stack([tangent for _, tangent in moved]))
     passes = [
-        _dual_pass(look, trunk, direction, batch, step, lambda *_, tangent=tangent: (pulled, tangent))
+        _dual_pass(lookahead, trunk, direction, batch, step, lambda *_, tangent=tangent: (pulled, tangent))
         for direction, tangent in zip(directions, pulled_tangents, strict=True)
     ]
     return passes[0][0], [tangents for _, tangents in passes]
 
 
 def _dual_pass(
-    look: Lookahead,
+    lookahead: Lookahead,
     trunk: Named,
     direction: Named,
-    batch: Spots,
+    batch: BatchLike,
     step: int,
     heads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> tuple[Named, Named]:
@@ -106,7 +110,7 @@ def _dual_pass(
     with fwAD.dual_level():
         duals = {name: fwAD.make_dual(leaf, direction[name]) for name, leaf in leaves.items()}
         with _TangentsWithoutGraph():
-            hidden = look.hidden(duals, batch, step)
+            hidden = lookahead.hidden(duals, batch, step)
         value, tangent = fwAD.unpack_dual(hidden)
         tangent = torch.zeros_like(value) if tangent is None else tangent
         pulled, pulled_tangent = heads(value.detach(), tangent.detach())
@@ -134,10 +138,10 @@ class _TangentsWithoutGraph(TorchFunctionMode):
 
 
 def _reverse_over_reverse(
-    look: Lookahead, trunk: Named, directions: Sequence[Named], batch: Spots, step: int, heads: Heads
+    lookahead: Lookahead, trunk: Named, directions: Sequence[Named], batch: BatchLike, step: int, heads: Heads
 ) -> tuple[Named, list[Named]]:
     leaves = _leaves(trunk)
-    hidden = look.hidden(leaves, batch, step)
+    hidden = lookahead.hidden(leaves, batch, step)
     pulled, pulled_tangents = heads(hidden.detach(), torch.stack(_pushed(hidden, leaves, directions)))
     gradients = _pull(hidden, leaves, pulled, create=True)
     # d<gradient, direction> for the parameters, as second derivatives are symmetric, and what the heads' change adds.

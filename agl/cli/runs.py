@@ -23,11 +23,11 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
     config = load(words or [])
     with together(config.training.device) as ranks:
         if not ranks.leads:
-            ranks.wait()  # until the leader has imported the data
+            ranks.barrier()  # until the leader has imported the data
             list(train_each(prepare(config)))
             return
         prepared = prepare(config)
-        ranks.wait()
+        ranks.barrier()
         with display() as progress:
             runs = list(train_each(prepared, progress=progress, on_message=lambda line: typer.echo(line, err=True)))
     print_runs(runs, as_json)

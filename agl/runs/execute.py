@@ -35,17 +35,17 @@ def execute(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     from agl.training.parallel import current
 
     run, ranks = Run(folder_of(experiment.config, experiment.dataset)), current()
-    if ranks.agreed(run.finished):
+    if ranks.broadcast(run.finished):
         return run
     if not ranks.leads:
         return _follow(run, experiment, ranks)
     run.folder.mkdir(parents=True, exist_ok=True)
     with locked(run.folder):
-        if not ranks.agreed(run.finished):  # another process may have finished it while this one waited
-            ranks.wait()  # until the others have read what an interrupted attempt left
+        if not ranks.broadcast(run.finished):  # another process may have finished it while this one waited
+            ranks.barrier()  # until the others have read what an interrupted attempt left
             with _begun_or_gone(run.folder):
                 _write(run, experiment, progress)
-            ranks.wait()
+            ranks.barrier()
     return run
 
 
@@ -62,13 +62,13 @@ def _begun_or_gone(folder: Path) -> Iterator[None]:
 
 def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
     """Take part in a run that another process writes: the same steps, in a folder that is thrown away."""
-    if not ranks.agreed(None):
+    if not ranks.broadcast(None):
         with tempfile.TemporaryDirectory(prefix="agl-") as scratch:
             own = Run(Path(scratch) / "run")
             shutil.copytree(run.folder, own.folder)
-            ranks.wait()
+            ranks.barrier()
             _write(own, experiment, None)
-        ranks.wait()
+        ranks.barrier()
     return run
 
 

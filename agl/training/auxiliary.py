@@ -1,6 +1,6 @@
 """Auxiliary-gene learning as a plugin: between epochs, tune which auxiliary genes count.
 
-What a selector is told depends on its `signal`: the hypergradient of the outer loss for its own parameters, the
+What a selector learns from depends on its `signal`: the hypergradient of the outer loss for its own parameters, the
 influence of every gene's weight on the outer loss, the similarity of every gene's gradient with the primary genes', or
 every gene's training loss. The trainer sees only new weights.
 """
@@ -112,8 +112,8 @@ class AuxiliarySelection(Plugin):
     def _outer_step(self, trainer: Trainer) -> None:
         """Several look-aheads, averaged, then one step of the selector."""
         ranks = trainer.ranks
-        mine = [self._look_ahead(trainer, turn).to("cpu") for turn in ranks.dealt(self.settings.batches)]
-        found = [each.to(trainer.device) for each in ranks.merged(mine)]
+        mine = [self._look_ahead(trainer, turn).to("cpu") for turn in ranks.round_robin(self.settings.batches)]
+        found = [each.to(trainer.device) for each in ranks.all_gather(mine)]
         if all(each.zero for each in found):
             self.signals.refused = found[0].zero
         if self.selector.signal == "influence":

@@ -57,6 +57,9 @@ def try_model(name: str, model: nn.Module, n_features: int, n_genes: int) -> Non
             scores = model.eval()(torch.zeros(2, n_features))
     except (RuntimeError, IndexError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"The model {name!r} cannot score spots of {n_features} features: {reason}.") from error
+        raise UserError(
+            f"Expected the model {name!r} to score spots of {n_features} features, received an error: {reason}. "
+            "Let its first layer take n_features."
+        ) from error
     model.train(was)
     check_scores(scores, 2, n_genes)

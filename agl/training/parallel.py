@@ -2,8 +2,8 @@
 
 Every process holds the whole model and knows every batch's spots and counts. It computes the scores of its share of the
 spots, all processes exchange scores, and each computes the whole loss on them: lists of a slide stay whole however
-the spots are dealt out. The gradient for its own scores goes back through its own part of the graph, and the gradients
-of the model are added up. Look-aheads of an outer step, and spots to predict, are dealt out one by one.
+the spots are divided. The gradient for its own scores goes back through its own part of the graph, and the gradients
+of the model are added up. Look-aheads of an outer step, and spots to predict, are taken in turn.
 
 Batch norm exchanges its moments too (`shared_norm`). Only dropout differs: each process draws the noise of its share.
 """
@@ -50,7 +50,7 @@ class Ranks:
         gathered: Tensor = _Gather.apply(own, n, self)
         return gathered
 
-    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum every `.grad` over the processes."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.size == 1 or not gradients:
@@ -60,24 +60,24 @@ class Ranks:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def dealt(self, n: int) -> range:
-        """Which of n tasks are this process's, dealt out one by one."""
+    def round_robin(self, n: int) -> range:
+        """Which of n things are this process's, every process taking one in turn."""
         return range(self.rank, n, self.size)
 
-    def merged(self, own: list[Any]) -> list[Any]:
-        """Results of all tasks in order, from each process's `dealt` ones; anything that can be pickled."""
+    def all_gather(self, own: list[Any]) -> list[Any]:
+        """All results in order, from each process's `round_robin` ones; anything that can be pickled."""
         if self.size == 1:
             return own
         hands: list[list[Any]] = [[] for _ in range(self.size)]
         torch.distributed.all_gather_object(hands, own)
         return [hands[i % self.size][i // self.size] for i in range(sum(map(len, hands)))]
 
-    def agreed(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The leader's value, in every process."""
-        return self.merged([value])[0] if self.size > 1 else value
+        return self.all_gather([value])[0] if self.size > 1 else value
 
-    def wait(self) -> None:
-        """For all others."""
+    def barrier(self) -> None:
+        """Wait for all others."""
         if self.size > 1:
             torch.distributed.barrier()
 

@@ -35,7 +35,7 @@ class SolvedStart(Plugin):
         """Put the solution on these spots under the model; penalty and rank are chosen the first time."""
         solved = solved_start(self.sample(spots), self.start, **self.chosen)
         own = solved.weights.cpu(), solved.intercept.cpu(), solved.details
-        weights, intercept, details = trainer.ranks.agreed(own)
+        weights, intercept, details = trainer.ranks.broadcast(own)
         start = trainer.task.model.start
         assert start is not None
         start.take(weights, intercept)

@@ -138,7 +138,7 @@ class Trainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        self.ranks.add_up(self.task.model.parameters())
+        self.ranks.sum_gradients(self.task.model.parameters())
         if self.settings.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.task.model.parameters(), self.settings.clip)
@@ -159,11 +159,11 @@ class Trainer:
         self.task.model.eval()
         at_once = 128 if self.task.loader.from_disk else 1024  # a network's maps of patches fill the memory
         parts = [spots[i : i + at_once] for i in range(0, len(spots), at_once)]
-        mine = [parts[i] for i in self.ranks.dealt(len(parts))]
+        mine = [parts[i] for i in self.ranks.round_robin(len(parts))]
         batches = (inputs.to(self.device, non_blocking=True) for inputs in self.task.loader.inputs_in_turn(mine))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             scored = [self.task.model(inputs).float().cpu() for inputs in batches]
-        return torch.cat(self.ranks.merged(scored))
+        return torch.cat(self.ranks.all_gather(scored))
 
     @property
     def _draws(self) -> bool:

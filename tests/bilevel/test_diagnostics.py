@@ -35,6 +35,7 @@ def test_primary_share_by_hand() -> None:
     share = primary_share(problem, torch.full((3,), 2.0), torch.full((8,), 4.0), torch.ones(8))
     assert share == pytest.approx(2.0 / (2.0 + 0.5 * 4.0), rel=1e-6)
     assert primary_share(problem, torch.ones(3), torch.ones(8), torch.zeros(8)) == 1.0
+    assert primary_share(problem, torch.zeros(3), torch.zeros(8), torch.ones(8)) == 1.0
 
 
 def test_beyond_chance_is_the_definition() -> None:

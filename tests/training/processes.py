@@ -35,7 +35,7 @@ def scores_and_gradients(ranks: Ranks, n: int) -> dict[str, list]:
     own = model(inputs[ranks.share(n)])
     scores = ranks.gather(own, n)
     torch.log_softmax(scores, 0)[0].sum().backward()
-    ranks.add_up(model.parameters())
+    ranks.sum_gradients(model.parameters())
     return {"scores": scores.tolist(), "weight": model.weight.grad.tolist(), "bias": model.bias.grad.tolist()}
 
 
@@ -62,7 +62,7 @@ def through_batch_norm(ranks: Ranks, shape: tuple[int, ...], momentum: float | N
     mine = inputs[share].clone().requires_grad_()
     out = ranks.gather(model(mine), shape[0])
     out.pow(3).flatten(1).cumsum(1).sum().backward()
-    ranks.add_up(model.parameters())
+    ranks.sum_gradients(model.parameters())
     state = {name: value.tolist() for name, value in model.state_dict().items()}
     gradients = {f"{name}.grad": value.grad.tolist() for name, value in model.named_parameters()}
     with alone():
@@ -71,15 +71,15 @@ def through_batch_norm(ranks: Ranks, shape: tuple[int, ...], momentum: float | N
 
 
 def collected(ranks: Ranks, mine: torch.Tensor) -> list:
-    parts = ranks.merged([mine.tolist()])
+    parts = ranks.all_gather([mine.tolist()])
     return [row for part in parts for row in part]
 
 
 def training(ranks: Ranks, *words: str) -> dict[str, list]:
     """A whole run, as `agl train` makes it: what every epoch recorded, and the test scores."""
     folder = Path(tempfile.mkdtemp()) if ranks.leads else None
-    run = train(load([*SMALL, *words, f"output={ranks.agreed(str(folder))}"]))[0]
-    ranks.wait()
+    run = train(load([*SMALL, *words, f"output={ranks.broadcast(str(folder))}"]))[0]
+    ranks.barrier()
     records = {}
     for stage in ("selection", "history"):
         for line in (run.folder / f"{stage}.jsonl").read_text().splitlines():
@@ -173,7 +173,7 @@ CASES = {
     "norm of maps": lambda ranks: through_batch_norm(ranks, (N_SPOTS, 3, 2, 4), 0.1),
     "norm, plain average": lambda ranks: through_batch_norm(ranks, (N_SPOTS, 3, 2, 2), None),
     "norm, one spot": lambda ranks: through_batch_norm(ranks, (1, 2, 3, 3), 0.1),
-    "dealt": lambda ranks: {"found": ranks.merged([i * i for i in ranks.dealt(5)])},
+    "in turn": lambda ranks: {"found": ranks.all_gather([i * i for i in ranks.round_robin(5)])},
     "training, learned selection": lambda ranks: training(ranks, "auxiliary.genes=dkgsb"),
     "training, gated, partners drawn": lambda ranks: training(
         ranks, "auxiliary.genes=prior_mixture", "auxiliary.gate=trunk", "loss=pairwise"
@@ -185,7 +185,7 @@ CASES = {
 if __name__ == "__main__":
     with together("cpu"):
         found = {name: case(current()) for name, case in CASES.items()}
-        found["leader"] = current().agreed("leader" if current().leads else "other")
+        found["leader"] = current().broadcast("leader" if current().leads else "other")
         leads = current().leads
     assert not (left := threads_of_gloo()), f"these threads outlive the group: {left}"
     if leads:

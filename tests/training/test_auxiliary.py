@@ -172,6 +172,50 @@ def test_a_look_ahead_leaves_model_optimiser_and_random_state_alone(dataset) -> 
         assert torch.equal(a, b)
 
 
+def test_an_engine_is_given_what_the_config_says(dataset, monkeypatch) -> None:
+    seen = []
+
+    def spy(problem, inner, outer, settings):
+        seen.append((problem, settings))
+        return reverse(problem, inner, outer, settings)
+
+    from agl import registry
+
+    original = registry.find
+    monkeypatch.setattr(registry, "find", lambda kind, name: spy if kind == "engine" else original(kind, name))
+    changes = {"warm": False, "inner_optimizer": "sgd", "inner_learning_rate": 0.03, "batches": 2}
+    trainer, plugin = trainer_with(dataset, Gates(5), OUTER.model_copy(update=changes), strength=0.3, gate="trunk")
+    plugin.fit_start(trainer)
+    trainer.epoch = 1
+    plugin.epoch_start(trainer)
+    (problem, first), (_, second) = seen
+    assert (problem.strength, problem.gate, problem.n_primary) == (0.3, "trunk", 4)
+    assert (first.optimizer, first.warm, first.precision) == (trainer.optimizer, False, None)
+    assert (first.inner_optimizer, first.inner_lr) == ("sgd", 0.03)
+    assert first.seed != second.seed
+
+
+def test_a_selector_is_told_the_epoch_and_brought_back_into_its_range(dataset) -> None:
+    class Bounded(Gates):
+        def on_epoch(self, epoch, epochs) -> None:
+            self.told = (epoch, epochs)
+
+        def project(self) -> None:
+            with torch.no_grad():
+                self.logits.clamp_(-0.01, 0.01)
+
+    selector = Bounded(5)
+    trainer_with(dataset, selector, replace_engine("reverse"))[0].fit()
+    assert selector.told == (SETTINGS.epochs - 1, SETTINGS.epochs)
+    assert selector.logits.detach().abs().max().item() == pytest.approx(0.01)
+
+
+def test_no_engine_is_no_signal_and_the_summary_says_why(dataset) -> None:
+    trainer, plugin = trainer_with(dataset, Gates(5), replace_engine("none"))
+    trainer.fit()
+    assert plugin.summary()["outer_signal"] == "the engine is 'none'"
+
+
 def test_gating_the_trunk_is_the_two_term_objective(dataset) -> None:
     """The trainer's single matrix product against heads on detached features plus a weighted trunk term."""
     trainer, _ = trainer_with(dataset, Gates(5), gate="trunk", strength=2.0)

@@ -53,7 +53,7 @@ TOLERANCE = {"training, learned selection": 2e-4, "training, gated, partners dra
         "norm of maps",
         "norm, plain average",
         "norm, one spot",
-        "dealt",
+        "in turn",
         "training, learned selection",
         "training, gated, partners drawn",
         "training from pixels",
@@ -78,10 +78,10 @@ def test_the_leader_decides(of_two) -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 5, 8])
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_shares_and_deals_are_everything_once(n, size) -> None:
+def test_shares_and_turns_are_everything_once(n, size) -> None:
     ranks = [Ranks(rank, size) for rank in range(size)]
     assert [i for each in ranks for i in range(n)[each.share(n)]] == list(range(n))
-    assert sorted(i for each in ranks for i in each.dealt(n)) == list(range(n))
+    assert sorted(i for each in ranks for i in each.round_robin(n)) == list(range(n))
     sizes = [len(range(n)[each.share(n)]) for each in ranks]
     assert max(sizes) - min(sizes) <= 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -250,3 +251,69 @@ def test_one_auxiliary_gene_of_weight_zero_changes_nothing_of_the_trunk(dataset)
     alone.fit()
     for a, b in zip(gated.task.model.trunk.parameters(), alone.task.model.trunk.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+class Stop(Plugin):
+    """Asks to stop after some epoch, before those that come after it in the list."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def epoch_end(self, trainer, record) -> None:
+        trainer.stop = trainer.epoch == self.epoch
+
+
+def test_who_asks_to_stop_is_heard_and_a_stopped_training_stays_stopped(dataset, tmp_path: Path) -> None:
+    file = tmp_path / "state.pt"
+    trainer = make_trainer(dataset, [Stop(3), EarlyStopping(patience=50), Checkpoint(file, every=2)])
+    trainer.fit()
+    assert trainer.epoch == 3
+    again = make_trainer(dataset, [EarlyStopping(patience=50)])
+    resume(again, file)
+    again.fit()
+    assert again.epoch == 3
+
+
+def test_losses_of_an_epoch_are_means_over_its_spots(dataset) -> None:
+    sizes, losses, records = [], [], []
+
+    class Keep(Plugin):
+        def step_end(self, trainer, primary, auxiliary) -> None:
+            losses.append(primary.mean().item())
+
+        def epoch_end(self, trainer, record) -> None:
+            records.append(record)
+
+    def uneven(slides, size, rng) -> list[np.ndarray]:
+        batches = [np.arange(10), np.arange(10, 80)]
+        sizes.extend(map(len, batches))
+        return batches
+
+    trainer = make_trainer(dataset, [Keep()], settings=Training(epochs=1, batch_size=24, learning_rate=0.1))
+    trainer.sampler = uneven
+    trainer.fit()
+    assert abs(losses[0] - losses[1]) > 1e-3
+    assert records[0]["primary_loss"] == pytest.approx(np.average(losses, weights=sizes))
+
+
+def test_a_prediction_is_without_dropout(dataset) -> None:
+    trainer = make_trainer(dataset, dropout=0.5)
+    trainer.task.model.train()
+    spots = np.arange(80, 120)
+    expected = trainer.task.model.eval()(torch.from_numpy(dataset.features[spots]))
+    trainer.task.model.train()
+    assert torch.allclose(trainer.predict(spots), expected, atol=1e-6)
+
+
+def test_a_losss_own_parameters_do_not_decay(dataset) -> None:
+    trainer = make_trainer(dataset, loss=strank.NegativeBinomialLoss(8))
+    decays = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert {decays[id(p)] for p in trainer.task.loss.parameters()} == {0.0}
+    assert {decays[id(p)] for p in trainer.task.model.parameters()} == {SETTINGS.weight_decay}
+
+
+def test_what_is_not_finite_is_null_in_the_history(dataset, tmp_path: Path) -> None:
+    make_trainer(dataset, [Script([float("nan")] * 6), History(tmp_path / "h.jsonl")]).fit()
+    lines = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
+    assert [line["scc"] for line in lines] == [None] * 6
+    assert all(np.isfinite(line["loss"]) for line in lines)

@@ -30,11 +30,11 @@ from agl.bilevel.engines.jvp import jvp
 from agl.bilevel.engines.one_step import one_step
 from agl.bilevel.engines.reverse import reverse
 from agl.bilevel.hypergradient import HyperGradient
-from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.problem import BatchLike, Problem
 from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
 
-Engine = Callable[[Problem, Sequence[Spots], Spots, InnerSettings], HyperGradient]
+Engine = Callable[[Problem, Sequence[BatchLike], BatchLike, InnerSettings], HyperGradient]
 
 HANDFUL = 8
 FEW = 2
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def auto(
-    problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, settings: InnerSettings
+    problem: Problem, inner_batches: Sequence[BatchLike], outer_batch: BatchLike, settings: InnerSettings
 ) -> HyperGradient:
     """An exact engine for up to 8 hyper-parameters, `jvp` for more or for the influence of every gene.
 
@@ -75,7 +75,7 @@ def auto(
 
 
 def none(
-    problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, settings: InnerSettings
+    problem: Problem, inner_batches: Sequence[BatchLike], outer_batch: BatchLike, settings: InnerSettings
 ) -> HyperGradient:
     """No hypergradient: phi stays as it is. The outer loss is read all the same."""
     with torch.no_grad():
@@ -87,7 +87,7 @@ def none(
 
 
 def closed_form(
-    problem: Problem, inner_batches: Sequence[Spots], outer_batch: Spots, settings: InnerSettings
+    problem: Problem, inner_batches: Sequence[BatchLike], outer_batch: BatchLike, settings: InnerSettings
 ) -> HyperGradient:
     """The outer problem of a model that is solved, differentiated without inner steps; a network has no such thing.
 

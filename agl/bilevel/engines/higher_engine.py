@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.lookahead import Lookahead, looking_ahead
-from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.problem import BatchLike, Problem
 from agl.bilevel.scoped import modes, torch_seeded
 from agl.bilevel.settings import InnerSettings
 from agl.errors import UserError
@@ -33,8 +33,8 @@ class _AdamW(torch.optim.AdamW):
 
 def higher(
     problem: Problem,
-    inner_batches: Sequence[Spots],
-    outer_batch: Spots,
+    inner_batches: Sequence[BatchLike],
+    outer_batch: BatchLike,
     settings: InnerSettings,
 ) -> HyperGradient:
     """The exact hypergradient for phi and every weight; keeps the graph of all inner steps in memory.
@@ -48,23 +48,23 @@ def higher(
     from higher.patch import buffer_sync
 
     _register()
-    with looking_ahead(problem, inner_batches, settings) as (look, at):
-        before = float(look.outer_loss(outer_batch))
+    with looking_ahead(problem, inner_batches, settings) as (lookahead, at):
+        before = float(lookahead.outer_loss(outer_batch))
         predictor = _Open(problem.trunk, problem.head)
-        if look.dtype != problem.head.weight.dtype:
-            predictor = copy.deepcopy(predictor).to(look.dtype)
-        twin = _optimizer_like(look, dict(predictor.named_parameters()))
+        if lookahead.dtype != problem.head.weight.dtype:
+            predictor = copy.deepcopy(predictor).to(lookahead.dtype)
+        twin = _optimizer_like(lookahead, dict(predictor.named_parameters()))
         with innerloop_ctx(predictor, twin, copy_initial_weights=True) as (functional, differentiable_optimizer):
             for done, batch in enumerate(inner_batches):
-                _step(problem, functional, differentiable_optimizer, at, look.cast(batch), look.seed + done)
+                _step(problem, functional, differentiable_optimizer, at, lookahead.cast(batch), lookahead.seed + done)
                 buffer_sync(predictor, functional)  # every step starts from the live model's running statistics
-            loss = _outer(problem, functional, look.cast(outer_batch), look.seed)
+            loss = _outer(problem, functional, lookahead.cast(outer_batch), lookahead.seed)
         gradients = torch.autograd.grad(loss, [at.weights, *at.phi.values()], allow_unused=True, materialize_grads=True)
         for_phi = dict(zip(at.phi, gradients[1:], strict=True))
         return HyperGradient(for_phi, gradients[0], before, float(loss.detach()))
 
 
-def _step(problem: Problem, functional: Any, optimizer: Any, at: Dependence, batch: Spots, seed: int) -> None:
+def _step(problem: Problem, functional: Any, optimizer: Any, at: Dependence, batch: BatchLike, seed: int) -> None:
     running = problem.statistics == "frozen"
     with torch_seeded(seed, batch.inputs.device), modes(functional.trunk, evaluating=False, running_statistics=running):
         hidden, scores = functional(batch.inputs)
@@ -86,7 +86,7 @@ def _step(problem: Problem, functional: Any, optimizer: Any, at: Dependence, bat
     optimizer.step(at.in_head @ losses, grad_callback=gated)
 
 
-def _outer(problem: Problem, functional: Any, batch: Spots, seed: int) -> Tensor:
+def _outer(problem: Problem, functional: Any, batch: BatchLike, seed: int) -> Tensor:
     running = problem.statistics != "batch"
     with torch_seeded(seed, batch.inputs.device), modes(functional.trunk, evaluating=True, running_statistics=running):
         _, scores = functional(batch.inputs)
@@ -106,16 +106,16 @@ class _Open(nn.Module):
         return hidden, self.head(hidden)
 
 
-def _optimizer_like(look: Lookahead, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer_like(lookahead: Lookahead, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
     """A torch optimiser on these parameters with the look-ahead's rules and state."""
-    kinds = {rule.kind for rule in look.rules.values()}
+    kinds = {rule.kind for rule in lookahead.rules.values()}
     if len(kinds) > 1:
         raise UserError(
             f"Expected one kind of optimiser for the engine 'higher', received {' and '.join(sorted(kinds))}."
         )
     (kind,) = kinds
     groups: list[dict[str, Any]] = []
-    for name, rule in look.rules.items():
+    for name, rule in lookahead.rules.items():
         group = {"params": [parameters[name]], "lr": rule.lr, "weight_decay": rule.weight_decay}
         if kind == "sgd":
             group |= {"momentum": rule.momentum, "dampening": rule.dampening, "nesterov": rule.nesterov}
@@ -124,13 +124,13 @@ def _optimizer_like(look: Lookahead, parameters: dict[str, nn.Parameter]) -> tor
         groups.append(group)
     classes: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": _Adam, "adamw": _AdamW, "adam_higher": torch.optim.Adam}
     twin: torch.optim.Optimizer = classes[kind](groups, lr=0.0)
-    for name in look.rules:
-        if look.counts[name]:
-            slots = (slot.clone() for slot in look.slots[name])
+    for name in lookahead.rules:
+        if lookahead.counts[name]:
+            slots = (slot.clone() for slot in lookahead.slots[name])
             keys = ("momentum_buffer",) if kind == "sgd" else ("exp_avg", "exp_avg_sq")
             state: dict[str, Any] = dict(zip(keys, slots, strict=False))
             if kind != "sgd":
-                state["step"] = look.counts[name]
+                state["step"] = lookahead.counts[name]
             twin.state[parameters[name]] = state
     return twin
 

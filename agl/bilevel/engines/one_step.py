@@ -13,14 +13,14 @@ from torch import Tensor
 from agl.bilevel.engines.jvp import Reading, respond
 from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.lookahead import Lookahead, looking_ahead, with_ones
-from agl.bilevel.problem import Problem, Spots
+from agl.bilevel.problem import BatchLike, Problem
 from agl.bilevel.settings import InnerSettings
 
 
 def one_step(
     problem: Problem,
-    inner_batches: Sequence[Spots],
-    outer_batch: Spots,
+    inner_batches: Sequence[BatchLike],
+    outer_batch: BatchLike,
     settings: InnerSettings,
     *,
     exact: bool = False,
@@ -35,34 +35,34 @@ def one_step(
         exact: the derivative itself, as the engine `jvp` takes it, in place of the difference.
         by: length of the step to either side, eps |a|; DARTS takes 0.01.
     """
-    with looking_ahead(problem, inner_batches, settings) as (look, at):
-        before = float(look.outer_loss(outer_batch))
-        response = respond(look, at, inner_batches[:1], outer_batch)
+    with looking_ahead(problem, inner_batches, settings) as (lookahead, at):
+        before = float(lookahead.outer_loss(outer_batch))
+        response = respond(lookahead, at, inner_batches[:1], outer_batch)
         (reading,) = response.readings
-        scores = reading.scores(look, response.blocks) if exact else _difference(look, reading, by)
+        scores = reading.scores(lookahead, response.blocks) if exact else _difference(lookahead, reading, by)
         for_phi, for_weights = at.pulled_back(scores)
         return HyperGradient(for_phi, for_weights, before, response.outer_loss)
 
 
-def _difference(look: Lookahead, reading: Reading, by: float) -> Tensor:
+def _difference(lookahead: Lookahead, reading: Reading, by: float) -> Tensor:
     directions = [*reading.trunk_direction.values()]
-    if look.problem.gate == "loss":
+    if lookahead.problem.gate == "loss":
         directions.append(reading.head_direction)
     length = float(torch.stack([direction.square().sum() for direction in directions]).sum().sqrt())
     if length == 0:
-        return torch.zeros(look.problem.n_genes, dtype=look.dtype, device=reading.head.device)
+        return torch.zeros(lookahead.problem.n_genes, dtype=lookahead.dtype, device=reading.head.device)
     with torch.no_grad():
-        plus, minus = (_losses(look, reading, sign * by / length) for sign in (1, -1))
+        plus, minus = (_losses(lookahead, reading, sign * by / length) for sign in (1, -1))
     return (plus - minus) / (2 * by / length)
 
 
-def _losses(look: Lookahead, reading: Reading, eps: float) -> Tensor:
+def _losses(lookahead: Lookahead, reading: Reading, eps: float) -> Tensor:
     """Every gene's loss `[gene]` with trunk and primary heads moved by eps along the direction."""
-    trunk = {name: value.add(reading.trunk_direction[name], alpha=eps) for name, value in look.trunk.items()}
-    hidden = look.hidden(trunk, reading.batch, reading.done)
+    trunk = {name: value.add(reading.trunk_direction[name], alpha=eps) for name, value in lookahead.trunk.items()}
+    hidden = lookahead.hidden(trunk, reading.batch, reading.done)
     everything = slice(None)
-    scores = torch.nn.functional.linear(hidden, look.head_weight(everything), look.head_bias(everything))
-    if look.problem.gate == "loss":
+    scores = torch.nn.functional.linear(hidden, lookahead.head_weight(everything), lookahead.head_bias(everything))
+    if lookahead.problem.gate == "loss":
         h = with_ones(hidden, reading.head_direction)
-        scores[:, : look.problem.n_primary].addmm_(h, reading.head_direction.T, alpha=eps)
-    return look.problem.losses(scores, reading.batch, seed=look.seed + reading.done)
+        scores[:, : lookahead.problem.n_primary].addmm_(h, reading.head_direction.T, alpha=eps)
+    return lookahead.problem.losses(scores, reading.batch, seed=lookahead.seed + reading.done)

@@ -10,7 +10,7 @@ import sys
 
 import pandas as pd
 
-PAIR = ["split", "loss", "data", "fold", "seed"]
+PAIR = ["primary", "split", "model", "loss", "data", "fold", "seed"]
 
 
 def gains(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -250,8 +250,16 @@ def label(name: str, args: dict[str, Any], kind: str) -> str:
     if args and registry.has(kind, name):
         defaults = registry.defaults(kind, name)
     changed = {key: value for key, value in args.items() if key not in defaults or defaults[key] != value}
+    changed = {key: _nested(value) for key, value in changed.items()}
     words = ", ".join(f"{key}={Path(str(value)).name if key == 'path' else value}" for key, value in changed.items())
     return f"{short}({words})" if words else short
+
+
+def _nested(value: Any) -> Any:
+    """An argument that is a component by its label, such as a prior; others as they are."""
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return value
+    return label(value["name"], {key: each for key, each in value.items() if key != "name"}, "prior")
 
 
 def _bold(text: str, strong: bool) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from agl.data.splitting.geometry import blocks, pitch
+from agl.data.geometry import blocks, pitch
 from agl.errors import UserError, did_you_mean
 
 NORMALISE = ("train", "slide")

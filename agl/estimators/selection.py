@@ -21,10 +21,10 @@ from agl.convex.heads import solve_path
 from agl.convex.low_rank import Coordinates
 from agl.convex.outer import Fold, OuterProblem
 from agl.convex.tune import Step, tune
+from agl.data.expression import DEPTH
 from agl.errors import UserError
 from agl.estimators.inside import folds_inside
 from agl.estimators.sample import Sample
-from agl.estimators.tables import DEPTH
 
 PENALTY = 1.0  # of the ridge heads on which genes are compared
 STEPS = 40

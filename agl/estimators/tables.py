@@ -5,28 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
+from agl.data.expression import log_expression
 from agl.errors import UserError
 
-DEPTH = 1e4  # counts a spot is scaled to before the logarithm
 BLOCK = 4096  # spots looked at together
-
-
-def dense(counts: Any) -> np.ndarray:
-    """float64 `[spot, gene]` from dense or sparse counts."""
-    table = counts.toarray() if sparse.issparse(counts) else counts
-    return np.asarray(table, dtype=np.float64)
-
-
-def log_expression(counts: Any, library_size: np.ndarray) -> np.ndarray:
-    """log(1 + 10^4 counts / library size), float64 `[spot, gene]`; NaN for a spot without counts.
-
-    >>> log_expression(np.array([[1, 0]]), np.array([10_000])).round(4)
-    array([[0.6931, 0.    ]])
-    """
-    totals = np.asarray(library_size, dtype=np.float64)
-    return np.log1p(DEPTH * dense(counts) / np.where(totals > 0, totals, np.nan)[:, None])
 
 
 def training_table(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from agl.data.expression import DEPTH, sparse_expression
 from agl.errors import UserError
 
 if TYPE_CHECKING:
@@ -123,16 +124,10 @@ class TrainingSpots:
         """Counts of some spots as float64."""
         return self.counts[rows].astype(np.float64)
 
-    def normalised(self, rows: np.ndarray, total: float = 1e4) -> sparse.csr_matrix:
+    def normalised(self, rows: np.ndarray, total: float = DEPTH) -> sparse.csr_matrix:
         """count * total / library size, the library being that of all genes."""
-        scaled = self.raw(rows)
-        library = self.library_size[rows].astype(np.float64)
-        factor = np.divide(total, library, out=np.zeros_like(library), where=library > 0)
-        scaled.data *= np.repeat(factor, np.diff(scaled.indptr))
-        return scaled
+        return sparse_expression(self.counts[rows], self.library_size[rows], depth=total, log=False)
 
-    def log_normalised(self, rows: np.ndarray, total: float = 1e4) -> sparse.csr_matrix:
+    def log_normalised(self, rows: np.ndarray, total: float = DEPTH) -> sparse.csr_matrix:
         """log(1 + count * total / library size); zeros stay zeros, so it stays sparse."""
-        scaled = self.normalised(rows, total)
-        np.log1p(scaled.data, out=scaled.data)
-        return scaled
+        return sparse_expression(self.counts[rows], self.library_size[rows], depth=total)

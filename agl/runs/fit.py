@@ -113,12 +113,12 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
     """Solve it, telling the history, TensorBoard and the config's plugins of every step."""
     import torch
 
+    from agl.training.experiment import features_of
     from agl.training.plugins import History, TensorBoard
     from agl.training.solving import Solving
 
     dataset = experiment.dataset
-    features, slides = dataset.features, np.asarray(dataset.slide_codes)
-    assert features is not None
+    features, slides = features_of(experiment.config, dataset), np.asarray(dataset.slide_codes)
     (folder / "history.jsonl").unlink(missing_ok=True)  # solved from its beginning, also after an interruption
     solving = Solving([*experiment.own_plugins(), History(folder / "history.jsonl"), TensorBoard(folder / "tb")])
     solving.begin()

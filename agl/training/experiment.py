@@ -92,25 +92,31 @@ def permuted(dataset: Dataset, seed: int) -> Dataset:
     )
 
 
+def features_of(config: Config, dataset: Dataset) -> np.ndarray:
+    """Features `[spot, feature]`, which a model that is solved cannot do without."""
+    if dataset.features is None:
+        raise UserError(
+            f"Expected features for the model {config.model.name!r}, received none. Set data.features=builtin or a "
+            "folder of features, or choose a model of patches: resnet18, nsl."
+        )
+    return dataset.features
+
+
 def sample_of(
     config: Config, dataset: Dataset, panel: Panel, spots: np.ndarray, report: Report | None = None
 ) -> Sample:
     """Some spots of a dataset, as an estimator is fitted on them; `spots` are sorted positions."""
-    if dataset.features is None:
-        raise UserError(
-            f"The model {config.model.name!r} needs features. Set data.features=builtin or a folder of features, "
-            "or choose a model of patches: resnet18, nsl."
-        )
+    features = features_of(config, dataset)
     given: dict[str, Any] = {} if report is None else {"report": report}
     return Sample(
-        features=np.asarray(dataset.features[spots]),
+        features=np.asarray(features[spots]),
         counts=dataset.panel_counts(panel.genes)[spots].toarray(),
         library_size=np.asarray(dataset.library_size)[spots],
         slides=np.asarray(dataset.slide_codes)[spots],
         patients=np.unique(kin(dataset.spots).to_numpy(str)[spots], return_inverse=True)[1],
         n_primary=len(panel.primary),
         loss=config.loss,
-        views=feature_views(dataset.report.get("features"), dataset.features.shape[1]),
+        views=feature_views(dataset.report.get("features"), features.shape[1]),
         weights=panel.weights,
         strength=config.auxiliary.strength,
         selector=panel.selector,

@@ -10,17 +10,9 @@ import torch
 from torch import Tensor
 
 import strank
+from agl.data.expression import expression
 
 POOLED = "(pooled)"
-
-
-def expression(counts: Tensor, library_size: np.ndarray, *, depth: float = 1e4) -> Tensor:
-    """log(1 + depth * counts / library size), `[spot, gene]`; what scores are compared with.
-
-    The library size is the spot's total over all genes. Spots without counts have no expression and give NaN.
-    """
-    totals = torch.from_numpy(np.asarray(library_size, dtype=np.float64))[:, None]
-    return torch.log1p(depth * counts.double() / torch.where(totals > 0, totals, torch.nan))
 
 
 def mean_scores(scores: Tensor, counts: Tensor, library_size: np.ndarray, slides: np.ndarray) -> dict[str, float]:

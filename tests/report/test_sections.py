@@ -63,7 +63,8 @@ def test_ours_keep_the_contract(name: str) -> None:
 
 def test_the_battery_has_something_for_each_of_ours(tmp_path: Path) -> None:
     report = read_input([write_example(tmp_path / "runs", folds=[0])], tmp_path / "report")
-    assert all(make_sections([maker], report) for maker in section_makers())
+    for maker in section_makers():  # the recommendation speaks of a folder that `agl recommend` wrote
+        assert make_sections([maker], report) or maker.name == "recommendation"
 
 
 def test_one_from_a_file_keeps_it_too(own: Path) -> None:
@@ -135,7 +136,7 @@ def test_all_stands_for_the_built_in_ones(own: Path) -> None:
     ours = [maker.name for maker in section_makers()]
     assert ours == registry.names(KIND)
     assert [maker.name for maker in section_makers(["all", f"{own}:counted"])] == [*ours, f"{own}:counted"]
-    assert [maker.name for maker in section_makers(["maps", "all"])][:2] == ["maps", "summary"]  # each once
+    assert [maker.name for maker in section_makers(["maps", "all"])][:2] == ["maps", ours[0]]  # each once
 
 
 @pytest.mark.parametrize(

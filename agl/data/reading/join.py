@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from agl.data.geometry import pitch
 from agl.errors import UserError
 
 
@@ -102,7 +103,7 @@ def _by_place(slide: str, xy: np.ndarray, rows: Rows, tolerance: float | None) -
             "set the attribute 'patch_size_level0' (full-resolution pixels) of its 'coords'."
         )
     centres = corners + rows.patch_size / 2
-    limit = spot_pitch(xy) / 4 if tolerance is None else tolerance
+    limit = pitch(xy) / 4 if tolerance is None else tolerance
     if not np.isfinite(limit):
         limit = rows.patch_size / 4  # a slide of one spot
     distance, nearest = cKDTree(centres).query(xy)
@@ -125,17 +126,3 @@ def _keep_nearest_of_rivals(found: np.ndarray, distance: np.ndarray) -> None:
     again = np.zeros(len(found), dtype=bool)
     again[order[1:]] = rivals[1:] == rivals[:-1]
     found[again] = -1
-
-
-def spot_pitch(xy: np.ndarray) -> float:
-    """Median distance to the nearest other spot, NaN with fewer than two spots.
-
-    >>> spot_pitch(np.array([[0.0, 0.0], [0.0, 2.0], [5.0, 0.0]]))
-    2.0
-    """
-    from scipy.spatial import cKDTree
-
-    if len(xy) < 2:
-        return float("nan")
-    distance, _ = cKDTree(xy).query(xy, k=2)
-    return float(np.median(distance[:, 1]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agl.data.splitting.geometry import distance_to, pitch
+from agl.data.geometry import distance_to, pitch
 from agl.data.splitting.splits import Split
 from agl.errors import UserError, did_you_mean
 
@@ -64,7 +64,7 @@ def audit(spots: pd.DataFrame, split: Split) -> Audit:
             (table.loc[table["slide"].astype(str) == slide, ["x", "y"]].to_numpy(float))
             for table in (spots, seen, test)
         )
-        nearest = min(nearest, float(distance_to(b, a).min()) / _pitch(xy))
+        nearest = min(nearest, float(distance_to(b, a).min()) / pitch(xy, alone=1.0))
     sizes = {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)}
     return Audit(
         name=split.name,
@@ -133,12 +133,6 @@ def _duplicates(seen: pd.DataFrame, test: pd.DataFrame) -> int:
         if set(columns) <= set(test.columns):
             found |= pd.MultiIndex.from_frame(test[columns]).isin(pd.MultiIndex.from_frame(seen[columns]))
     return int(found.sum())
-
-
-def _pitch(xy: np.ndarray) -> float:
-    """Pitch of a slide, or 1 px where all spots are at one place."""
-    value = pitch(xy)
-    return value if np.isfinite(value) else 1.0
 
 
 def _names(names: tuple[str, ...]) -> str:

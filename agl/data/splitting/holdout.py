@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from agl.data.splitting.geometry import distance_to
+from agl.data.geometry import distance_to
 from agl.errors import UserError, did_you_mean
 
 UNITS = ("auto", "patient", "slide", "blocks", "random")

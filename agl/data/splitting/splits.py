@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from agl.data.splitting.geometry import blocks, distance_to, pitch
+from agl.data.geometry import blocks, distance_to, pitch
 from agl.data.splitting.holdout import canonical_order, has_patient, hold_out, kin
 from agl.errors import UserError, did_you_mean
 from agl.seeds import seeded

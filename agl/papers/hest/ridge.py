@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 import strank
+from agl.data.expression import dense
 from agl.errors import UserError
-from agl.estimators.tables import check_finite, check_rows, check_width, dense
+from agl.estimators.tables import check_finite, check_rows, check_width
 
 
 class HestRidge:

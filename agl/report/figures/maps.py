@@ -18,7 +18,7 @@ from scipy import stats
 
 from agl.analysis.results import Predictions, Results, read_predictions
 from agl.data.example import folder_named
-from agl.data.splitting.geometry import pitch
+from agl.data.geometry import pitch
 from agl.errors import UserError, did_you_mean
 from agl.report.figures.thumbnails import Thumbnail, find_thumbnail
 from agl.report.style import (
@@ -129,7 +129,7 @@ def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: 
     from matplotlib.colors import Normalize
 
     xy = picture.place(found.x, found.y) if picture else np.column_stack([found.x, found.y])
-    extent = np.ptp(xy, axis=0) + _step(xy) * 1.2
+    extent = np.ptp(xy, axis=0) + pitch(xy, alone=1.0) * 1.2
     tall = float(np.clip(extent[1] / extent[0], 0.5, 1.6))
     width = 1.65
     with house_style():
@@ -172,7 +172,7 @@ def _spots(
     from matplotlib.collections import EllipseCollection
 
     colours, low, high = scale
-    step = _step(xy)
+    step = pitch(xy, alone=1.0)
     if picture is not None:
         axes.imshow(picture.pixels, alpha=0.75, rasterized=True)
     wide = np.full(len(xy), step * (0.66 if picture else 0.86))
@@ -187,12 +187,6 @@ def _spots(
     axes.set_ylim(high_corner[1], low_corner[1])  # picture rows go down
     axes.set_aspect("equal")
     bare(axes)
-
-
-def _step(xy: np.ndarray) -> float:
-    """The spots' pitch, or 1 where all are at one place."""
-    step = pitch(xy)
-    return step if np.isfinite(step) else 1.0
 
 
 def _score_words(observed: np.ndarray, predicted: np.ndarray) -> str:

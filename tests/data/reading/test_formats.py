@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from agl.data.dataset import open_dataset
+from agl.data.geometry import pitch
 from agl.data.reading.formats.known import Formats
-from agl.data.reading.join import Rows, join, spot_pitch
+from agl.data.reading.join import Rows, join
 from agl.errors import UserError
 
 SIZE = 40  # full-resolution px of a patch
@@ -161,8 +162,8 @@ def test_join_by_place_agrees_with_all_pairs():
 def test_pitch_of_a_visium_lattice():
     rows, columns = np.divmod(np.arange(400), 20)
     xy = np.stack([columns * 100.0 + (rows % 2) * 50.0, rows * 100.0 * np.sqrt(0.75)], axis=1)
-    assert spot_pitch(xy) == pytest.approx(100.0)
-    assert np.isnan(spot_pitch(xy[:1]))
+    assert pitch(xy) == pytest.approx(100.0)
+    assert np.isnan(pitch(xy[:1]))
 
 
 def test_blocks_of_any_size_are_the_file(one):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agl.data.splitting import geometry, splits
+from agl.data import geometry
+from agl.data.splitting import splits
 from agl.data.splitting.splits import Split, hold_out
 from agl.errors import UserError
 

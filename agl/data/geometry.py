@@ -6,17 +6,18 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 
-def pitch(xy: np.ndarray) -> float:
+def pitch(xy: np.ndarray, alone: float = float("nan")) -> float:
     """Usual distance between neighbouring spots: the median distance to the nearest other place.
 
-    NaN with fewer than two distinct places.
+    Args:
+        alone: the answer where there are fewer than two distinct places.
 
     >>> pitch(np.array([[0, 0], [0, 2], [0, 4], [0, 4]]))
     2.0
     """
     places = np.unique(np.asarray(xy, dtype=np.float64), axis=0)
     if len(places) < 2:
-        return float("nan")
+        return alone
     return float(np.median(cKDTree(places).query(places, k=2)[0][:, 1]))
 
 

@@ -22,10 +22,18 @@ def gains(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     runs = runs.assign(gain=runs.scc - alone.reindex(pd.MultiIndex.from_frame(runs[PAIR])).to_numpy())
     unit = "fold" if runs.fold.nunique() > 1 else "seed"
     rows = []
-    for (split, loss, genes), group in runs.groupby(["split", "loss", "auxiliary"], sort=False):
+    runs = runs.assign(learner=_learners(runs))
+    for (split, loss, genes), group in runs.groupby(["split", "learner", "auxiliary"], sort=False):
         units, seeds = group.groupby(unit).gain.mean(), group.seed.nunique()
         rows.append((split, loss, genes, group.scc.mean(), units.mean(), units.min(), units.max(), seeds))
     return pd.DataFrame(rows, columns=["split", "loss", "genes", "scc", "gain", "least", "most", "seeds"]), unit
+
+
+def _learners(runs: pd.DataFrame) -> pd.Series:
+    """What a column of the wide table is called: the loss, and what else differs of primary genes and model."""
+    words = [runs[key] for key in ("primary", "model", "loss") if key == "loss" or runs[key].nunique() > 1]
+    several = [word for word in words if word.nunique() > 1] or words[-1:]
+    return pd.Series([", ".join(row) for row in zip(*several, strict=True)], index=runs.index)
 
 
 def long(found: pd.DataFrame, unit: str) -> None:

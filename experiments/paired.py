@@ -18,8 +18,9 @@ def gains(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
     A difference is averaged over seeds first; it varies over folds, or over data sets where there is one fold.
     """
-    alone = runs[runs.auxiliary == "none"].groupby(PAIR).scc.mean()
-    runs = runs.assign(gain=runs.scc - alone.reindex(pd.MultiIndex.from_frame(runs[PAIR])).to_numpy())
+    pair = [key for key in PAIR if key in runs]
+    alone = runs[runs.auxiliary == "none"].groupby(pair).scc.mean()
+    runs = runs.assign(gain=runs.scc - alone.reindex(pd.MultiIndex.from_frame(runs[pair])).to_numpy())
     unit = "fold" if runs.fold.nunique() > 1 else "seed"
     rows = []
     runs = runs.assign(learner=_learners(runs))
@@ -31,7 +32,7 @@ def gains(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _learners(runs: pd.DataFrame) -> pd.Series:
     """What a column of the wide table is called: the loss, and what else differs of primary genes and model."""
-    words = [runs[key] for key in ("primary", "model", "loss") if key == "loss" or runs[key].nunique() > 1]
+    words = [runs[key] for key in ("primary", "model", "loss") if key in runs]
     several = [word for word in words if word.nunique() > 1] or words[-1:]
     return pd.Series([", ".join(row) for row in zip(*several, strict=True)], index=runs.index)
 

@@ -56,6 +56,11 @@ def without_unused(config: Config) -> Config:
     if registry.is_estimator(config.model):
         outer = _outer_of_estimator(config.auxiliary.outer)
         return config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"outer": outer})})
+    if config.auxiliary.outer.engine.name == CLOSED_FORM:
+        raise UserError(
+            "Expected a model that is solved for auxiliary.outer.engine=closed_form, received a network, which is "
+            "trained step by step. Use model=low_rank or model=committee, or another engine."
+        )
     return config
 
 

@@ -113,7 +113,7 @@ def test_latent_features_need_no_patches(tmp_path: Path) -> None:
         ({"patch_size": 33}, "even patch_size"),
         ({"features": "none"}, "'patches' or 'latent'"),
         ({"seed": -1}, "seed"),
-        ({"nonlinear": 1.5}, "nonlinear to be a share from 0 to 1, received 1.5"),
+        ({"nonlinear": 1.5}, "nonlinear as a share from 0 to 1, received 1.5"),
     ],
 )
 def test_bad_arguments_leave_nothing(tmp_path: Path, arguments: dict, sentence: str) -> None:

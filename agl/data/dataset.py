@@ -20,7 +20,7 @@ from agl.data.reading.formats.known import Formats, Name
 from agl.data.reading.importing import Progress, Request, import_sections
 from agl.data.reading.locate import BUILTIN, NONE, locate_features
 from agl.data.reading.patches import PatchReader
-from agl.data.reading.sections import Files, choose, scan_folder, with_patients
+from agl.data.reading.sections import SectionFiles, choose, scan_folder, with_patients
 from agl.data.slides import Dataset
 from agl.data.surroundings import Surroundings
 from agl.errors import UserError
@@ -136,7 +136,7 @@ def _all_counted(report: dict[str, Any]) -> bool:
     )
 
 
-def load(folder: Path, files: Sequence[Files]) -> Dataset:
+def load(folder: Path, files: Sequence[SectionFiles]) -> Dataset:
     """A cached import as a dataset; patches are read from the original `files`."""
     spots = pd.read_csv(
         folder / "index.csv",

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agl.data.reading.fingerprint import sha256_of_json
 from agl.data.reading.growing import GrowingArray
+from agl.data.reading.hashing import sha256_of_json
 from agl.data.slides import Dataset
 from agl.data.surroundings import Surroundings, surround
 from agl.errors import UserError

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from agl.data.reading.counts import move_columns
-from agl.data.reading.fingerprint import sha256_of_json
+from agl.data.reading.hashing import sha256_of_json
 from agl.data.reading.names import nearest
 from agl.data.reading.patches import PatchReader
 from agl.errors import UserError

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agl.config import Component, Config
 from agl.data.dataset import Dataset
-from agl.data.splitting.holdout import kin
+from agl.data.splitting.holdout import patient_or_slide
 from agl.data.views import CONTEXT
 from agl.errors import UserError
 from agl.estimators.committee import MEMBERS, Committee
@@ -147,5 +147,5 @@ def _units(dataset: Dataset, held: np.ndarray, inside: Inside, number: int) -> l
         return [f"part {number + 1}"] * len(slides)
     if inside.unit == "slides":
         return [dataset.slide_names[code] for code in slides]
-    patient_of = dict(zip(dataset.spots.slide, kin(dataset.spots), strict=True))
+    patient_of = dict(zip(dataset.spots.slide, patient_or_slide(dataset.spots), strict=True))
     return [str(patient_of[dataset.slide_names[code]]) for code in slides]

@@ -98,7 +98,7 @@ def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
     Raises:
         UserError: a folder that cannot be read; a word about what is to be found out; data without features.
     """
-    from agl.data.splitting.holdout import kin
+    from agl.data.splitting.holdout import patient_or_slide
     from agl.runs.train import prepare
     from agl.training.experiment import load_data
 
@@ -118,7 +118,7 @@ def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
         raise UserError("Expected features to choose with, received data.features=none. Use builtin or an encoder's.")
     notes = []
     if not any(word.startswith("split") for word in words):
-        rule, why = usual_split(kin(dataset.spots).nunique(), len(dataset.slide_names))
+        rule, why = usual_split(patient_or_slide(dataset.spots).nunique(), len(dataset.slide_names))
         shared.append(f"split={rule}")
         notes += [why] if why else []
     committee = [*shared, "model=committee", f"data.context={json.dumps(CONTEXT)}"]

@@ -15,7 +15,7 @@ from agl.config import Config
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset, open_dataset
 from agl.data.example import folder_named
-from agl.data.splitting.holdout import kin
+from agl.data.splitting.holdout import patient_or_slide
 from agl.data.splitting.splits import Split, hold_out
 from agl.data.views import feature_views
 from agl.errors import UserError
@@ -113,7 +113,7 @@ def sample_of(
         counts=dataset.panel_counts(panel.genes)[spots].toarray(),
         library_size=np.asarray(dataset.library_size)[spots],
         slides=np.asarray(dataset.slide_codes)[spots],
-        patients=np.unique(kin(dataset.spots).to_numpy(str)[spots], return_inverse=True)[1],
+        patients=np.unique(patient_or_slide(dataset.spots).to_numpy(str)[spots], return_inverse=True)[1],
         n_primary=len(panel.primary),
         loss=config.loss,
         views=feature_views(dataset.report.get("features"), features.shape[1]),

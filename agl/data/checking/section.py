@@ -21,7 +21,7 @@ from agl.data.reading.library_size import library_sizes
 from agl.data.reading.locate import BUILTIN, NONE
 from agl.data.reading.names import RawNames, clean_name, is_control
 from agl.data.reading.patches import PatchFile, open_patches
-from agl.data.reading.sections import Files, Folder, patient_of
+from agl.data.reading.sections import Folder, SectionFiles, patient_of
 from agl.errors import UserError
 
 _SHALLOW = 100  # median counts a spot below which most genes are zero nearly everywhere
@@ -64,7 +64,7 @@ class Seen:
 
 
 def examine_section(
-    files: Files,
+    files: SectionFiles,
     patient_sources: tuple[Folder, dict[str, str], dict[str, str]],
     kind: str,
     open_features: Callable[[], FeatureFile] | None,

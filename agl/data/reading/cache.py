@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from agl.data.reading.fingerprint import sha256_of_file
+from agl.data.reading.hashing import sha256_of_file
 from agl.errors import UserError
 
 _log = logging.getLogger("agl.data")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agl.data.reading.fingerprint import fingerprint, sha256_of_json
 from agl.data.reading.formats.known import Formats
+from agl.data.reading.hashing import sha256_of_json, sha256_remembered
 from agl.data.reading.locate import BUILTIN
-from agl.data.reading.sections import Files, Folder
+from agl.data.reading.sections import Folder, SectionFiles
 from agl.errors import UserError
 
 _CACHE_FORMAT = 2  # raise when the same input files give different cached files
@@ -16,7 +16,7 @@ _CACHE_FORMAT = 2  # raise when the same input files give different cached files
 
 def content_key(
     folder: Folder,
-    files: Sequence[Files],
+    files: Sequence[SectionFiles],
     feature_files: Mapping[str, Path],
     kind: str,
     formats: Formats,
@@ -35,7 +35,7 @@ def content_key(
 
     def content(path: Path | None) -> str | None:
         try:
-            return None if path is None else fingerprint(path, memo)
+            return None if path is None else sha256_remembered(path, memo)
         except OSError as error:
             raise UserError(f"Expected a readable file at {path}, cannot read it ({error.strerror}).") from error
 

@@ -13,7 +13,7 @@ from agl.data.reading.header import Header
 from agl.data.reading.join import Match
 from agl.data.reading.names import NOT_MEASURED, Harmonised
 from agl.data.reading.patches import PatchFile
-from agl.data.reading.sections import Section
+from agl.data.reading.sections import TissueSection
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Tables:
 
 
 def describe(
-    section: Section,
+    section: TissueSection,
     header: Header,
     tables: Tables,
     matches: Mapping[str, Match],

@@ -29,7 +29,7 @@ from agl.data.reading.library_size import library_sizes
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.names import Harmonised, RawNames, harmonise
 from agl.data.reading.patches import PatchFile, PatchReader, open_patches
-from agl.data.reading.sections import Section
+from agl.data.reading.sections import TissueSection
 from agl.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -40,7 +40,7 @@ _PATCHES_AT_ONCE = 256
 class Request:
     """What to import and how; everything that changes the result is here and in the files themselves."""
 
-    sections: tuple[Section, ...]
+    sections: tuple[TissueSection, ...]
     feature_files: Mapping[str, Path]
     features: str  # "builtin", "none" or "files"
     min_counts: int
@@ -95,7 +95,7 @@ class _Output:
         self.library_size.append(library_size)
 
 
-def _import_slide(request: Request, section: Section, genes: Harmonised, out: _Output) -> dict[str, Any]:
+def _import_slide(request: Request, section: TissueSection, genes: Harmonised, out: _Output) -> dict[str, Any]:
     """Append one slide to all arrays and to the index; returns its part of the report."""
     header = read_header(section.slide, section.counts)
     tables = _tables(request, section)
@@ -184,7 +184,7 @@ def _feature_type(request: Request, patch_shape: tuple[int, int, int] | None) ->
     return width, dtype if width else np.dtype(np.float32)
 
 
-def _tables(request: Request, section: Section) -> Tables:
+def _tables(request: Request, section: TissueSection) -> Tables:
     path = request.feature_files.get(section.slide)
     features = request.formats.open(path) if path else None
     return Tables(features, open_patches(section.patches) if section.patches else None)
@@ -204,7 +204,7 @@ def _join(request: Request, header: Header, tables: Tables) -> tuple[np.ndarray,
 
 def _write_features(
     out: GrowingArray,
-    section: Section,
+    section: TissueSection,
     header: Header,
     tables: Tables,
     matches: Mapping[str, Match],
@@ -250,7 +250,7 @@ def _extract(images: np.ndarray) -> np.ndarray:
     return np.asarray(extract(images), dtype=np.float32)
 
 
-def _write_index(path: Path, section: Section, header: Header, spots: np.ndarray) -> None:
+def _write_index(path: Path, section: TissueSection, header: Header, spots: np.ndarray) -> None:
     missing = np.full(len(spots), np.nan)
     table = pd.DataFrame(
         {

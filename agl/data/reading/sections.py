@@ -17,7 +17,7 @@ _ID_COLUMNS = ("section", "slide", "sample_id", "id", "sample")
 
 
 @dataclass(frozen=True)
-class Files:
+class SectionFiles:
     """Where one section lies on disk; nothing has been opened yet."""
 
     slide: str
@@ -26,7 +26,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Section:
+class TissueSection:
     """One tissue section and whom it belongs to; `patient_source` says where the patient's name was found."""
 
     slide: str
@@ -42,7 +42,7 @@ class Folder:
 
     root: Path
     layout: str
-    files: tuple[Files, ...]
+    files: tuple[SectionFiles, ...]
     sections_csv: Path | None
     metadata: Path | None
 
@@ -53,7 +53,7 @@ class Folder:
 
 def find_sections(
     root: Path | str, *, sections: Sequence[str] | None = None, metadata: Path | str | None = None
-) -> tuple[Section, ...]:
+) -> tuple[TissueSection, ...]:
     """The sections under `root`, sorted by name, each with its patient.
 
     Layouts: a HEST-bench task (`adata/`, `patches/`), HEST-1k (`st/`, `patches/`), a folder of `.h5ad`, one
@@ -92,7 +92,7 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
     raise UserError(_why_empty(root))
 
 
-def choose(folder: Folder, slides: Sequence[str] | None) -> tuple[Files, ...]:
+def choose(folder: Folder, slides: Sequence[str] | None) -> tuple[SectionFiles, ...]:
     """The files of the slides asked for (all when None); sorted by name."""
     if slides is None:
         return folder.files
@@ -105,10 +105,10 @@ def choose(folder: Folder, slides: Sequence[str] | None) -> tuple[Files, ...]:
     return tuple(by_name[slide] for slide in sorted(set(slides)))
 
 
-def with_patients(folder: Folder, files: Sequence[Files]) -> list[Section]:
+def with_patients(folder: Folder, files: Sequence[SectionFiles]) -> list[TissueSection]:
     """Add the patient to each section; opens every h5ad for its `obs['patient']`."""
     listed, described = patient_tables(folder)
-    return [Section(f.slide, *patient_of(f, listed, described, folder), f.counts, f.patches) for f in files]
+    return [TissueSection(f.slide, *patient_of(f, listed, described, folder), f.counts, f.patches) for f in files]
 
 
 def patient_tables(folder: Folder) -> tuple[dict[str, str], dict[str, str]]:
@@ -131,7 +131,9 @@ def read_sections_csv(folder: Folder) -> dict[str, str]:
     return _patients(table, column) if "patient" in table else {}
 
 
-def patient_of(files: Files, listed: dict[str, str], described: dict[str, str], folder: Folder) -> tuple[str, str]:
+def patient_of(
+    files: SectionFiles, listed: dict[str, str], described: dict[str, str], folder: Folder
+) -> tuple[str, str]:
     """(patient, where the name was found) of one section."""
     slide, own = files.slide, patient_in_obs(files)
     if own and listed.get(slide, own) != own:
@@ -148,7 +150,7 @@ def patient_of(files: Files, listed: dict[str, str], described: dict[str, str], 
     return slide, "slide name"
 
 
-def patient_in_obs(files: Files) -> str | None:
+def patient_in_obs(files: SectionFiles) -> str | None:
     """The patient in the h5ad's `obs`, None without one; more than one patient in a section is an error."""
     with open_h5(files.counts, "an h5ad file") as h5:
         obs = h5.get("obs")
@@ -173,9 +175,9 @@ def patient_in_obs(files: Files) -> str | None:
     return patients[0] if patients else None
 
 
-def _files(path: Path, root: Path) -> Files:
+def _files(path: Path, root: Path) -> SectionFiles:
     patches = [folder / f"{path.stem}.h5" for folder in (root / "patches", path.parent / "patches")]
-    return Files(path.stem, path, next((p for p in patches if p.is_file()), None))
+    return SectionFiles(path.stem, path, next((p for p in patches if p.is_file()), None))
 
 
 def _metadata(root: Path, given: Path | str | None) -> Path | None:

@@ -30,7 +30,7 @@ PITCH = 100  # full-resolution px between spots; one px is 1 um, so patches up t
 
 
 @dataclass(frozen=True)
-class Section:
+class SimulatedSection:
     """One simulated slide. `centres [spot, 2]` are (x, y) in px."""
 
     name: str
@@ -52,7 +52,7 @@ class Section:
         return self.places[:, ::-1] * PITCH
 
 
-def write_section(root: Path, section: Section, genes: Genes, side: int) -> None:
+def write_section(root: Path, section: SimulatedSection, genes: Genes, side: int) -> None:
     """Write all files of one section below `root`."""
     _write_counts(root / "adata" / f"{section.name}.h5ad", section, genes)
     barcodes = np.array(section.barcodes, dtype="S")[:, None]
@@ -87,7 +87,7 @@ def _new_h5(path: Path) -> h5py.File:
     return h5py.File(path, "w")
 
 
-def _write_counts(path: Path, section: Section, genes: Genes) -> None:
+def _write_counts(path: Path, section: SimulatedSection, genes: Genes) -> None:
     import anndata
 
     x, y = section.centres.T

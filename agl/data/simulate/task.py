@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from agl.data.simulate.counts import Genes, draw_counts, plant_genes
-from agl.data.simulate.files import PITCH, Section, write_section, write_task
+from agl.data.simulate.files import PITCH, SimulatedSection, write_section, write_task
 from agl.data.simulate.settings import Settings, settings_of
 from agl.errors import UserError
 
@@ -116,7 +116,7 @@ def draw_section(
     side: int,
     seed: int,
     nonlinear: float = 0.0,
-) -> Section:
+) -> SimulatedSection:
     """One slide, in memory. It depends on its own numbers and the seed only, not on how many others there are."""
     from agl.data.simulate.tissue import bent, latent_features, lattice, programmes
 
@@ -141,7 +141,7 @@ def draw_section(
         mixing = np.random.default_rng([seed, _FEATURE_MIXING])
         embedding = latent_features(visible, settings, mixing, stream(_FEATURE_NOISE))
     name = f"P{patient + 1}S{slide + 1}"
-    return Section(name, f"P{patient + 1}", places, activity, counts, rates, draws, patches, embedding)
+    return SimulatedSection(name, f"P{patient + 1}", places, activity, counts, rates, draws, patches, embedding)
 
 
 def _move_into_place(temporary: Path, target: Path) -> None:

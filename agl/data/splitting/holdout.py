@@ -46,7 +46,7 @@ def hold_out(
         raise UserError(f"Expected the unit to hold out, received {unit!r}.{did_you_mean(unit, UNITS)}")
     train = np.asarray(train, dtype=np.int64)
     part = spots.iloc[train]
-    part = part.assign(slide=part["slide"].astype(str), patient=kin(part))
+    part = part.assign(slide=part["slide"].astype(str), patient=patient_or_slide(part))
     order = canonical_order(part)
     train, part = train[order], part.iloc[order]
     chosen = choose_unit(part, fraction) if unit == "auto" else unit
@@ -70,7 +70,7 @@ def choose_unit(spots: pd.DataFrame, fraction: float) -> str:
     return "slide" if len(sizes) >= ENOUGH_UNITS and spare >= fraction * len(spots) else "blocks"
 
 
-def kin(spots: pd.DataFrame) -> pd.Series:
+def patient_or_slide(spots: pd.DataFrame) -> pd.Series:
     """Each spot's patient as a word; its slide where the patient is not known."""
     return spots["patient"].astype(str).where(has_patient(spots), spots["slide"].astype(str))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from agl.data.splitting.holdout import hold_out, kin
+from agl.data.splitting.holdout import hold_out, patient_or_slide
 from agl.data.splitting.splits import Split
 from agl.errors import UserError, did_you_mean
 from agl.seeds import seeded
@@ -55,7 +55,7 @@ def named_slides(
     if not parts["validation"]:
         rng = seeded(seed, "validation", "named_slides", name)
         kept, held = hold_out(spots, kept, validation_fraction, validation_unit, rng)
-    relative = kin(spots).to_numpy()
+    relative = patient_or_slide(spots).to_numpy()
     seen = set(relative[kept]) | set(relative[held])
     return [Split(name, kept, held, tested, "named_slides", optimistic=bool(seen & set(relative[tested])))]
 

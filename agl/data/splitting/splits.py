@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from agl.data.geometry import blocks, distance_to, pitch
-from agl.data.splitting.holdout import canonical_order, has_patient, hold_out, kin
+from agl.data.splitting.holdout import canonical_order, has_patient, hold_out, patient_or_slide
 from agl.errors import UserError, did_you_mean
 from agl.seeds import seeded
 
@@ -184,8 +184,8 @@ Fold = tuple[str, np.ndarray, np.ndarray]  # name, and masks [spot] of the train
 def carve(
     spots: pd.DataFrame, folds: Iterable[Fold], protocol: str, fraction: float, unit: str, seed: int
 ) -> list[Split]:
-    """Hold validation spots out of each fold's training part, and see whether the test part has kin there."""
-    relative = kin(spots).to_numpy()
+    """Hold validation spots out of each fold's training part, and see whether the test part has relatives there."""
+    relative = patient_or_slide(spots).to_numpy()
     splits = []
     for name, train, test in folds:
         rng = seeded(seed, "validation", protocol, name)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from agl.data.dataset import open_dataset
-from agl.data.reading import cache, fingerprint
+from agl.data.reading import cache, hashing
 from agl.data.reading.growing import GrowingArray
 from agl.errors import UserError
 
@@ -84,7 +84,7 @@ def test_manifest_describes_every_file(task):
     manifest = json.loads((dataset.folder / "manifest.json").read_text())
     assert set(manifest["files"]) == set(contents(dataset.folder)) - {"manifest.json"}
     for name, entry in manifest["files"].items():
-        assert fingerprint.sha256_of_file(dataset.folder / name) == entry["sha256"]
+        assert hashing.sha256_of_file(dataset.folder / name) == entry["sha256"]
     assert (manifest["key"], manifest["about"]) == (dataset.key, {"spots": 21, "genes": 6})
 
 
@@ -197,16 +197,16 @@ def test_unchanged_files_are_hashed_once(tmp_path, monkeypatch):
     path.write_bytes(b"abc")
     os.utime(path, (1_000_000_000, 1_000_000_000))
     calls = []
-    original = fingerprint.sha256_of_file
-    monkeypatch.setattr(fingerprint, "sha256_of_file", lambda p: calls.append(p) or original(p))
+    original = hashing.sha256_of_file
+    monkeypatch.setattr(hashing, "sha256_of_file", lambda p: calls.append(p) or original(p))
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
-    assert [fingerprint.fingerprint(path, memo) for _ in range(3)] == [abc] * 3
+    assert [hashing.sha256_remembered(path, memo) for _ in range(3)] == [abc] * 3
     assert len(calls) == 1
     path.write_bytes(b"abd")  # same size, new time; too young to be remembered
-    assert fingerprint.fingerprint(path, memo) == fingerprint.fingerprint(path, memo) != abc
+    assert hashing.sha256_remembered(path, memo) == hashing.sha256_remembered(path, memo) != abc
     assert len(calls) == 3
     next(memo.iterdir()).write_text("not json")
-    fingerprint.fingerprint(path, memo)
+    hashing.sha256_remembered(path, memo)
 
 
 def test_growing_array_rows_in_any_order(tmp_path):

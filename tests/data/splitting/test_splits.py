@@ -225,7 +225,7 @@ def test_held_blocks_are_patches_of_the_right_size_in_every_slide() -> None:
         assert np.linalg.norm(xy[others] - centre, axis=1).min() >= reach.min() - 10.0
 
 
-def test_missing_patients_are_their_own_kin() -> None:
+def test_missing_patients_are_their_own_patients() -> None:
     spots = table({"A": [20], "B": [20], "C": [20]})
     spots["patient"] = [None] * 20 + [""] * 20 + [np.nan] * 20
     _, held = hold_out(spots, np.arange(60), 0.3, "slide", np.random.default_rng(0))

@@ -34,10 +34,10 @@ def sha256_of_json(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def fingerprint(path: Path, memo_folder: Path) -> str:
+def sha256_remembered(path: Path, memo_folder: Path) -> str:
     """sha256 of the file's bytes.
 
-    The whole content counts, so that a copy elsewhere has the same fingerprint and an edit in the middle of a
+    The whole content counts, so that a copy elsewhere has the same hash and an edit in the middle of a
     large file is seen. As git does, the result is remembered with the file's size, modification time and
     inode, and only computed again when one of them differs; results for files modified within the last two
     seconds are not kept.

@@ -8,7 +8,9 @@ touched: the same bits with any number of workers.
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -122,3 +124,6 @@ def _die_with_parent(worker: int) -> None:
     """At once, and not when torch notices: a forked worker holds every lock that its parent held."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # killed before that call: no signal will come any more
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -164,3 +164,28 @@ def test_a_killed_parents_lock_is_free_at_once(tmp_path: Path) -> None:
     time.sleep(0.5)
     with (tmp_path / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while a worker holds it
+
+
+LATE = """
+import fcntl, multiprocessing, os, signal, sys, time
+from agl.data.ahead import _die_with_parent
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+def work(parent):
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    _die_with_parent(0)
+    print("survived", flush=True)
+    time.sleep(20)
+multiprocessing.get_context("fork").Process(target=work, args=(os.getpid(),)).start()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked and inherit no lock")
+def test_a_worker_that_starts_after_its_parent_was_killed_dies_too(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE, str(tmp_path / "lock")], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("", -signal.SIGKILL), done.stderr
+    time.sleep(0.5)
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -98,7 +98,7 @@ class Committee:
             mine = [member for member in members if member.view == view]
             for name, found in _solved(sample.seen(columns), mine, self.bound, self.votes):
                 full = torch.zeros(len(found), sample.features.shape[1], sample.n_primary, dtype=torch.float64)
-                full[:, torch.from_numpy(columns)] = found.cpu()
+                full[:, torch.from_numpy(columns)] = found
                 weights.append(full)
                 names.append(f"{view}: {name}")
         stacked = torch.cat(weights)

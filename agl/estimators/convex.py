@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agl.convex.heads import Heads, solve_path
 from agl.convex.losses import default_penalties, read_loss
+from agl.convex.spots import Basis
 from agl.errors import UserError
 from agl.estimators.inside import folds_inside, score_by_slide, simplest_of_the_best
 from agl.estimators.sample import Sample
@@ -77,8 +78,8 @@ class LinearScores:
         """float64 `[spot, gene]`."""
         check_width(features, len(self.weights))
         check_finite(features)
-        x = torch.from_numpy(np.asarray(features, dtype=np.float64)).to(self.weights.device)
-        return (x @ self.weights.double() + self.intercept.double()).cpu().numpy()
+        x = torch.from_numpy(np.asarray(features, dtype=np.float64))
+        return (x @ self.weights.double() + self.intercept.double()).numpy()
 
 
 def penalties_of(sample: Sample, given: Sequence[float] | None) -> tuple[float, ...]:
@@ -109,7 +110,7 @@ def solve(
         sample.report({key: value for key, value in record.items() if isinstance(value, (int, float))})
 
     own = loss is None or loss == sample.loss.name
-    return solve_path(
+    heads = solve_path(
         sample.features,
         counts,
         sample.library_size,
@@ -122,6 +123,14 @@ def solve(
         report=heard if told and sample.heard else None,
         evaluate=evaluate or (told and sample.heard),
     )
+    return _on_cpu(heads)
+
+
+def _on_cpu(heads: Heads) -> Heads:
+    """Wherever heads are solved, what follows is small: directions, choices and scores are worked out on the CPU."""
+    basis = Basis(heads.basis.mean.cpu(), heads.basis.scale.cpu(), heads.basis.rotation.cpu())
+    solved = ("coefficients", "level", "loss", "gradient_norm", "iterations")
+    return replace(heads, basis=basis, **{name: getattr(heads, name).cpu() for name in solved})
 
 
 def choose_penalty(sample: Sample, path: Sequence[float], tolerance: float | None) -> tuple[int, dict[str, Any]]:

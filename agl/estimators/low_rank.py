@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agl.convex.heads import Heads
 from agl.convex.low_rank import Coordinates, Trunk, centred
-from agl.convex.squares import log_target
+from agl.data.expression import log_expression
 from agl.errors import UserError
 from agl.estimators.convex import LinearScores, penalties_of, solve
 from agl.estimators.inside import folds_inside, score_by_slide, simplest_of_the_best
@@ -147,9 +147,7 @@ class _Shares:
 
     @classmethod
     def of(cls, x: Tensor, counts: np.ndarray, library_size: np.ndarray, slides: Tensor, squares: bool) -> _Shares:
-        library = torch.from_numpy(np.asarray(library_size, dtype=np.float64))
-        target = log_target(torch.from_numpy(np.asarray(counts, dtype=np.float64)).T, library).T
-        truth = centred(target, slides)
+        truth = centred(torch.from_numpy(log_expression(counts, library_size)), slides)
         return cls(centred(x, slides).T @ truth, truth.square().sum(0), squares)
 
     def __call__(self, coordinates: Coordinates, heads: Tensor) -> Tensor:

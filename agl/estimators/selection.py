@@ -17,12 +17,12 @@ from torch import Tensor
 
 import strank
 from agl.convex.curve import curve
-from agl.convex.heads import solve_path
 from agl.convex.low_rank import Coordinates
 from agl.convex.outer import Fold, OuterProblem
 from agl.convex.tune import Step, tune
 from agl.data.expression import DEPTH
 from agl.errors import UserError
+from agl.estimators.convex import solve
 from agl.estimators.inside import folds_inside
 from agl.estimators.sample import Sample
 
@@ -96,17 +96,16 @@ def outer_problem(sample: Sample, *, rank: int, bound: float | None) -> OuterPro
 
 def _fold(kept: Sample, held: Sample) -> Fold:
     kept, held = (part.at(np.flatnonzero(part.library_size > 0)) for part in (kept, held))
-    heads = solve_path(
-        kept.features, kept.counts, kept.library_size, kept.slides, loss="mse", penalties=[PENALTY], device=kept.device
-    )
+    heads = solve(kept, [PENALTY], kept.counts, loss="mse")
+    x, new = (heads.basis(torch.from_numpy(part.features.astype(np.float64))) for part in (kept, held))
     slides = torch.from_numpy(np.unique(kept.slides, return_inverse=True)[1])
-    n_primary, library = kept.n_primary, np.asarray(held.library_size, dtype=np.float64)
+    rates = held.primary * DEPTH / held.library_size[:, None]
     return Fold.of(
-        Coordinates.of(heads.basis(torch.from_numpy(kept.features.astype(np.float64))), slides),
+        Coordinates.of(x, slides),
         heads.coefficients[0].double(),
-        n_primary,
-        held_features=heads.basis(torch.from_numpy(held.features.astype(np.float64))),
-        counts=torch.from_numpy(held.primary * (DEPTH / library[:, None])),  # of equal depth: `curve` ranks them
+        kept.n_primary,
+        held_features=new,
+        counts=torch.from_numpy(rates),  # of equal depth, for `curve` ranks them as they are
         slides=torch.from_numpy(held.slides.astype(np.int64)),
         library_size=torch.full((len(held),), DEPTH, dtype=torch.float64),
     )

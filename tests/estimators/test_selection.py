@@ -22,7 +22,7 @@ from agl.genes import selectors
 from agl.genes.candidates import Candidates
 from agl.genes.training import TrainingSpots
 from agl.seeds import seeded
-from agl.testing.estimators import example_sample
+from agl.testing.estimators import example_sample, scores
 
 USEFUL, NOISE = 8, 12
 STEP = Outer(learning_rate=0.05)
@@ -77,8 +77,8 @@ def plain_spearman(sample: Sample, weights: np.ndarray, rank: int) -> float:
         kept, held = (
             sample.at(np.flatnonzero(here)) for here in (sample.patients != patient, sample.patients == patient)
         )
-        scores, truth = plain_scores(kept, held, weights, rank), held.primary / held.library_size[:, None]
-        found.append(np.mean([stats.spearmanr(scores[:, g], truth[:, g])[0] for g in range(5)]))
+        guess, truth = plain_scores(kept, held, weights, rank), held.primary / held.library_size[:, None]
+        found.append(np.mean([stats.spearmanr(guess[:, g], truth[:, g])[0] for g in range(5)]))
     return float(np.mean(found))
 
 
@@ -108,9 +108,9 @@ def test_the_outer_loss_is_one_minus_pearsons_r_of_plain_scores() -> None:
         kept, held = (
             sample.at(np.flatnonzero(here)) for here in (sample.patients != patient, sample.patients == patient)
         )
-        scores = plain_scores(kept, held, np.concatenate([np.ones(5), weights]), 2)
+        guess = plain_scores(kept, held, np.concatenate([np.ones(5), weights]), 2)
         truth = np.log1p(1e4 * held.primary / held.library_size[:, None])
-        expected.append([1 - stats.pearsonr(scores[:, g], truth[:, g])[0] for g in range(5)])
+        expected.append([1 - stats.pearsonr(guess[:, g], truth[:, g])[0] for g in range(5)])
     np.testing.assert_allclose(problem.losses(torch.from_numpy(weights)).numpy(), expected, atol=1e-8)
 
 
@@ -193,3 +193,13 @@ def test_too_few_spots_for_an_outer_problem() -> None:
     sample.slides[:], sample.patients[:] = 0, 0
     with pytest.raises(UserError, match="Expected training spots to leave out"):
         LowRank(rank=2, penalty=0.3).fit(sample)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(
+    "make", [LowRank(ranks=(1, 2), penalties=[1.0, 0.3]), Committee()], ids=["low rank", "committee"]
+)
+def test_what_a_gpu_solves_is_what_a_cpu_does(make: Any) -> None:
+    sample, new = planted(selectors.DkGSB, prior="coexpression", tau=0.1), planted()
+    here, there = (scores(make.fit(replace(sample, device=device)), new) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(there, here, atol=1e-5)

@@ -16,7 +16,7 @@ from agl.analysis.comparisons import choose_unit
 from agl.analysis.results import Results, read_results
 from agl.errors import UserError
 from agl.studies.options import Options, options_of
-from agl.studies.recommend import ANSWER, CHOSEN, COMMITTEE, CONTROL, DEFAULT, RIDGE, runs_of
+from agl.studies.recommend import ANSWER, CHOSEN, CONTROL, DEFAULT, RIDGE, runs_of
 
 QUESTIONS = {
     "encoder": "which encoder",
@@ -34,7 +34,7 @@ class Findings:
     Attributes:
         options: one row a question and answer: question, answer, difference (from the simplest answer, mean over the
             answers to all other questions, on left-out training slides), higher (units), n, folds (in how many it was
-            chosen inside), of, recommended.
+            chosen inside), of, chosen (from all spots).
         methods: one row a method: method, scc (mean over folds, test spots), share (of reachable), difference (from
             ridge, paired), higher, n, p, verdict.
         unit: what n counts in `methods`.
@@ -85,7 +85,7 @@ def options_frame(answer: Mapping[str, Any]) -> pd.DataFrame:
                     "n": len(gain),
                     "folds": sum(fold["answers"][factor.name] == name for fold in folds),
                     "of": len(folds),
-                    "recommended": final["answers"][factor.name] == name,
+                    "chosen": final["answers"][factor.name] == name,
                 }
             )
     return pd.DataFrame(rows)
@@ -129,30 +129,33 @@ def _against(mine: pd.DataFrame, theirs: pd.DataFrame, unit_of: Mapping[str, str
 
 
 def _words(answer: Mapping[str, Any], options: pd.DataFrame, methods: pd.DataFrame, unit: str) -> list[str]:
-    final = answer["final"]
+    final, recommended = answer["final"], answer["recommended"]["method"]
     told = ", ".join(f"{QUESTIONS[name]} {value}" for name, value in final["answers"].items())
     rows: dict[Any, Any] = methods.set_index("method").to_dict("index")
-    chosen = rows[CHOSEN]
+    meaning = {
+        RIDGE: "ridge. Nothing tried here is better by more than one standard error.",
+        DEFAULT: f"the default, with nothing chosen (auxiliary genes {answer['recommended']['genes']}). Choosing does "
+        f"not pay here; all spots would choose {told}.",
+        CHOSEN: f"{told}.",
+    }
     words = [
-        f"Recommended: {told}.",
-        f"What is chosen inside training spots scores SCC {chosen['scc']:.3f} on test spots that had no part in it, "
-        f"{chosen['difference']:+.3f} against ridge ({chosen['higher']} of {chosen['n']} {unit}s), ridge having "
-        f"{rows[RIDGE]['scc']:.3f}, the default {rows[DEFAULT]['scc']:.3f}, a committee with nothing chosen "
-        f"{rows[COMMITTEE]['scc']:.3f}.",
+        f"Recommended: {meaning[recommended]}",
+        f"SCC on test spots: ridge {rows[RIDGE]['scc']:.3f}; {_paired(DEFAULT, rows[DEFAULT], unit)}; "
+        f"{_paired(CHOSEN, rows[CHOSEN], unit)}, by options that no test spot had a part in.",
         _genes_words(final, options),
+        f"The default on counts dealt out anew among the spots of a slide: {rows[CONTROL]['scc']:.3f}.",
     ]
-    if np.isfinite(chosen["share"]):
-        words.append(
-            f"That is {chosen['share']:.0%} of what counts this noisy allow. The committee on counts dealt out anew "
-            f"among the spots of a slide has {rows[CONTROL]['scc']:.3f}."
-        )
-    if chosen["n"] >= st.FEWEST_UNITS:
-        words.append(f"Against ridge: {chosen['verdict']} (p = {chosen['p']:.3f}, signed-rank test over {unit}s).")
-    if chosen["difference"] <= 0:
-        words.append("Ridge is not beaten here: with these data and features it is all you need.")
-    elif chosen["scc"] < rows[COMMITTEE]["scc"]:
-        words.append("Choosing did not pay here: the committee with nothing chosen ranks at least as well.")
+    share, tested = rows[recommended]["share"], rows[recommended]
+    if np.isfinite(share):
+        words.append(f"What is recommended reaches {share:.0%} of what counts this noisy allow.")
+    if tested["n"] >= st.FEWEST_UNITS:
+        words.append(f"Against ridge: {tested['verdict']} (p = {tested['p']:.3f}, signed-rank test over {unit}s).")
     return words
+
+
+def _paired(name: str, row: Mapping[str, Any], unit: str) -> str:
+    """A method's score, and its difference from ridge."""
+    return f"{name} {row['scc']:.3f} ({row['difference']:+.3f}, higher in {row['higher']} of {row['n']} {unit}s)"
 
 
 def _genes_words(final: Mapping[str, Any], options: pd.DataFrame) -> str:

@@ -49,7 +49,7 @@ def recommend(
         print_json(_as_plain(findings) | {"config": str(asked.folder / study.CONFIG), "report": str(page)})
         return
     _print(findings)
-    genes = answer["final"]["genes"][answer["final"]["answers"]["genes"]]
+    genes = study.auxiliary_genes(answer)
     typer.echo(f"Go on with: agl train {asked.folder / study.CONFIG}")
     if genes:
         typer.echo(f"The {len(genes):,} auxiliary genes: {asked.folder / study.AUXILIARY}")
@@ -71,7 +71,7 @@ def _print(findings: Findings) -> None:
         paired = (f"{row['difference']:+.3f}", f"{row['higher']}/{row['n']}") if row["n"] else ("", "")
         tested.add_row(str(row["method"]), f"{row['scc']:.3f}", percent(row["share"]), *paired)
     asked = Table(title=f"on left-out {findings.inner}", title_justify="left", header_style="bold")
-    for title in ("question", "answer", "against the simplest", "higher", "chosen in folds", "recommended"):
+    for title in ("question", "answer", "against the simplest", "higher", "chosen in folds", "from all spots"):
         asked.add_column(title, justify="left" if title in ("question", "answer") else "right")
     for row in findings.options.to_dict("records"):
         paired = (
@@ -81,7 +81,7 @@ def _print(findings: Findings) -> None:
         )
         asked.add_row(
             QUESTIONS[str(row["question"])], str(row["answer"]), *paired, f"{row['folds']}/{row['of']}",
-            "yes" if row["recommended"] else "",
+            "yes" if row["chosen"] else "",
         )  # fmt: skip
     console.print(asked)
     console.print(tested)

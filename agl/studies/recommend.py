@@ -1,9 +1,10 @@
 """Which features, loss and genes for this folder? Chosen inside the training spots of every fold, then tested.
 
 For every fold the options are compared on training slides that are left out (`agl.studies.factorial`), what is chosen
-is trained and tested as an ordinary run beside ridge, the default, a committee with nothing chosen, and the same on
-permuted counts. So the score of "chosen inside" holds for the whole procedure. What is recommended in the end is chosen
-in the same way from all spots.
+is trained and tested as an ordinary run beside ridge, the default (a committee, nothing chosen) and the default on
+permuted counts. So the score of "chosen inside" holds for the whole procedure. Recommended in the end is the simplest
+of ridge, default and choosing that is within one standard error of the best on the test spots: with few patients,
+choosing often costs more than it brings. Where choosing pays, all spots choose in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import yaml
 
 from agl.config import Config, load
 from agl.errors import UserError
+from agl.estimators.inside import simplest_of_the_best
 from agl.runs.files import write_json, write_text
+from agl.runs.folder import Run
 from agl.studies.options import CONTEXT, Options, options_for
 from agl.trees import apply_override, is_override
 
@@ -28,13 +31,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from agl.data.dataset import Dataset
-    from agl.runs.folder import Run
     from agl.runs.train import Prepared
     from agl.studies.factorial import Scored
 
 ANSWER, CONFIG, AUXILIARY = "recommendation.json", "recommended.yaml", "auxiliary_genes.txt"
 ASKED = ("data.root", "data.context", "data.normalise", "loss", "auxiliary.genes", "model", "fold")
-RIDGE, DEFAULT, COMMITTEE, CHOSEN, CONTROL = "ridge", "default", "committee", "chosen inside", "permuted"
+RIDGE, DEFAULT, CHOSEN, CONTROL = "ridge", "default", "chosen inside", "permuted"
+COMPARED = (RIDGE, DEFAULT, CHOSEN)  # the simplest first
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,12 @@ class Plan:
 
     def methods(self, chosen: Sequence[str]) -> dict[str, list[str]]:
         """The runs of one fold by what they are called, as overrides."""
-        around = [f"data.context={json.dumps(CONTEXT)}"] if self.context else []
+        default = [] if self.context else ["data.context=[]"]
         return {
             RIDGE: ["model=ridge"],
-            DEFAULT: [],
-            COMMITTEE: ["model=committee", *around],
+            DEFAULT: default,
             CHOSEN: ["model=committee", *chosen],
-            CONTROL: ["model=committee", *around, "data.permute=true"],
+            CONTROL: [*default, "data.permute=true"],
         }
 
 
@@ -124,7 +126,7 @@ def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
     committee = [*shared, "model=committee", f"data.context={json.dumps(CONTEXT)}"]
     context = bool(np.isfinite(dataset.spots[["x", "y"]].to_numpy(float)).all())
     if not context:
-        committee.pop()
+        committee[-1] = "data.context=[]"
         notes.append("Spots without places: their surroundings could not be asked for.")
     prepared = {name: prepare(load([*committee, f"data.normalise={name}"])) for name in ("train", "slide")}
     features = load(shared).data.features
@@ -151,11 +153,12 @@ def recommend(asked: Plan, progress: Progress) -> dict[str, Any]:
     What is finished is kept: choices in `choices/`, runs in their folders.
     """
     from agl.runs.execute import execute
+    from agl.runs.resolve import complete
     from agl.runs.train import prepare
 
     spots = [np.union1d(each.split.train, each.split.validation) for each in asked.first.experiments]
     everything = np.unique(np.concatenate([*spots, *(each.split.test for each in asked.first.experiments)]))
-    bar = progress.add_task("recommend", total=len(spots) + 1 + len(spots) * 5, note="")
+    bar = progress.add_task("recommend", total=len(spots) + 1 + len(spots) * len(asked.methods(())), note="")
     choices, runs = [], []
     prepared: dict[tuple[str, ...], Prepared] = {}
     for fold, (name, inside) in enumerate(zip([*asked.folds, "all"], [*spots, everything], strict=True)):
@@ -172,6 +175,8 @@ def recommend(asked: Plan, progress: Progress) -> dict[str, Any]:
             progress.advance(bar)
     progress.remove_task(bar)
     *folds, final = choices
+    method = _recommended(asked.folder, runs)
+    recommended = asked.methods(final.words)[method]
     answer = {
         "data": asked.config.data.root,
         "split": asked.config.split.name,
@@ -179,16 +184,27 @@ def recommend(asked: Plan, progress: Progress) -> dict[str, Any]:
         "folds": [{"fold": choice.where, "answers": choice.answers} for choice in folds],
         "final": asdict(final),
         "runs": runs,
+        "recommended": {
+            "method": method,
+            "words": recommended,
+            "genes": complete(load([*asked.words, *recommended])).auxiliary.genes.name,
+        },
         "notes": list(asked.notes),
     }
-    _write(asked, final, answer)
+    _write(asked, answer)
     return answer
+
+
+def _recommended(folder: Path, runs: Sequence[Mapping[str, str]]) -> str:
+    """The simplest of the methods that are compared within one standard error of the best, paired by fold."""
+    by_fold = [
+        [Run(folder / each["run"]).result["scc"] for each in runs if each["method"] == method] for method in COMPARED
+    ]
+    return COMPARED[simplest_of_the_best(np.asarray(by_fold, dtype=float))]
 
 
 def runs_of(folder: Path, answer: Mapping[str, Any]) -> list[Run]:
     """The runs an answer rests on, each once."""
-    from agl.runs.folder import Run
-
     return [Run(folder / name) for name in dict.fromkeys(each["run"] for each in answer["runs"])]
 
 
@@ -225,12 +241,16 @@ def _key(asked: Plan, datasets: Mapping[str, Dataset], spots: np.ndarray) -> str
     return digest.hexdigest()[:12]
 
 
-def _write(asked: Plan, final: Choice, answer: dict[str, Any]) -> None:
+def _write(asked: Plan, answer: Mapping[str, Any]) -> None:
     """The answer, the config to go on with, and the auxiliary genes in it by name."""
     tree: dict[str, Any] = {}
-    for word in [*asked.words, "model=committee", *final.words]:
+    for word in [*asked.words, *answer["recommended"]["words"]]:
         apply_override(tree, word)
     write_json(asked.folder / ANSWER, answer)
     write_text(asked.folder / CONFIG, yaml.safe_dump(tree, sort_keys=False))
-    names = final.genes[final.answers["genes"]]
-    write_text(asked.folder / AUXILIARY, "".join(f"{name}\n" for name in names))
+    write_text(asked.folder / AUXILIARY, "".join(f"{name}\n" for name in auxiliary_genes(answer)))
+
+
+def auxiliary_genes(answer: Mapping[str, Any]) -> list[str]:
+    """The auxiliary genes, by all spots, of what is recommended; ridge has no use for any."""
+    return list(answer["final"]["genes"][answer["recommended"]["genes"]])

@@ -13,11 +13,13 @@ import pytest
 import torch
 from scipy import sparse
 
-from agl.config import Component, load
+from agl.config import load
 from agl.data.dataset import Dataset
 from agl.estimators.committee import Committee
 from agl.estimators.inside import folds_inside, score_by_slide
 from agl.progress import display
+from agl.runs.folder import Run
+from agl.runs.resolve import complete
 from agl.studies import recommend as study
 from agl.studies.factorial import panels_of, score_options
 from agl.studies.options import Factor, Options, options_for
@@ -103,7 +105,7 @@ def test_from_a_folder_to_a_config_that_trains(agl: Agl, sections: Path, monkeyp
     assert len(list((folder / "choices").iterdir())) == 4
     answer = json.loads((folder / study.ANSWER).read_text())
     assert {each["method"] for each in answer["runs"]} == {
-        study.RIDGE, study.DEFAULT, study.COMMITTEE, study.CHOSEN, study.CONTROL
+        study.RIDGE, study.DEFAULT, study.CHOSEN, study.CONTROL
     }  # fmt: skip
     page = (folder / "report" / "report.html").read_text()
     assert "Recommendation for task" in page
@@ -116,15 +118,57 @@ def test_from_a_folder_to_a_config_that_trains(agl: Agl, sections: Path, monkeyp
         status, again, err = agl(*words)
     assert (status, again) == (0, out), err
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("result.json")} == written
-    config = load([folder / study.CONFIG])
-    assert config.model == Component(name="committee")
-    assert [config.loss.name, config.auxiliary.genes.name, config.data.normalise] == [
-        answer["final"]["answers"][name] for name in ("loss", "genes", "normalise")
-    ]
+    method, overrides = answer["recommended"]["method"], answer["recommended"]["words"]
+    shared = [f"data.root={sections}", "name=recommend/task", "split=leave_one_patient_out", *QUICK]
+    assert load([folder / study.CONFIG]) == load([*shared, *overrides])
+    genes = (folder / study.AUXILIARY).read_text().split()
+    assert genes == answer["final"]["genes"][complete(load([folder / study.CONFIG])).auxiliary.genes.name]
     status, out, err = agl("train", folder / study.CONFIG, "fold=0")
     assert status == 0, err
-    genes = (folder / study.AUXILIARY).read_text().split()
-    assert genes == answer["final"]["genes"][config.auxiliary.genes.name]
+    tested = next(each["run"] for each in answer["runs"] if each["method"] == method)
+    assert method == study.CHOSEN or (err.startswith("kept") and tested in err)
+
+
+@pytest.mark.parametrize(
+    ("ridge", "default", "chosen", "recommended"),
+    [
+        ([0.10, 0.20, 0.15], [0.12, 0.22, 0.17], [0.15, 0.18, 0.19], study.DEFAULT),  # choosing gains on the whole
+        ([0.10, 0.20, 0.15], [0.12, 0.22, 0.17], [0.15, 0.25, 0.21], study.CHOSEN),  # and here everywhere
+        ([0.10, 0.20, 0.15], [0.16, 0.15, 0.16], [0.09, 0.19, 0.14], study.RIDGE),  # a gain smaller than its error
+        ([0.10, 0.20, None], [0.12, 0.22, 0.17], [0.11, 0.21, None], study.DEFAULT),  # an undefined fold says nothing
+    ],
+)
+def test_the_simplest_of_the_best_is_recommended(tmp_path: Path, ridge, default, chosen, recommended: str) -> None:
+    runs = []
+    for method, scores in ((study.RIDGE, ridge), (study.DEFAULT, default), (study.CHOSEN, chosen)):
+        for fold, score in enumerate(scores):
+            run = f"{method}{fold}"
+            (tmp_path / run).mkdir()
+            (tmp_path / run / "result.json").write_text(json.dumps({"scc": score}))
+            runs.append({"method": method, "fold": str(fold), "run": run})
+    assert study._recommended(tmp_path, runs) == recommended
+
+
+def test_the_genes_told_are_those_of_the_config_written(plan, tmp_path, monkeypatch) -> None:
+    """Whatever is recommended, and although all spots may choose other genes than the default has."""
+    asked = replace(plan, words=(*plan.words, f"output={tmp_path}"))
+    for method in study.COMPARED:
+        monkeypatch.setattr(study, "_recommended", lambda *_, method=method: method)
+        with display() as progress:
+            answer = study.recommend(asked, progress)
+        config = complete(load([asked.folder / study.CONFIG]))
+        run = next(Run(asked.folder / each["run"]) for each in answer["runs"] if each["method"] == method)
+        assert config.model == run.config.model
+        told = (asked.folder / study.AUXILIARY).read_text().split()
+        assert told == answer["final"]["genes"][config.auxiliary.genes.name]
+        assert (config.auxiliary.genes.name == "coexpressed") or method != study.DEFAULT
+
+
+def test_without_places_no_run_asks_for_surroundings(plan: study.Plan) -> None:
+    methods = replace(plan, context=False).methods(["loss=mse"])
+    for method in (study.DEFAULT, study.CONTROL):
+        assert load(methods[method]).data.context == ()
+    assert load(plan.methods([])[study.DEFAULT]).data.context is None  # the default's own
 
 
 def _never(*args: object, **given: object) -> None:
@@ -142,7 +186,7 @@ def _numbers_are_those_of_the_runs(folder: Path, answer: dict, page: str) -> Non
     gain = (chosen - ridge).groupby("slide").mean()  # a slide a patient
     assert f"{gain.mean():+.3f}".replace("-", "−") in page
     assert f"{np.mean([table.mean() for table in means[study.CHOSEN]]):.3f}" in page
-    assert f"({(gain > 0).sum()} of 3 patients)" in page
+    assert f"higher in {(gain > 0).sum()} of 3 patients), by options that no test spot" in page
 
 
 def test_it_goes_on_where_it_was_killed(plan, tmp_path: Path, sections: Path, monkeypatch) -> None:

@@ -39,8 +39,9 @@ def _methods(findings: Findings, csv: str) -> Table:
     ]
     note = (
         f"Test spots, mean over folds. Differences are paired by slide and gene; higher in: {findings.unit}s. Chosen "
-        "inside: every fold's options were chosen on its training spots alone. Permuted: the committee on counts dealt "
-        "out anew among the spots of each slide."
+        "inside: every fold's options were chosen on its training spots alone. Default: nothing is chosen. "
+        "Permuted: the default on counts dealt out anew among the spots of each slide. Recommended is the simplest "
+        "within one standard error of the best, so that its own score is a little optimistic."
     )
     return Table("Tested", pd.DataFrame(rows), note=note, csv=csv)
 
@@ -53,7 +54,7 @@ def _options(findings: Findings, csv: str) -> Table:
             "against the simplest": number(row["difference"], digits=4, sign=True),
             "higher in": f"{row['higher']}/{row['n']}" if np.isfinite(row["difference"]) else "–",
             "chosen in folds": f"{row['folds']}/{row['of']}",
-            "recommended": "yes" if row["recommended"] else "",
+            "from all spots": "yes" if row["chosen"] else "",
         }
         for row in findings.options.to_dict("records")
     ]

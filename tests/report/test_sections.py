@@ -15,6 +15,7 @@ from agl.report.build import write_report
 from agl.report.inputs import read_input
 from agl.report.making import KIND, make_sections, section_makers
 from agl.report.parts import PageSection, Table, Text, write_csv
+from agl.report.sections.summary import summary
 from agl.testing import check_report_section
 from agl.testing.report_sections import write_example
 
@@ -156,3 +157,11 @@ def test_mistakes_are_one_sentence_before_anything_is_written(
         write_report([tmp_path / "runs"], sections=[name.format(own=own)])
     assert message in str(caught.value)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["run"]
+
+
+def test_the_summary_says_nothing_twice(runs: Path, tmp_path: Path) -> None:
+    """A method's counterpart without auxiliary genes is often the baseline, too."""
+    report = read_input([runs], tmp_path / "out")
+    assert [family.name for family in report.blocks[0].compared] == ["differences", "differences-matched"]
+    words = [item.words for item in summary(report).items]
+    assert len(words) == len(set(words)) > 1

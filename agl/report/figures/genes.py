@@ -9,7 +9,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agl.report.style import DOWN, MUTED, UP, MethodStyle, SavedFigure, file_name, house_style, new_figure, save, short
+from agl.report.style import (
+    DOWN,
+    MUTED,
+    UP,
+    MethodStyle,
+    SavedFigure,
+    file_name,
+    house_style,
+    log_axis,
+    new_figure,
+    save,
+    short,
+)
 
 NAMED_BARS = 60  # genes whose names fit under the bars
 PANELS = 6
@@ -101,7 +113,7 @@ def draw_profit(pair: Pair, block: str, styles: dict[str, MethodStyle], folder: 
             axes.set_xlabel(words)
             axes.grid()
         if (table.mean_count > 0).all():
-            panels[0].set_xscale("log")
+            log_axis(panels[0])
         panels[0].set_ylabel("difference in SCC")
     caption = (
         f"{pair.method} minus {pair.baseline}; a point is a gene. The rank correlation describes these genes; it "
@@ -118,4 +130,4 @@ def correlation_words(x: pd.Series, y: pd.Series) -> str:
     """
     if len(x) < 3 or x.nunique() < 2 or y.nunique() < 2:
         return f"ρ undefined ({len(x)} genes)"
-    return f"ρ = {stats.spearmanr(x, y).statistic:.2f} ({len(x)} genes)"
+    return f"ρ = {stats.spearmanr(x, y).statistic:.2f} ({len(x)} genes)".replace("-", "−")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from agl.analysis.searches import SearchStudy, slice_curve
-from agl.report.style import COLOURS, INK, MUTED, SavedFigure, file_name, house_style, new_figure, save, short
+from agl.report.style import COLOURS, INK, MUTED, SavedFigure, file_name, house_style, log_axis, new_figure, save, short
 from agl.seeds import seeded
 
 FEWEST_FOR_CURVE = 6
@@ -107,7 +107,7 @@ def _slice(study: SearchStudy, size: str, folder: Path) -> SavedFigure:
                 study.best[size], study.best[name], s=60, facecolor="none", edgecolor=COLOURS[1], lw=1.8, label="best"
             )
         if log:
-            axes.set_xscale("log")
+            log_axis(axes)
         room = 0.12 * (np.ptp(y) or 1)
         axes.set_ylim(y.min() - room, y.max() + room)
         axes.set_xlabel(size)

@@ -44,7 +44,8 @@ def draw_trajectory(selection: Selection, block: str, style: MethodStyle, folder
                 where = folds.index(run.fold.iloc[0]) if run.fold.iloc[0] in folds else 0
                 line = "-" if run.seed.iloc[0] == history.seed.min() else "--"
                 colour = COLOURS[where % len(COLOURS)] if len(folds) > 1 else style.colour
-                axes.plot(run.epoch, run[name], line, color=colour, lw=1.1, alpha=0.85)
+                said = run[["epoch", name]].dropna()  # an outer step is not taken in every epoch
+                axes.plot(said.epoch, said[name], line, color=colour, lw=1.1, alpha=0.85)
             axes.set_title(name.removeprefix("phi/") if name.startswith("phi/") else name)
             axes.grid()
             axes.set_ylim(*_limits(name, history[name]))

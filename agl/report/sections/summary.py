@@ -28,7 +28,7 @@ def block_summary(block: RunBlock, several: bool) -> list[str]:
         words += [_claim(row, compared.unit) for row in claims.to_dict("records")]
         if claims.empty:
             words.append(_claim(compared.table.to_dict("records")[0], compared.unit))
-    return words
+    return list(dict.fromkeys(words))  # a baseline may also be a method's own counterpart
 
 
 def _claim(row: dict[Hashable, Any], unit: str) -> str:

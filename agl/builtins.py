@@ -100,7 +100,7 @@ WHERE: dict[str, dict[str, str]] = {
         "one_step": "agl.bilevel.engines:one_step",
         "finite_difference": "agl.bilevel.engines:finite_difference",
         "none": "agl.bilevel.engines:none",
-        "closed_form": "agl.bilevel.engines:closed_form",
+        "closed_form": "agl.estimators.selection:settled",
     },
     "format": {
         "hdf5": "agl.data.reading.formats.hdf5_features:Hdf5Features",
@@ -135,7 +135,7 @@ GIVEN: dict[str, frozenset[str]] = {
     "sampler": frozenset({"slides", "batch_size", "rng"}),
     "objective": frozenset({"primary", "auxiliary", "weights", "strength"}),
     "augment": frozenset({"batch", "rng", "held"}),
-    "engine": frozenset({"problem", "inner_batches", "outer_batch", "settings"}),
+    "engine": frozenset({"problem", "inner_batches", "outer_batch", "settings", "sample", "rank", "bound"}),
     "format": frozenset(),
     "plugin": frozenset({"seed"}),
     "report_section": frozenset({"block", "report"}),

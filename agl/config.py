@@ -107,6 +107,12 @@ class Data(Section):
         return self.context or ()
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """How features are read, as arguments of `agl.data.dataset.open_dataset`."""
+        settings = {"features": self.features, "normalise": self.normalise, "formats": self.formats}
+        return settings | {"context": self.surroundings}
+
+    @property
     def features_label(self) -> str:
         """The features in a few words, for tables.
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from agl.convex import Heads, solve_path
+from agl.convex.heads import Heads, solve_path
 from agl.seeds import seeded
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03)

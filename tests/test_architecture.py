@@ -29,6 +29,7 @@ ORDER = [
     ["agl.config"],
     ["agl.arguments", "agl.registry", "agl.catalogue"],
     ["agl.data"],
+    ["agl.scoring"],
     ["agl.genes"],
     ["agl.data.checking"],
     ["agl.convex"],

@@ -14,7 +14,7 @@ import pandas as pd
 from agl.analysis.methods import named
 from agl.analysis.tables import runs_frame
 from agl.errors import UserError
-from agl.training.scoring import POOLED
+from agl.scoring import POOLED
 
 if TYPE_CHECKING:
     from agl.runs.folder import Run

@@ -64,7 +64,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("\nStopped. The same command goes on from the last checkpoint.", err=True)
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # a library's own error may still be the user's mistake: a full disk, no right to write
         from agl.blame import sentence as explained
 
         explanation = explained(error)

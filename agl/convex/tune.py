@@ -80,6 +80,7 @@ def tune(
     if signal == "influence":
         if learn_strength:
             raise UserError("Expected learn_strength only with a selector that learns by the hypergradient.")
+        observe: Callable[[Tensor], None] = getattr(selector, "observe")  # noqa: B009  # of a module, not a parameter
         for step in range(steps):
             with torch.no_grad():
                 weights = selector()
@@ -87,7 +88,7 @@ def tune(
             influence = problem.gradient(weights, rows=rows)
             note(step, float(influence.loss.mean()), weights)
             for one in influence.by_fold:
-                selector.observe(one)  # type: ignore[operator]
+                observe(one)
         with torch.no_grad():
             weights = selector()
             note(steps, float(problem.loss(weights)), weights)

@@ -71,7 +71,7 @@ class ReadAhead:
     def lost(self) -> bool:
         """Whether a worker has died; one that is just dying is waited for."""
         running = self._loader._iterator
-        sentinels = [] if running is None else [worker.sentinel for worker in running._workers]  # type: ignore
+        sentinels = [] if running is None else [worker.sentinel for worker in running._workers]  # type: ignore[attr-defined]  # torch has no public way
         try:
             return bool(multiprocessing.connection.wait(sentinels, timeout=1))
         except RuntimeError:  # torch's own news of a death, at the moment it happens

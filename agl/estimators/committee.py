@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,12 +52,18 @@ class Committee:
     milliseconds. The mean is better than nearly every member, and nothing is chosen. The auxiliary genes of the config
     decide on the directions of the low-rank members. The members' spread is what is uncertain about a spot's place.
 
+    Where the config says nothing it sees surroundings and co-expressed genes (`surroundings`, `auxiliary_genes`): both
+    gave it something and cost it nothing wherever they were measured, while surroundings can harm a single ridge.
+
     Args:
         members: a list of `{loss, penalties, rank, view}`; without a loss the config's, without a rank full rank,
             without a view every view there is.
         without: ingredients to leave out: a loss, "low_rank", "full_rank", a view.
         bound, votes: see `agl.estimators.low_rank.LowRank`.
     """
+
+    surroundings: ClassVar[tuple[int, ...]] = (8, 24)  # two rings of a square lattice
+    auxiliary_genes: ClassVar[str] = "coexpressed"
 
     def __init__(
         self,

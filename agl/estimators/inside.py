@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-import strank
+from agl.data.expression import expression
 from agl.estimators.sample import Sample
-from agl.estimators.tables import log_expression
+from agl.scoring import correlations
 from agl.seeds import seeded
 
 FOLDS = 5
@@ -77,16 +77,11 @@ def score_by_slide(scores: torch.Tensor, sample: Sample) -> np.ndarray:
     Args:
         scores: `[option, spot, primary]`. An option whose scores do not vary counts 0 for that gene.
     """
-    keep = torch.from_numpy(np.flatnonzero(sample.library_size > 0))
-    target = torch.from_numpy(log_expression(sample.primary, sample.library_size))[keep]
-    slides = torch.from_numpy(np.unique(sample.slides, return_inverse=True)[1])[keep]
-    measure = {"scc": strank.spearman, "pcc": strank.pearson}[sample.score]
-    defined = strank.pearson(target, target, slides=slides, per_slide=True).isfinite()
-    found = []
-    for one in scores:
-        r = measure(one[keep].to(target), target, slides=slides, per_slide=True)
-        found.append(torch.where(defined, r.nan_to_num(0.0), torch.nan).nanmean(1).numpy())
-    return np.stack(found)
+    keep = np.flatnonzero(sample.library_size > 0)
+    target = expression(torch.from_numpy(sample.primary[keep]), sample.library_size[keep])
+    slides = sample.slide_codes[keep]
+    measure = {"scc": 0, "pcc": 1}[sample.score]
+    return np.stack([correlations(one[keep].to(target), target, slides)[measure].nanmean(1).numpy() for one in scores])
 
 
 def simplest_of_the_best(by_unit: np.ndarray, order: Sequence[int] | None = None) -> int:

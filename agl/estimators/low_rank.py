@@ -110,7 +110,7 @@ class CutHeads:
         self.heads, self.n_primary = heads, sample.n_primary
         usable = sample.library_size > 0
         x = heads.basis(torch.from_numpy(np.asarray(sample.features[usable], dtype=np.float64)))
-        slides = torch.from_numpy(np.unique(sample.slides[usable], return_inverse=True)[1])
+        slides = sample.slide_codes[usable]
         coordinates = Coordinates.of(x, slides)
         weights = counted(sample, bound)
         self.trunks, self.spectra = [], []

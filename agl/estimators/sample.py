@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from agl.config import Component, Outer
 
@@ -70,6 +71,11 @@ class Sample:
     def primary(self) -> np.ndarray:
         """Counts of the primary genes `[spot, primary]`."""
         return self.counts[:, : self.n_primary]
+
+    @property
+    def slide_codes(self) -> Tensor:
+        """int64 `[spot]` from 0, slides in the order of their codes."""
+        return torch.from_numpy(np.unique(self.slides, return_inverse=True)[1])
 
     def at(self, spots: np.ndarray) -> Sample:
         """Some of the spots."""

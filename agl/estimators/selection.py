@@ -98,14 +98,13 @@ def _fold(kept: Sample, held: Sample) -> Fold:
     kept, held = (part.at(np.flatnonzero(part.library_size > 0)) for part in (kept, held))
     heads = solve(kept, [PENALTY], kept.counts, loss="mse")
     x, new = (heads.basis(torch.from_numpy(part.features.astype(np.float64))) for part in (kept, held))
-    slides = torch.from_numpy(np.unique(kept.slides, return_inverse=True)[1])
     rates = held.primary * DEPTH / held.library_size[:, None]
     return Fold.of(
-        Coordinates.of(x, slides),
+        Coordinates.of(x, kept.slide_codes),
         heads.coefficients[0].double(),
         kept.n_primary,
         held_features=new,
         counts=torch.from_numpy(rates),  # of equal depth, for `curve` ranks them as they are
-        slides=torch.from_numpy(held.slides.astype(np.int64)),
+        slides=held.slide_codes,
         library_size=torch.full((len(held),), DEPTH, dtype=torch.float64),
     )

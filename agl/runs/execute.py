@@ -73,7 +73,7 @@ def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
 
 
 def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
-    from agl.training.scoring import gene_table, summary
+    from agl.scoring import gene_table, summary
 
     started = time.perf_counter()
     write_text(run.folder / "config.yaml", yaml.safe_dump(experiment.config.to_dict(), sort_keys=False))

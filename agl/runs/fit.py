@@ -126,10 +126,9 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
     details = dict(fitted.details)
     weights = np.asarray(details.pop("weights", experiment.panel.weights), dtype=np.float32)
     numbers = {"epochs": 0, **details, **_validation(experiment), **solving.end()}
-    predictor = SolvedPredictor(fitted)
 
     def predict(spots: np.ndarray) -> Tensor:
-        scores = predictor(np.asarray(features[spots]), slides[spots])
+        scores = solved_scores(fitted, np.asarray(features[spots]), slides[spots])
         return torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
 
     apart: Any = getattr(fitted, "spread", None)  # of an estimator with several members
@@ -145,7 +144,7 @@ def _validation(experiment: Experiment) -> dict[str, float]:
 
     A selector that is learned has its own left-out spots, and would take as long again.
     """
-    from agl.training.scoring import mean_scores
+    from agl.scoring import mean_scores
 
     spots, dataset = experiment.split.validation, experiment.dataset
     if len(spots) == 0 or experiment.panel.selector is not None:
@@ -154,22 +153,15 @@ def _validation(experiment: Experiment) -> dict[str, float]:
 
     assert dataset.features is not None
     slides = np.asarray(dataset.slide_codes)[spots]
-    predictor = SolvedPredictor(experiment.fit_estimator(spots=experiment.split.train))
-    scores = torch.from_numpy(predictor(np.asarray(dataset.features[spots]), slides))
+    fitted = experiment.fit_estimator(spots=experiment.split.train)
+    scores = torch.from_numpy(solved_scores(fitted, np.asarray(dataset.features[spots]), slides))
     counts = torch.from_numpy(dataset.dense_counts(spots, experiment.panel.primary))
     found = mean_scores(scores, counts, np.asarray(dataset.library_size)[spots], slides)
     return {"validation": found[experiment.config.training.monitor]}
 
 
-class SolvedPredictor:
-    """Scores of a fitted estimator, told of slides where it asks for them."""
+def solved_scores(fitted: Any, features: np.ndarray, slides: np.ndarray) -> np.ndarray:
+    """float64 `[spot, primary gene]` of a fitted estimator, which is told of slides where it asks for them."""
+    from agl import registry
 
-    def __init__(self, fitted: Any) -> None:
-        from agl import registry
-
-        self.predict = fitted.predict
-        self.by_slide = "slides" in registry.parameters(fitted.predict)
-
-    def __call__(self, features: np.ndarray, slides: np.ndarray) -> np.ndarray:
-        """float64 `[spot, primary gene]`."""
-        return np.asarray(self.predict(features, slides=slides) if self.by_slide else self.predict(features))
+    return np.asarray(registry.taking(fitted.predict, "slides")(features, slides=slides))

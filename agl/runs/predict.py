@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agl.errors import UserError
-from agl.runs.fit import SolvedPredictor, settled
+from agl.runs.fit import settled, solved_scores
 from agl.runs.folder import Run, open_run
 
 
@@ -17,7 +17,7 @@ def evaluate_again(folder: str | Path) -> dict[str, Any]:
     """Read the data and the saved weights anew, score the test spots, and compare with the run's own result."""
     import torch
 
-    from agl.training.scoring import gene_table, summary
+    from agl.scoring import gene_table, summary
 
     run = open_run(folder)
     experiment = _experiment(run)
@@ -60,15 +60,7 @@ def predict_section(run_folder: str | Path, section: str, *, root: Path | None =
     if root is None:
         dataset, spots = experiment.dataset, _spots_of(experiment.dataset, section)
     else:
-        data = config.data
-        dataset = open_dataset(
-            str(root),
-            features=data.features,
-            context=data.surroundings,
-            normalise=data.normalise,
-            formats=data.formats,
-            sections=(section,),
-        )
+        dataset = open_dataset(str(root), **config.data.reading, sections=(section,))
         spots = np.arange(len(dataset.spots))
     names = experiment.primary_names
     positions = {gene: i for i, gene in enumerate(dataset.genes)}
@@ -119,9 +111,9 @@ def _experiment(run: Run) -> Any:
 def _predictor(run: Run, experiment: Any) -> Callable[[Any, np.ndarray], np.ndarray]:
     """(dataset, spots) -> scores of the primary genes, from the saved weights; an estimator is fitted again."""
     if experiment.is_estimator:
-        solved = SolvedPredictor(experiment.fit_estimator())
-        return lambda dataset, spots: solved(
-            np.asarray(dataset.features[spots]), np.asarray(dataset.slide_codes)[spots]
+        fitted = experiment.fit_estimator()
+        return lambda dataset, spots: solved_scores(
+            fitted, np.asarray(dataset.features[spots]), np.asarray(dataset.slide_codes)[spots]
         )
     from agl.data.batches import SpotLoader
     from agl.runs.checkpoint import load_weights

@@ -10,9 +10,8 @@ from agl import registry
 from agl.config import Auxiliary, Component, Config, Outer, Section, Training, slots
 from agl.errors import UserError
 from agl.estimators.start import read_start
-from agl.training.experiment import data_folder
+from agl.training.loading import data_folder
 
-SURROUNDINGS = (8, 24)  # two rings of a square lattice
 NO_AUXILIARY = Auxiliary(genes=Component(name="none"))
 CLOSED_FORM = "closed_form"
 UNUSED = "none"  # the name of a component that a run has no use for
@@ -29,17 +28,16 @@ def complete(config: Config) -> Config:
 
 
 def with_choices(config: Config) -> Config:
-    """The config with what is left open chosen: for the committee surroundings and co-expressed genes, else none.
+    """The config with what is left open chosen, as the model's class says by `surroundings` and `auxiliary_genes`.
 
-    Both gave the committee something and cost it nothing wherever they were measured (experiments/her2st_losses);
-    surroundings can harm a single ridge, and auxiliary genes a network.
+    A model that says nothing sees no surroundings and learns no auxiliary genes.
     """
-    committee = config.model.name == "committee"
+    model = registry.find(registry.which(("model", "estimator"), config.model.name), config.model.name)
     if config.data.context is None:
-        context = SURROUNDINGS if committee and config.data.features != "none" else ()
+        context = () if config.data.features == "none" else tuple(getattr(model, "surroundings", ()))
         config = config.model_copy(update={"data": config.data.model_copy(update={"context": context})})
     if config.auxiliary.genes.name == "auto":
-        name = "coexpressed" if committee else "none"
+        name = getattr(model, "auxiliary_genes", "none")
         genes = Component.model_validate({"name": name, **config.auxiliary.genes.args})
         config = config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"genes": genes})})
     return config

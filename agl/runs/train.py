@@ -30,7 +30,8 @@ def prepare(config: Config) -> Prepared:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
     from agl.data.splitting.audit import audit, refuse_leaks
     from agl.runs.resolve import complete
-    from agl.training.experiment import Experiment, load_data, load_splits
+    from agl.training.experiment import Experiment
+    from agl.training.loading import load_data, load_splits
 
     completed = complete(config)
     dataset = load_data(completed)

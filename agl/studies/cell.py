@@ -13,7 +13,8 @@ from agl.errors import UserError
 from agl.runs.execute import execute
 from agl.runs.folder import Run, RunIsBusy
 from agl.runs.resolve import complete
-from agl.training.experiment import Experiment, load_data
+from agl.training.experiment import Experiment
+from agl.training.loading import load_data
 from agl.training.plugins import Plugin
 from agl.training.trainer import Trainer
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from agl.estimators.committee import Committee
 from agl.estimators.inside import simplest_of_the_best
 
-CONTEXT = (8, 24)
 LOSSES = ("mse", "pearson", "listwise")
 GENES = ("none", "coexpressed", "all")
 
@@ -94,8 +94,9 @@ def options_for(encoders: Sequence[str], *, context: bool) -> Options:
         words = [f"data.features={json.dumps(name)}" for name in encoders]
         factors.append(Factor("encoder", (*names, "all"), (*words, f"data.features={json.dumps(list(encoders))}")))
     if context:
-        near = " ".join(map(str, CONTEXT))
-        factors.append(Factor("context", ("own", near), ("data.context=[]", f"data.context={json.dumps(CONTEXT)}")))
+        sizes = Committee.surroundings
+        words = ("data.context=[]", f"data.context={json.dumps(sizes)}")
+        factors.append(Factor("context", ("own", " ".join(map(str, sizes))), words))
     factors += [
         Factor("normalise", ("train", "slide"), ("data.normalise=train", "data.normalise=slide")),
         Factor("loss", LOSSES, tuple(f"loss={name}" for name in LOSSES)),

@@ -24,7 +24,7 @@ from agl.errors import UserError
 from agl.estimators.inside import simplest_of_the_best
 from agl.runs.files import write_json, write_text
 from agl.runs.folder import Run
-from agl.studies.options import CONTEXT, Options, options_for
+from agl.studies.options import Options, options_for
 from agl.trees import apply_override, is_override
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
     """
     from agl.data.splitting.holdout import patient_or_slide
     from agl.runs.train import prepare
-    from agl.training.experiment import load_data
+    from agl.training.loading import load_data
 
     for word in words:
         key = word.partition("=")[0]
@@ -123,7 +123,7 @@ def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
         rule, why = usual_split(patient_or_slide(dataset.spots).nunique(), len(dataset.slide_names))
         shared.append(f"split={rule}")
         notes += [why] if why else []
-    committee = [*shared, "model=committee", f"data.context={json.dumps(CONTEXT)}"]
+    committee = [*shared, "model=committee", f"data.context={json.dumps(Committee.surroundings)}"]
     context = bool(np.isfinite(dataset.spots[["x", "y"]].to_numpy(float)).all())
     if not context:
         committee[-1] = "data.context=[]"

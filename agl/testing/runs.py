@@ -16,7 +16,7 @@ import yaml
 
 from agl.config import load
 from agl.runs.files import write_json
-from agl.training.scoring import expression, gene_table, summary
+from agl.scoring import expression, gene_table, summary
 
 GENES = [f"GENE{i}" for i in range(12)]
 CANDIDATES = [f"AUX{i}" for i in range(30)]

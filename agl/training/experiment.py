@@ -13,8 +13,7 @@ import torch
 from agl import registry
 from agl.config import Config
 from agl.data.batches import SpotLoader
-from agl.data.dataset import Dataset, open_dataset
-from agl.data.example import folder_named
+from agl.data.dataset import Dataset
 from agl.data.splitting.holdout import patient_or_slide
 from agl.data.splitting.splits import Split, hold_out
 from agl.data.views import feature_views
@@ -24,72 +23,11 @@ from agl.genes.panel import Panel, choose_panel, choose_primary
 from agl.machine import pick_device
 from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
-from agl.training.contracts import module_of, plugin_of, splits_of, try_model
+from agl.training.contracts import module_of, plugin_of, try_model
 from agl.training.plugins import EarlyStopping, Plugin
 from agl.training.starting import SolvedStart, StartOnAllSpots
 from agl.training.task import Task
 from agl.training.trainer import Trainer
-
-
-def data_folder(config: Config) -> str:
-    """The folder the sections lie in: the example's if it is called so; simulated ones are written the first time."""
-    if config.data.root is not None:
-        return folder_named(config.data.root)
-    from agl.data.simulate.embedded import simulated_folder
-
-    return str(simulated_folder(config.data.simulate, cache_dir=config.data.cache))
-
-
-def load_data(config: Config) -> Dataset:
-    """The dataset of a config."""
-    data = config.data
-    dataset = open_dataset(
-        data_folder(config),
-        features=data.features,
-        context=data.surroundings,
-        normalise=data.normalise,
-        formats=data.formats,
-        cache_dir=data.cache,
-        sections=data.sections,
-        min_counts=data.min_counts,
-    )
-    return permuted(dataset, config.seed) if data.permute else dataset
-
-
-def load_splits(config: Config, dataset: Dataset) -> list[Split]:
-    """Every fold of the config's split, validation carved from its training spots."""
-    splits = registry.build(
-        "split",
-        config.split,
-        dataset.spots,
-        root=data_folder(config),
-        seed=config.seed,
-        validation_fraction=config.validation.fraction,
-        validation_unit=config.validation.unit,
-    )
-    return splits_of(
-        config.split.name,
-        splits,
-        validated=not registry.is_estimator(config.model),
-    )
-
-
-def permuted(dataset: Dataset, seed: int) -> Dataset:
-    """The negative control: within every slide, the counts of spots are dealt out anew, whole spots at a time."""
-    from dataclasses import replace
-
-    codes = np.asarray(dataset.slide_codes)
-    rng = seeded(seed, "permute")
-    order = np.arange(len(codes))
-    for slide in np.unique(codes):
-        here = np.flatnonzero(codes == slide)
-        order[here] = rng.permutation(here)
-    return replace(
-        dataset,
-        counts=dataset.counts[order],
-        library_size=dataset.library_size[order],
-        key=f"{dataset.key}-permuted",
-    )
 
 
 def features_of(config: Config, dataset: Dataset) -> np.ndarray:

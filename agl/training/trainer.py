@@ -18,11 +18,11 @@ from agl.bilevel.objective import coefficients
 from agl.config import Training
 from agl.data.batches import Batch, Sampler
 from agl.errors import UserError
+from agl.scoring import mean_scores
 from agl.seeds import seeded
 from agl.training.checks import batches_of, check_losses, check_scores
 from agl.training.events import Event, Listener
 from agl.training.parallel import Ranks, alone, current
-from agl.training.scoring import mean_scores
 from agl.training.shared_norm import share_batch_norm
 from agl.training.task import Task
 

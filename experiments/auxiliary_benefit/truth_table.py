@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from agl.analysis.tables import label
 from agl.runs.folder import Run, find_runs
-from agl.training.experiment import data_folder
+from agl.training.loading import data_folder
 
 SETTINGS = ["standard", "easy", "hard", "misleading"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agl.convex import solve_path
+from agl.convex.heads import solve_path
 from agl.convex.losses import read_loss
 from agl.errors import UserError
 

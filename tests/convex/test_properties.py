@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strank
-from agl.convex import solve_path
+from agl.convex.heads import solve_path
 from agl.seeds import seeded
 
 NAMES = ["listwise", "pairwise", "poisson", "negative_binomial", "mse", "mse centred", "pearson"]

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import PoissonRegressor, Ridge
 
 import strank
-from agl.convex import solve_path
+from agl.convex.heads import solve_path
 from agl.convex.losses import default_penalties
 
 Loss = Callable[..., torch.Tensor]

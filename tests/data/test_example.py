@@ -23,7 +23,7 @@ from agl.data.images.builtin import FEATURE_NAMES, extract
 from agl.data.images.folder import BUILTIN_VERSION
 from agl.report.figures.thumbnails import find_thumbnail
 from agl.runs.train import train
-from agl.training.experiment import load_data
+from agl.training.loading import load_data
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPOTS = {"A1": 346, "B4": 283, "C2": 187, "C3": 180, "C5": 181}

@@ -15,7 +15,7 @@ import strank
 from agl.analysis.results import gene_reach, read_results
 from agl.analysis.tables import OF_REACHABLE, markdown, methods_frame, runs_frame
 from agl.runs.folder import Run, find_runs
-from agl.training.scoring import POOLED, gene_table, summary
+from agl.scoring import POOLED, gene_table, summary
 
 RNG = np.random.default_rng(3)
 RATE = np.exp(RNG.normal(size=(300, 3)))

@@ -32,7 +32,6 @@ from agl.bilevel.engines.reverse import reverse
 from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.problem import BatchLike, Problem
 from agl.bilevel.settings import InnerSettings
-from agl.errors import UserError
 
 Engine = Callable[[Problem, Sequence[BatchLike], BatchLike, InnerSettings], HyperGradient]
 
@@ -84,17 +83,3 @@ def none(
         weights = torch.zeros(problem.n_auxiliary, device=problem.head.weight.device)
     zeros = {name: torch.zeros_like(value) for name, value in problem.phi().items()}
     return HyperGradient(zeros, weights, loss, loss, "the engine is 'none'")
-
-
-def closed_form(
-    problem: Problem, inner_batches: Sequence[BatchLike], outer_batch: BatchLike, settings: InnerSettings
-) -> HyperGradient:
-    """The outer problem of a model that is solved, differentiated without inner steps; a network has no such thing.
-
-    Raises:
-        UserError: always: estimators tune their selectors themselves (`agl.estimators.selection`).
-    """
-    raise UserError(
-        "Expected a model that is solved for auxiliary.outer.engine=closed_form, received a network, which is trained "
-        "step by step. Use model=low_rank or model=committee, or another engine."
-    )

@@ -44,7 +44,7 @@ class Findings:
             return step()
         except UserError as error:
             self.note(level, slide, str(error))
-        except Exception as error:
+        except Exception as error:  # a damaged file may raise anything; the others are still to be checked
             self.note(level, slide, f"Cannot be read ({type(error).__name__}: {error}); write the file again.")
         return None
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from agl.training.scoring import POOLED, expression, gene_table, mean_scores, summary
+from agl.scoring import POOLED, expression, gene_table, mean_scores, summary
 
 RNG = np.random.default_rng(0)
 COUNTS = torch.from_numpy(RNG.poisson(3.0, (60, 4)).astype(np.float32))

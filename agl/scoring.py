@@ -23,8 +23,8 @@ def mean_scores(scores: Tensor, counts: Tensor, library_size: np.ndarray, slides
     groups = torch.from_numpy(np.asarray(slides)[measured])
     scc, pcc, constant = correlations(scores[keep], target, groups)
     return {
-        "scc": _mean(scc),
-        "pcc": _mean(pcc),
+        "scc": mean_over_slides(scc),
+        "pcc": mean_over_slides(pcc),
         "undefined": int(scc.isnan().sum()),
         "constant": int(constant.sum()),
     }
@@ -43,6 +43,15 @@ def correlations(scores: Tensor, target: Tensor, slides: Tensor) -> tuple[Tensor
     constant = defined & scc.isnan() & finite
     zero = torch.zeros((), dtype=scc.dtype)
     return torch.where(constant, zero, scc), torch.where(constant, zero, pcc), constant
+
+
+def mean_over_slides(values: Tensor) -> float:
+    """Of `[slide, gene]` the mean over slides of the mean over defined genes; NaN where nothing is defined.
+
+    >>> mean_over_slides(torch.tensor([[0.2, 0.4], [0.6, torch.nan]]))
+    0.45...
+    """
+    return float(values.double().nanmean(1).nanmean())
 
 
 def gene_table(
@@ -90,16 +99,21 @@ def summary(table: pd.DataFrame) -> dict[str, float | int]:
     `share` is the scc over the ceiling, both over the pairs of gene and slide that have both.
     """
     per_slide, pooled = table[table.slide != POOLED], table[table.slide == POOLED]
-    slides = per_slide.groupby("slide")[["scc", "pcc", "ceiling"]].mean()
-    both = per_slide.dropna(subset=["scc", "ceiling"]).groupby("slide")[["scc", "ceiling"]].mean().mean()
+
+    def mean(column: str, among: pd.DataFrame = per_slide) -> float:
+        pairs = among.pivot(index="slide", columns="gene", values=column)
+        return mean_over_slides(torch.from_numpy(pairs.to_numpy(dtype=float)))
+
+    both = per_slide.dropna(subset=["scc", "ceiling"])
+    ceiling = mean("ceiling", both)
     return {
-        "scc": float(slides.scc.mean()),
-        "pcc": float(slides.pcc.mean()),
+        "scc": mean("scc"),
+        "pcc": mean("pcc"),
         "scc_pooled": float(pooled.scc.mean()),
         "pcc_pooled": float(pooled.pcc.mean()),
         "pcc_log1p_pooled": float(pooled.pcc_log1p.mean()),
-        "ceiling": float(slides.ceiling.mean()),
-        "share": float(both.scc / both.ceiling) if both.ceiling > 0 else float("nan"),
+        "ceiling": mean("ceiling"),
+        "share": mean("scc", both) / ceiling if ceiling > 0 else float("nan"),
         "undefined": int(per_slide.scc.isna().sum()),
         "constant": int(per_slide.constant.sum()),
         "pairs": len(per_slide),
@@ -113,9 +127,3 @@ def _rows(slide: str, genes: Sequence[str], counts: Tensor, **values: Tensor) ->
         {"slide": slide, "gene": list(genes), "spots": len(counts), **columns}
         | {"mean_count": exact.mean(0).numpy(), "zero_fraction": (exact == 0).double().mean(0).numpy()}
     )
-
-
-def _mean(values: Tensor) -> float:
-    """Mean over slides of the mean over defined genes; NaN where nothing is defined."""
-    per_slide = values.nanmean(1)
-    return float(per_slide.nanmean())

@@ -95,8 +95,8 @@ def options_for(encoders: Sequence[str], *, context: bool) -> Options:
         factors.append(Factor("encoder", (*names, "all"), (*words, f"data.features={json.dumps(list(encoders))}")))
     if context:
         sizes = Committee.surroundings
-        words = ("data.context=[]", f"data.context={json.dumps(sizes)}")
-        factors.append(Factor("context", ("own", " ".join(map(str, sizes))), words))
+        near = "data.context=[]", f"data.context={json.dumps(sizes)}"
+        factors.append(Factor("context", ("own", " ".join(map(str, sizes))), near))
     factors += [
         Factor("normalise", ("train", "slide"), ("data.normalise=train", "data.normalise=slide")),
         Factor("loss", LOSSES, tuple(f"loss={name}" for name in LOSSES)),

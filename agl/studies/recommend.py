@@ -21,6 +21,7 @@ import yaml
 
 from agl.config import Config, load
 from agl.errors import UserError
+from agl.estimators.committee import Committee
 from agl.estimators.inside import simplest_of_the_best
 from agl.runs.files import write_json, write_text
 from agl.runs.folder import Run

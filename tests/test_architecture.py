@@ -37,6 +37,7 @@ ORDER = [
     ["agl.estimators"],
     ["agl.bilevel"],
     ["agl.training"],
+    ["agl.prediction"],
     ["agl.runs"],
     ["agl.studies"],
     ["agl.analysis"],

@@ -41,7 +41,7 @@ app.command()(recommend.recommend)
 app.command()(runs.train)
 studies.add_to(app)
 STUDIES: list[Callable[..., None]] = [synthetic.synthetic, hest.hest, hest.download]
-AFTER: list[Callable[..., None]] = [runs.table, runs.report, runs.evaluate, runs.predict]
+AFTER: list[Callable[..., None]] = [runs.table, runs.report, runs.evaluate, runs.predict, runs.export]
 for command in [*STUDIES, *AFTER]:
     app.command()(command)
 app.command("list")(lookup.list_)

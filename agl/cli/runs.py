@@ -86,16 +86,40 @@ def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], as_js
             typer.echo(f"{name:<18} {value:.6f}" if isinstance(value, float) else f"{name:<18} {value}")
 
 
-def predict(
+Trust = Annotated[bool, typer.Option(help="Run the Python file that the model brings along.")]
+
+
+def export(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
-    section: Annotated[str, typer.Argument(help="Id of a section.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the section; default: the run's own data.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; default: RUN/SECTION.h5ad.")] = None,
+    out: Annotated[Path, typer.Option(help="The new folder of the model.")],
 ) -> None:
-    """Scores of the primary genes on a section, as a layer of an AnnData file; X stays the raw counts."""
+    """A run's model in a folder of its own, to be given away: weights, genes, scores, and a card to read."""
+    from agl.runs.folder import open_run
+    from agl.runs.model import model_of
+
+    typer.echo(f"Wrote {model_of(open_run(run)).save(out)}")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A finished run, or a model that was exported.")],
+    slide: Annotated[
+        str, typer.Argument(help="An h5ad, feature file, patch file or folder; or a section of --root, or of the run.")
+    ],
+    root: Annotated[Path | None, typer.Option(help="Folder of the section; default: the run's own data.")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="The slide's features: a file or folder, once for each encoder.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: RUN/SLIDE.h5ad.")] = None,
+    anyway: Annotated[bool, typer.Option(help="Also where features are not like those in training.")] = False,
+    trust: Trust = False,
+) -> None:
+    """Scores of a model's genes on a slide, as a layer of an AnnData file. The slide needs no counts."""
     from agl.runs.predict import predict_section
 
-    typer.echo(f"Wrote {predict_section(run, section, root=root, out=out)}")
+    file, notes = predict_section(model, slide, root=root, features=features or (), out=out, anyway=anyway, trust=trust)
+    for note in notes:
+        typer.echo(f"warning: {note}", err=True)
+    typer.echo(f"Wrote {file}")
 
 
 def demo(

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from agl.errors import UserError
+from agl.estimators.convex import LinearScores
 from agl.estimators.ridge_cv import best_penalty, cv_folds, fold_moments, held_out_pearson
 from agl.estimators.ridge_path import RidgePath, Standardiser, blocks_of, leading_directions
 from agl.estimators.tables import check_width, training_table
@@ -58,6 +60,11 @@ class Constant:
         """float64 `[spot, gene]`."""
         check_width(features, self.width)
         return np.tile(self.scores, (len(features), 1))
+
+    def linear(self) -> LinearScores:
+        """As scores of raw features, which have no part in them."""
+        weights = torch.zeros(self.width, len(self.scores), dtype=torch.float64)
+        return LinearScores(weights, torch.from_numpy(self.scores), self.details)
 
 
 class Ridge:
@@ -162,3 +169,9 @@ class Linear:
         check_width(features, len(self.weights))
         parts = [self.standardise(block) @ self.weights + self.intercept for block in blocks_of(features)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.intercept)))
+
+    def linear(self) -> LinearScores:
+        """As scores of raw features."""
+        weights = self.weights / self.standardise.scale[:, None]
+        level = self.intercept - self.standardise.mean @ weights
+        return LinearScores(torch.from_numpy(weights), torch.from_numpy(level), self.details)

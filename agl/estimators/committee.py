@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -107,7 +107,7 @@ class Committee:
                 full[:, torch.from_numpy(columns)] = found
                 weights.append(full)
                 names.append(f"{view}: {name}")
-        stacked = torch.cat(weights)
+        stacked = torch.cat(weights).float()  # rounded here, so that what is saved scores as what was fitted
         return CommitteeScores(stacked, details | {"members": len(stacked), "ingredients": names})
 
     def _read(self, loss: Component, views: list[str]) -> list[Member]:
@@ -166,25 +166,38 @@ class CommitteeScores:
     weights: Tensor  # [member, feature, gene]
     details: dict[str, Any]
 
-    def members(self, features: np.ndarray, slides: np.ndarray) -> Tensor:
-        """Standardised scores `[member, spot, gene]`: mean 0 and sd 1 inside each slide, 0 where they do not vary."""
+    def members(self, features: np.ndarray, slides: np.ndarray) -> Iterator[Tensor]:
+        """Every member's standardised scores `[spot, gene]`: mean 0 and sd 1 inside each slide, 0 without variation."""
         check_width(features, self.weights.shape[1])
         check_finite(features)
         x = torch.from_numpy(np.asarray(features, dtype=np.float64))
         codes = torch.from_numpy(np.unique(slides, return_inverse=True)[1])
-        scores = torch.empty(len(self.weights), len(x), self.weights.shape[2], dtype=torch.float64)
-        for code in codes.unique():
-            rows = codes == code
-            part = x[rows] @ self.weights
-            part = part - part.mean(1, keepdim=True)
-            sd = part.square().mean(1, keepdim=True).sqrt()
-            scores[:, rows] = torch.where(sd > 1e-12, part / sd.clamp_min(1e-12), 0.0)
-        return scores
+        slides_of = [torch.nonzero(codes == code).flatten() for code in codes.unique()]
+        for weights in self.weights:
+            scores = x @ weights.double()
+            for rows in slides_of:
+                part = scores[rows] - scores[rows].mean(0)
+                sd = part.square().mean(0).sqrt()
+                scores[rows] = torch.where(sd > 1e-12, part / sd.clamp_min(1e-12), 0.0)
+            yield scores
+
+    def total(self, features: np.ndarray, slides: np.ndarray) -> Tensor:
+        """The sum of the members' scores `[spot, gene]`: sums of several committees make one of all their members."""
+        return torch.stack(list(self.members(features, slides))).sum(0)
 
     def predict(self, features: np.ndarray, slides: np.ndarray) -> np.ndarray:
         """float64 `[spot, gene]`; `slides` are codes `[spot]`, inside which the scores rank."""
-        return self.members(features, slides).mean(0).numpy()
+        return self.mean_and_spread(features, slides)[0]
 
-    def spread(self, features: np.ndarray, slides: np.ndarray) -> np.ndarray:
-        """Standard deviation of the members' standardised scores `[spot, gene]`: how little they agree on a spot."""
-        return self.members(features, slides).std(0, correction=0).numpy()
+    def mean_and_spread(self, features: np.ndarray, slides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The members' mean score, and their standard deviation: how little they agree on a spot; both `[spot, gene]`.
+
+        Member by member, so that memory does not grow with the committee.
+        """
+        mean = torch.zeros(len(features), self.weights.shape[2], dtype=torch.float64)
+        squares = torch.zeros_like(mean)
+        for count, scores in enumerate(self.members(features, slides), start=1):  # Welford, Technometrics 4 (1962) 419
+            off = scores - mean
+            mean += off / count
+            squares += off * (scores - mean)
+        return mean.numpy(), (squares / len(self.weights)).sqrt().numpy()

@@ -19,6 +19,7 @@ from agl.runs.fit import fit
 from agl.runs.folder import Run, folder_of, locked
 from agl.runs.hparams import write_hparams
 from agl.runs.provenance import run_provenance
+from agl.runs.saved import RECIPE, recipe_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -88,6 +89,7 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
             f"Expected finite scores of the test spots, received NaN or infinity: the training of {run.folder} has "
             "diverged. Lower training.learning_rate or set training.clip=1."
         )
+    write_json(run.folder / RECIPE, recipe_of(experiment).to_dict())
     counts = dataset.dense_counts(test, experiment.panel.primary)
     spread = None if fitted.spread is None else fitted.spread(test)
     write_predictions(run.folder / "predictions.npz", experiment, scores, spread)

@@ -113,6 +113,7 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
     """Solve it, telling the history, TensorBoard and the config's plugins of every step."""
     import torch
 
+    from agl.runs.saved import WEIGHTS, save_fitted
     from agl.training.experiment import features_of
     from agl.training.plugins import History, TensorBoard
     from agl.training.solving import Solving
@@ -131,11 +132,12 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
         scores = solved_scores(fitted, np.asarray(features[spots]), slides[spots])
         return torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
 
-    apart: Any = getattr(fitted, "spread", None)  # of an estimator with several members
+    apart: Any = getattr(fitted, "mean_and_spread", None)  # of an estimator with several members
 
     def spread(spots: np.ndarray) -> np.ndarray:
-        return np.asarray(apart(np.asarray(features[spots]), slides[spots]), dtype=np.float32)
+        return np.asarray(apart(np.asarray(features[spots]), slides[spots])[1], dtype=np.float32)
 
+    save_fitted(folder / WEIGHTS, fitted)
     return Fitted(predict, weights, numbers, None if apart is None else spread)
 
 

@@ -5,6 +5,7 @@ provenance.json    data, split, versions, device, seed, time, memory
 panel.csv          genes of the panel, their role, weight and priors
 history.jsonl      one line an epoch
 checkpoints/       state.pt (to resume), best.safetensors (to predict)
+recipe.json        what the inputs are made of, and what they were like
 predictions.npz    scores and counts of the primary genes on the test spots
 per_gene.csv       scores per gene and slide beside the noise ceiling, and pooled
 result.json        the run's numbers; its presence says that the run is finished

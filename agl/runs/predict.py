@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agl.errors import UserError
-from agl.runs.fit import settled, solved_scores
 from agl.runs.folder import Run, open_run
+from agl.runs.model import experiment_of, model_of
+
+if TYPE_CHECKING:
+    from agl.prediction.model import Model
 
 
 def evaluate_again(folder: str | Path) -> dict[str, Any]:
@@ -20,16 +23,25 @@ def evaluate_again(folder: str | Path) -> dict[str, Any]:
     from agl.scoring import gene_table, summary
 
     run = open_run(folder)
-    experiment = _experiment(run)
-    scores = _predictor(run, experiment)(experiment.dataset, experiment.split.test)
+    experiment, model = experiment_of(run), model_of(run)
     dataset, test = experiment.dataset, experiment.split.test
-    names = np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]]
+    torch.set_num_threads(run.config.training.threads)
+    table_of = dataset.features if dataset.features is not None else None
+    codes = np.asarray(dataset.slide_codes)[test]
+
+    def inputs(rows: np.ndarray) -> np.ndarray:
+        if table_of is not None:
+            return np.asarray(table_of[test[rows]])
+        assert dataset.patches is not None
+        return dataset.patches.read(test[rows])
+
+    scores, _ = model.scorer(inputs, codes)
     counts = torch.from_numpy(np.asarray(dataset.dense_counts(test, experiment.panel.primary), dtype=np.float32))
     table = gene_table(
-        torch.from_numpy(scores),
+        torch.from_numpy(np.asarray(scores, dtype=np.float32)),
         counts,
         np.asarray(dataset.library_size)[test],
-        names,
+        np.asarray(dataset.slide_names)[codes],
         experiment.primary_names,
         seed=experiment.config.seed,
     )
@@ -41,109 +53,59 @@ def evaluate_again(folder: str | Path) -> dict[str, Any]:
     return {**numbers, "as_recorded": same}
 
 
-def predict_section(run_folder: str | Path, section: str, *, root: Path | None = None, out: Path | None = None) -> Path:
-    """Write the scores of a run's primary genes on one section.
+def predict_section(
+    model_folder: str | Path,
+    section: str,
+    *,
+    root: Path | None = None,
+    features: Sequence[str] = (),
+    out: Path | None = None,
+    anyway: bool = False,
+    trust: bool = False,
+) -> tuple[Path, list[str]]:
+    """Write a model's scores of one slide (`agl.prediction.output.to_anndata`); the file, and what to know about it.
 
-    The file holds the section's spots and the primary genes it measured: `X` the raw counts, `layers["agl_score"]`
-    the scores, `obsm["spatial"]` the spot centres, `uns["agl"]` which run, what the numbers mean, and the versions.
-    Scores rank the spots of one slide; they have no unit.
+    Args:
+        model_folder: a finished run, or a model that was exported.
+        section: a file of the slide, a folder with one section, or the name of a section of `root`, or, without it, of
+            the run's own data.
     """
-    import anndata
-    import pandas as pd
+    from agl.prediction.output import write
 
-    import agl
-    from agl.data.dataset import open_dataset
-
-    run = open_run(run_folder)
-    experiment = _experiment(run)
-    config = run.config
-    if root is None:
-        dataset, spots = experiment.dataset, _spots_of(experiment.dataset, section)
-    else:
-        dataset = open_dataset(str(root), **config.data.reading, sections=(section,))
-        spots = np.arange(len(dataset.spots))
-    names = experiment.primary_names
-    positions = {gene: i for i, gene in enumerate(dataset.genes)}
-    measured = [i for i, gene in enumerate(names) if gene in positions]
-    if not measured:
-        raise UserError(
-            f"Expected a section that measures some of the run's {len(names)} primary genes ({', '.join(names[:3])}, "
-            f"...), section {section!r} has none of them. Are its gene names of the same kind?"
-        )
-    scores = _predictor(run, experiment)(dataset, spots)[:, measured]
-    table = dataset.spots.iloc[spots]
-    adata = anndata.AnnData(
-        X=dataset.counts[spots][:, [positions[names[i]] for i in measured]],
-        obs=pd.DataFrame({"slide": table.slide.to_numpy(object)}, index=pd.Index(table.barcode.to_numpy(object))),
-        var=pd.DataFrame(index=pd.Index(np.asarray([names[i] for i in measured], dtype=object))),
-        obsm={"spatial": table[["x", "y"]].to_numpy(float)},
-        layers={"agl_score": scores.astype(np.float32)},
-    )
-    adata.uns["agl"] = {
-        "run": run.folder.name,
-        "version": agl.__version__,
-        "loss": config.loss.name,
-        "meaning": "higher scores rank higher expression among the spots of one slide; no unit",
-        "role_in_training": _role(experiment, section, root),
-        "genes_not_measured": [gene for gene in names if gene not in positions],
-    }
-    file = out or run.folder / f"{section}.h5ad"
-    part = file.with_name(file.name + ".part")
-    adata.write_h5ad(part)
-    part.replace(file)
-    return file
+    run, model = open_model(model_folder, trust=trust)
+    own = root is None and run is not None and not Path(section).exists()
+    home = _own_data(run, section) if own and run is not None else root
+    scored = model.predict(section, root=home, features=features, anyway=anyway)
+    if run is not None:
+        scored.uns["agl"]["role_in_training"] = _role(run, section) if own else "another folder than the run's data"
+    folder = run.folder if run is not None else Path()
+    file = out or folder / f"{scored.obs['slide'].iloc[0]}.h5ad"
+    return write(scored, file), [str(note) for note in scored.uns["agl"]["notes"]]
 
 
-def _experiment(run: Run) -> Any:
-    """The run's own experiment, on the very data it was trained on."""
-    from agl.runs.train import prepare
+def open_model(folder: str | Path, *, trust: bool = False) -> tuple[Run | None, Model]:
+    """The model in a folder: of a finished run, or one that was exported."""
+    from agl.prediction.model import Model
 
-    experiment = prepare(run.config).experiments[0]
-    key = run.provenance["data"]["key"]
-    if experiment.dataset.key != key:
-        raise UserError(
-            f"Expected the data that {run.folder} was trained on (content {key[:12]}), received others (content "
-            f"{experiment.dataset.key[:12]}). Restore them, or train anew."
-        )
-    return settled(experiment, run.folder)
+    if (Path(folder) / "model.json").is_file():
+        return None, Model.load(folder, trust=trust)
+    run = open_run(folder)
+    return run, model_of(run)
 
 
-def _predictor(run: Run, experiment: Any) -> Callable[[Any, np.ndarray], np.ndarray]:
-    """(dataset, spots) -> scores of the primary genes, from the saved weights; an estimator is fitted again."""
-    if experiment.is_estimator:
-        fitted = experiment.fit_estimator()
-        return lambda dataset, spots: solved_scores(
-            fitted, np.asarray(dataset.features[spots]), np.asarray(dataset.slide_codes)[spots]
-        )
-    from agl.data.batches import SpotLoader
-    from agl.runs.checkpoint import load_weights
-
-    trainer = experiment.trainer()
-    load_weights(trainer.task.model, run.folder / "checkpoints" / "best.safetensors")
-    n_primary = len(experiment.panel.primary)
-
-    def scores(dataset: Any, spots: np.ndarray) -> np.ndarray:
-        trainer.task.loader = SpotLoader(dataset, np.zeros(0, dtype=np.int64))
-        return trainer.predict(spots)[:, :n_primary].numpy()
-
-    return scores
-
-
-def _spots_of(dataset: Any, section: str) -> np.ndarray:
+def _own_data(run: Run, section: str) -> Path:
     from agl.errors import did_you_mean
+    from agl.training.loading import data_folder
 
-    spots = np.flatnonzero(dataset.spots.slide.to_numpy() == section)
-    if len(spots) == 0:
+    known = sorted(run.provenance["data"]["report"]["sections"])
+    if section not in known:
         raise UserError(
-            f"Expected a section of the run's data, received {section!r}.{did_you_mean(section, dataset.slide_names)}"
+            f"Expected a file, or a section of the run's data, received {section!r}.{did_you_mean(section, known)}"
         )
-    return spots
+    return Path(data_folder(run.config))
 
 
-def _role(experiment: Any, section: str, root: Path | None) -> str:
+def _role(run: Run, section: str) -> str:
     """Whether the section helped to make the model: train, validation, test, several of them, or none."""
-    if root is not None:
-        return "another folder than the run's data"
-    slides = experiment.dataset.spots.slide.to_numpy()
-    parts = ("train", "validation", "test")
-    return " and ".join(part for part in parts if section in set(slides[getattr(experiment.split, part)]))
+    slides = run.provenance["split"]["slides"]
+    return " and ".join(part for part in ("train", "validation", "test") if section in slides[part])

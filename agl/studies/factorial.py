@@ -111,7 +111,7 @@ def _blocks(
                     sample = replace(sample, loss=Component(name=loss)) if loss else sample
                     fitted = Committee(members=[{**member, "view": view}]).fit(sample)
                     key = (normalise, view, str(number), loss, name)
-                    found[key] = fitted.members(held.features, held.slides).sum(0)
+                    found[key] = fitted.total(held.features, held.slides)
     return found
 
 

@@ -233,6 +233,7 @@ def test_what_a_run_folder_holds(sections: Path, tmp_path: Path) -> None:
         "predictions.npz",
         "per_gene.csv",
         "result.json",
+        "recipe.json",
     }
     assert names == expected | {".lock", "checkpoints/history.pt", "checkpoints/best.safetensors"}
     assert load([run.folder / "config.yaml"]) == run.config

@@ -86,7 +86,7 @@ def test_a_path_of_penalties_is_the_history(solved) -> None:
     assert result["cv"] == "2 folds of slides"
     names = {file.name for file in folder.iterdir()}
     assert {"config.yaml", "predictions.npz", "tb", *FILES} <= names
-    assert "checkpoints" not in names
+    assert [file.name for file in (folder / "checkpoints").iterdir()] == ["best.safetensors"]
 
 
 def test_tensorboard_has_every_number_of_the_history(solved) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from agl.data.reading.counts import extent, find_counts
 from agl.data.reading.hdf5 import open_h5, strings
-from agl.data.reading.header import COUNT_SOURCES, Header
+from agl.data.reading.header import COUNT_SOURCES, Header, Spots
 from agl.data.reading.library_size import recorded_library_size
 from agl.data.reading.names import RawNames
 from agl.errors import UserError
@@ -62,6 +62,20 @@ def read_header(slide: str, path: Path) -> Header:
         n_stored,
         recorded_library_size(obs, slide),
     )
+
+
+def read_spots(slide: str, path: Path) -> Spots:
+    """The spots of a slide, whether or not anything was counted on them.
+
+    Raises:
+        UserError: unreadable file, no spots, repeated or missing barcodes, no coordinates.
+    """
+    with open_h5(path, f"an h5ad file for slide '{slide}'") as h5:
+        obs = _frame(h5, "obs", slide)
+        xy = _coordinates(h5, obs, slide)
+    barcodes = strings(obs.index.to_numpy())
+    _check_barcodes(barcodes, slide)
+    return Spots(barcodes, xy, _lattice(obs, "array_row"), _lattice(obs, "array_col"))
 
 
 def _frame(h5: Any, key: str, slide: str) -> pd.DataFrame:

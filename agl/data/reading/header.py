@@ -15,6 +15,16 @@ COUNT_SOURCES = {"layers/counts": "layers['counts']", "X": "X", "raw/X": "raw.X"
 
 
 @dataclass(frozen=True)
+class Spots:
+    """Who and where a slide's spots are: names, and places `[spot, 2]` in full-resolution pixels."""
+
+    barcodes: np.ndarray
+    xy: np.ndarray
+    array_row: np.ndarray | None = None
+    array_col: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Header:
     """All of an h5ad but its counts. `xy` [spot, 2] is the spot centre in full-resolution pixels.
 

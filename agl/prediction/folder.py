@@ -1,0 +1,130 @@
+"""A model in a folder of its own, to be given away: no training data, no pickle, a card to read.
+
+model.json           genes, recipe, kind of scores, where it comes from, how it scored
+weights.safetensors  the weights
+config.yaml          of the run it comes from
+per_gene.csv         its test scores, gene by gene, beside the noise ceiling
+README.md            the model card
+*.py                 the file of a model of your own, if it is one
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agl.config import load
+from agl.errors import UserError
+from agl.estimators import written
+from agl.prediction.card import card
+from agl.prediction.fitted import FittedModel
+from agl.prediction.recipe import Recipe
+from agl.prediction.scorers import Network, Solved, network
+
+VERSION = 1
+NAMES = ("model.json", "weights.safetensors", "config.yaml")
+
+
+def save(model: FittedModel, folder: Path) -> Path:
+    """Write a model into a new folder, whole or not at all.
+
+    Raises:
+        UserError: a folder that is there already, scores that cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    if folder.exists():
+        raise UserError(f"Expected a new folder for the model, {folder} is there. Choose another, or remove it.")
+    kind, tensors, n_genes = _weights(model)
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        config = _with_own_files(model, part)
+        save_file({key: value.contiguous() for key, value in tensors.items()}, str(part / "weights.safetensors"))
+        (part / "weights.safetensors").chmod(0o644)  # safetensors lets only the owner read
+        about = {key: value for key, value in model.about.items() if key != "per_gene"}
+        tree = {"format": VERSION, "kind": kind, "genes": list(model.genes), "heads": n_genes}
+        tree |= {"recipe": model.recipe.to_dict(), "about": about}
+        (part / "model.json").write_text(json.dumps(tree, indent=1), "utf-8")
+        (part / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
+        if "per_gene" in model.about:
+            (part / "per_gene.csv").write_text(model.about["per_gene"], "utf-8")
+        (part / "README.md").write_text(card(model), "utf-8")
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def read(folder: Path, *, trust: bool = False) -> FittedModel:
+    """Read a model that was saved.
+
+    Args:
+        trust: also one that comes with Python code of its own, which is then run.
+
+    Raises:
+        UserError: no model there, a damaged one, one of a newer version, one with code that is not trusted.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    missing = [name for name in NAMES if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"Expected a saved model in {folder}, found no {missing[0]}. Was it written by agl export?")
+    try:
+        tree = json.loads((folder / "model.json").read_text("utf-8"))
+        recipe, genes = Recipe.from_dict(tree["recipe"]), tuple(map(str, tree["genes"]))
+        tensors = load_file(str(folder / "weights.safetensors"))
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise UserError(f"Expected a model in {folder}, received a damaged one ({error}). Copy it again.") from None
+    if tree.get("format") != VERSION:
+        raise UserError(f"Expected a model of format {VERSION}, {folder} has {tree.get('format')}. Update agl.")
+    config = load([folder / "config.yaml"])
+    if tree["kind"] != "network":
+        scorer: Any = Solved(written.read(tree["kind"], tensors))
+    else:
+        component = config.model
+        if ".py:" in component.name:
+            if not trust:
+                raise UserError(
+                    f"Expected a model without code, {folder} brings {component.name}. Read that file; if you "
+                    "trust it, say so with trust=True (--trust)."
+                )
+            file, _, attribute = component.name.rpartition(":")
+            component = component.model_copy(update={"name": f"{folder / Path(file).name}:{attribute}"})
+        width = recipe.surroundings.width(sum(size for _, size in recipe.encoders)) if recipe.encoders else None
+        scorer = Network(network(component, tensors, width, int(tree["heads"])), len(genes))
+    per_gene = folder / "per_gene.csv"
+    about = dict(tree["about"]) | ({"per_gene": per_gene.read_text("utf-8")} if per_gene.is_file() else {})
+    return FittedModel(genes, recipe, scorer, config, about)
+
+
+def _weights(model: FittedModel) -> tuple[str, dict[str, Any], int]:
+    """Kind of the scores, tensors, number of heads."""
+    if isinstance(model.scorer, Network):
+        state = {key: value.detach().cpu() for key, value in model.scorer.model.state_dict().items()}
+        return "network", state, int(model.about["heads"])
+    found = written.written(getattr(model.scorer, "fitted", None))
+    if found is None:
+        raise UserError(
+            f"Expected a model that can be written down, received {model.config.model.name!r}: what it is fitted to "
+            "has no method `linear()` that gives agl.estimators.convex.LinearScores. Add one, or predict from its run."
+        )
+    return found[0], found[1], len(model.genes)
+
+
+def _with_own_files(model: FittedModel, folder: Path) -> dict[str, Any]:
+    """The config without places on this machine; a model of a user's own is copied beside it."""
+    tree = model.config.to_dict()
+    tree["data"].update(root=None, cache=None)
+    name = model.config.model.name
+    if ".py:" in name:
+        file, _, attribute = name.rpartition(":")
+        shutil.copyfile(Path(file).expanduser(), folder / Path(file).name)
+        tree["model"]["name"] = f"{Path(file).name}:{attribute}"
+    return tree

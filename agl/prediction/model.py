@@ -1,0 +1,73 @@
+"""A model to work with: read it, score slides that it has never seen, give it away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agl.data.reading.formats.known import Formats
+from agl.errors import UserError
+from agl.prediction import folder as model_folder
+from agl.prediction.fitted import FittedModel
+from agl.prediction.locate import locate_slide
+from agl.prediction.output import annotate, to_anndata
+from agl.prediction.slide import Slide, read_slide, slide_of
+
+if TYPE_CHECKING:
+    import anndata
+
+
+class Model(FittedModel):
+    """A `FittedModel` that finds and reads the slides it scores.
+
+    >>> model = Model.load("my_model")  # doctest: +SKIP
+    >>> model.predict("slide.h5ad").layers["agl_score"]  # doctest: +SKIP
+    """
+
+    @classmethod
+    def of(cls, fitted: FittedModel) -> Model:
+        """The same, to work with."""
+        return cls(**{each.name: getattr(fitted, each.name) for each in fields(fitted)})
+
+    @classmethod
+    def load(cls, folder: str | Path, *, trust: bool = False) -> Model:
+        """Read what `save` wrote; `trust`: also a model that brings Python code of its own, which is then run."""
+        return cls.of(model_folder.read(Path(folder), trust=trust))
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        root: Path | str | None = None,
+        features: str | Sequence[str] = (),
+        anyway: bool = False,
+        inplace: bool = False,
+    ) -> anndata.AnnData:
+        """Scores of a slide as an AnnData with the layer `agl_score`; no counts are needed.
+
+        Args:
+            source: an h5ad, a feature file, a patch file, a folder with one section; with `root`, a section's name;
+                or an AnnData, with `features` naming keys of its `obsm`.
+            features: of the slide, where they are not found under the names they had in training.
+            anyway: also where they are not like those in training.
+            inplace: write into the AnnData that is given: `obsm["agl_score"]` and `uns["agl"]`.
+        """
+        given = (features,) if isinstance(features, str) else tuple(features)
+        if hasattr(source, "obsm"):
+            made = self.score(slide_of(source, self.recipe, given or self.recipe.names), anyway=anyway)
+            return annotate(self, made, source, inplace=inplace)
+        if inplace:
+            raise UserError("Expected an AnnData to write into, received a file. Leave inplace away.")
+        return to_anndata(self, self.score(self.read(source, root=root, features=given), anyway=anyway))
+
+    def read(self, source: str | Path, *, root: Path | str | None = None, features: Sequence[str] = ()) -> Slide:
+        """A slide's files, read as the model needs them."""
+        formats = Formats(self.config.data.formats)
+        files = locate_slide(source, self.recipe, formats, root=None if root is None else Path(root), features=features)
+        return read_slide(files, self.recipe, formats)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model into a new folder that can be given away (`agl.prediction.folder`)."""
+        return model_folder.save(self, Path(folder))

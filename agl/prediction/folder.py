@@ -10,6 +10,7 @@ README.md            the model card
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -48,10 +49,11 @@ def save(model: FittedModel, folder: Path) -> Path:
         save_file({key: value.contiguous() for key, value in tensors.items()}, str(part / "weights.safetensors"))
         (part / "weights.safetensors").chmod(0o644)  # safetensors lets only the owner read
         about = {key: value for key, value in model.about.items() if key != "per_gene"}
+        (part / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
         tree = {"format": VERSION, "kind": kind, "genes": list(model.genes), "heads": n_genes}
         tree |= {"recipe": model.recipe.to_dict(), "about": about}
+        tree |= {"sha256": {name: _digest(part / name) for name in NAMES[1:]}}
         (part / "model.json").write_text(json.dumps(tree, indent=1), "utf-8")
-        (part / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
         if "per_gene" in model.about:
             (part / "per_gene.csv").write_text(model.about["per_gene"], "utf-8")
         (part / "README.md").write_text(card(model), "utf-8")
@@ -79,6 +81,9 @@ def read(folder: Path, *, trust: bool = False) -> FittedModel:
     try:
         tree = json.loads((folder / "model.json").read_text("utf-8"))
         recipe, genes = Recipe.from_dict(tree["recipe"]), tuple(map(str, tree["genes"]))
+        for name, digest in tree["sha256"].items():
+            if _digest(folder / name) != digest:
+                raise ValueError(f"{name} is not what was written")
         tensors = load_file(str(folder / "weights.safetensors"))
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"Expected a model in {folder}, received a damaged one ({error}). Copy it again.") from None
@@ -104,6 +109,10 @@ def read(folder: Path, *, trust: bool = False) -> FittedModel:
     return FittedModel(genes, recipe, scorer, config, about)
 
 
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _weights(model: FittedModel) -> tuple[str, dict[str, Any], int]:
     """Kind of the scores, tensors, number of heads."""
     if isinstance(model.scorer, Network):
@@ -122,6 +131,7 @@ def _with_own_files(model: FittedModel, folder: Path) -> dict[str, Any]:
     """The config without places on this machine; a model of a user's own is copied beside it."""
     tree = model.config.to_dict()
     tree["data"].update(root=None, cache=None)
+    del tree["output"]
     name = model.config.model.name
     if ".py:" in name:
         file, _, attribute = name.rpartition(":")

@@ -1,3 +1,57 @@
-"""Auxiliary-gene learning: which genes should a model learn so that it ranks expression across a tissue image?"""
+"""Auxiliary-gene learning: which genes should a model learn so that it ranks expression across a tissue image?
+
+>>> import agl
+>>> runs = agl.train("example", loss="listwise")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "UserError": "agl.errors",
+    "Model": "agl.prediction.model",
+    "Runs": "agl.api.runs",
+    "Recommendation": "agl.api.work",
+    "check": "agl.api.work",
+    "train": "agl.api.work",
+    "grid": "agl.api.work",
+    "recommend": "agl.api.work",
+    "open_run": "agl.api.work",
+    "load_model": "agl.api.work",
+    "report": "agl.api.work",
+}
+__all__ = [
+    "Model",
+    "Recommendation",
+    "Runs",
+    "UserError",
+    "__version__",
+    "check",
+    "grid",
+    "load_model",
+    "open_run",
+    "recommend",
+    "report",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from agl.api.runs import Runs
+    from agl.api.work import Recommendation, check, grid, load_model, open_run, recommend, report, train
+    from agl.errors import UserError
+    from agl.prediction.model import Model
+
+
+def __getattr__(name: str) -> Any:
+    """Each name is imported when it is first used, so that `import agl` costs nothing."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'agl' has no attribute {name!r}; it offers {', '.join(_WHERE)}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

@@ -78,6 +78,18 @@ def merge(tree: dict[str, Any], overlay: Mapping[str, Any]) -> None:
             tree[key] = dict(value) if isinstance(value, Mapping) else value
 
 
+def value_at(tree: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; of a component its name. None where there is none.
+
+    >>> value_at({"loss": {"name": "mse"}, "training": {"epochs": 5}}, "loss")
+    'mse'
+    """
+    node: Any = tree
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node["name"] if isinstance(node, Mapping) and "name" in node else node
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping; `3e-5` is a number here."""
     file = Path(path)

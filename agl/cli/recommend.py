@@ -30,8 +30,8 @@ def recommend(
     from agl.analysis.recommendation import read_findings
     from agl.cli.printing import print_json
     from agl.progress import display
-    from agl.report.build import write_report
-    from agl.report.inputs import ReportOptions
+    from agl.reporting.build import write_report
+    from agl.reporting.inputs import ReportOptions
     from agl.studies import recommend as study
 
     asked = study.plan(path, words or [])

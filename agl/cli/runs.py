@@ -66,8 +66,8 @@ def report(
     ] = None,
 ) -> None:
     """Tables, statistics, figures and one self-contained page about finished runs; nothing is trained."""
-    from agl.report.build import write_report
-    from agl.report.inputs import ReportOptions
+    from agl.reporting.build import write_report
+    from agl.reporting.inputs import ReportOptions
 
     options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit)
     page = write_report(folders, out, sections=section or (), options=options, title=title)

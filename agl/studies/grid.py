@@ -71,24 +71,29 @@ def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
             axes[key.removeprefix("axes.")] = parse_value(text, word)
         else:
             apply_override(shared, word)
+    return grid_of(shared, axes, skip, str(path))
+
+
+def grid_of(shared: dict[str, Any], axes: Any, skip: Any, where: str) -> Grid:
+    """A grid that was checked; `where` it was written, for messages."""
     if not isinstance(axes, dict) or not axes:
         raise UserError(
-            f"Expected `axes:` with a list of values for each key in {path}, e.g. axes: {{loss: [mse, listwise]}}."
+            f"Expected `axes:` with a list of values for each key in {where}, e.g. axes: {{loss: [mse, listwise]}}."
         )
     for key, values in axes.items():
         if not isinstance(values, list) or not values:
-            raise UserError(f"Expected a list of values on the axis {key!r} in {path}, received {values!r}.")
+            raise UserError(f"Expected a list of values on the axis {key!r} in {where}, received {values!r}.")
     if not isinstance(skip, list) or not all(isinstance(rule, dict) and rule for rule in skip):
-        raise UserError(f"Expected `skip:` as a list like [{{loss: mse, seed: 2}}] in {path}, received {skip!r}.")
+        raise UserError(f"Expected `skip:` as a list like [{{loss: mse, seed: 2}}] in {where}, received {skip!r}.")
     for key in (key for rule in skip for key in rule):
         if key not in axes:
             raise UserError(
-                f"Expected the name of an axis in `skip:` of {path}, received {key!r}.{did_you_mean(key, axes)}"
+                f"Expected the name of an axis in `skip:` of {where}, received {key!r}.{did_you_mean(key, axes)}"
             )
     grid = Grid(shared, axes, skip)
     if not grid.cells():
         raise UserError(
-            f"Expected `skip:` to leave some cells of the grid in {path}, received rules that leave none. Remove one."
+            f"Expected `skip:` to leave some cells of the grid in {where}, received rules that leave none. Remove one."
         )
     return grid
 

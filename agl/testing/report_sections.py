@@ -1,6 +1,6 @@
 """Does a section of a report fit? For ours, and for yours.
 
->>> from agl.report.parts import Text
+>>> from agl.reporting.parts import Text
 >>> def runs(block):
 ...     return [Text(f"{len(block.frame)} runs.")]
 >>> check_report_section(runs)
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from agl.errors import UserError
-from agl.report.inputs import ReportInput, read_input
-from agl.report.making import SectionMaker, as_maker, make_sections
-from agl.report.page import to_html, to_markdown
-from agl.report.parts import PageSection, Table
-from agl.report.style import SavedFigure
+from agl.reporting.inputs import ReportInput, read_input
+from agl.reporting.making import SectionMaker, as_maker, make_sections
+from agl.reporting.page import to_html, to_markdown
+from agl.reporting.parts import PageSection, Table
+from agl.reporting.style import SavedFigure
 from agl.testing.runs import CANDIDATES, ExampleSlides, write_run, write_search, write_stains
 
 LOST = [("predictions.npz", "panel.csv", "history.jsonl"), ("per_gene.csv", "provenance.json")]
@@ -116,7 +116,7 @@ def _check_blocks(maker: SectionMaker, report: ReportInput) -> None:
 def _check_cells(table: Table) -> None:
     wrong = [value for row in table.rows.itertuples(index=False) for value in row if not isinstance(value, str)]
     assert not wrong, (
-        f"Expected a table's cells as words, received {wrong[0]!r}; format them (agl.report.parts.number)."
+        f"Expected a table's cells as words, received {wrong[0]!r}; format them (agl.reporting.parts.number)."
     )
 
 

@@ -11,7 +11,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from agl.analysis.searches import find_searches, read_journal, slice_curve, smooth
-from agl.report.figures.searches import draw_search, on_front
+from agl.reporting.figures.searches import draw_search, on_front
 
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 

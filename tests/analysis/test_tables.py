@@ -125,7 +125,7 @@ def test_the_table_command_draws_nothing(make_run, world, tmp_path: Path) -> Non
     make_run(tmp_path, world, fold=1)
     code = (
         "import atexit, sys; from agl.cli import main; sys.argv = ['agl', 'table', sys.argv[1], '--csv', sys.argv[2]]; "
-        "atexit.register(lambda: print('matplotlib' in sys.modules, 'agl.report' in sys.modules)); main()"
+        "atexit.register(lambda: print('matplotlib' in sys.modules, 'agl.reporting' in sys.modules)); main()"
     )
     words = [sys.executable, "-c", code, str(tmp_path), str(tmp_path / "runs.csv")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

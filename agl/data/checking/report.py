@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
     from rich.table import Table
 
@@ -80,6 +81,21 @@ class CheckReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types."""
         return {"status": self.status, **asdict(self)}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a section."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(section) for section in self.sections])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        told = "".join(
+            f"<p>{each.level}: {escape(f'{each.slide or self.path}: {each.message}')}</p>" for each in self.findings
+        )
+        return f"{self.table.to_html(index=False)}{told}"
 
     def render(self, console: Console | None = None) -> None:
         """Print one screen: the sections, what will be used, what is wrong and how to mend it."""

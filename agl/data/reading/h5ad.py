@@ -15,7 +15,7 @@ from agl.data.reading.library_size import recorded_library_size
 from agl.data.reading.names import RawNames
 from agl.errors import UserError
 
-_SYMBOL_COLUMNS = (
+SYMBOL_COLUMNS = (
     "gene_symbols",
     "gene_symbol",
     "gene_name",
@@ -24,7 +24,7 @@ _SYMBOL_COLUMNS = (
     "symbol",
     "SYMBOL",
 )
-_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id")
+ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id")
 
 
 def read_header(slide: str, path: Path) -> Header:
@@ -57,7 +57,7 @@ def read_header(slide: str, path: Path) -> Header:
         _lattice(obs, "array_row"),
         _lattice(obs, "array_col"),
         off_tissue,
-        RawNames(tuple(strings(var.index.to_numpy())), _column(var, _SYMBOL_COLUMNS), _column(var, _ID_COLUMNS)),
+        RawNames(tuple(strings(var.index.to_numpy())), _column(var, SYMBOL_COLUMNS), _column(var, ID_COLUMNS)),
         counts_at,
         n_stored,
         recorded_library_size(obs, slide),

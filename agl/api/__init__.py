@@ -1,0 +1,1 @@
+"""AGL from Python, on folders or on AnnData in memory: what `import agl` offers, and what the command line calls."""

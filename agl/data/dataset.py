@@ -160,6 +160,7 @@ def load(folder: Path, files: Sequence[SectionFiles]) -> Dataset:
         folder.name,
         report,
         folder,
+        np.load(folder / "feature_rows.npy"),
     )
     if report["patch_shape"] is None:
         return dataset

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 FEWEST_SPOTS = 3  # for a correlation: that of two spots is 1 or -1 whatever their values
+LAST_PLACES = 4  # range of a constant column, in units of float rounding at its largest value
 PADDING = -1e30  # a logit that softmax turns into exactly 0, yet 0 * PADDING is 0 (not NaN as for -inf)
 _STEP_COST = 1 << 15  # elements that may be wasted on padding before another block is cheaper
 
@@ -67,6 +68,21 @@ def check_inputs(
             )
     if slides is not None and (slides.is_floating_point() or slides.is_complex()):
         raise TypeError(f"Expected integer slide codes, received {slides.dtype}; use slides.long().")
+
+
+def varies(low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
+    """Whether a column of `dtype` between these extremes varies by more than rounding.
+
+    The one rule for losses and metrics. Integers and half floats are taken at their word: their neighbouring values are
+    far apart, and mean what they say. NaN and infinities vary, so that they are seen.
+
+    >>> low, high = torch.tensor([0.3, 0.3]), torch.tensor([0.1 + 0.2, 0.31])
+    >>> varies(low, high, torch.float32).tolist()
+    [False, True]
+    """
+    rounding = LAST_PLACES * torch.finfo(dtype).eps if dtype in (torch.float32, torch.float64) else 0.0
+    largest = torch.maximum(high.abs(), low.abs())
+    return ~((high - low <= rounding * largest) & largest.isfinite())
 
 
 def blocks(

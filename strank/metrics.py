@@ -13,11 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from strank.groups import FEWEST_SPOTS
+from strank.groups import FEWEST_SPOTS, varies
 from strank.ranks import check_table, codes_by_gene, gene_chunks, inversions, ranks_by_gene, sort_integers
 from strank.segments import Segments
-
-LAST_PLACES = 4  # range of a constant column, in units of float rounding at its largest value
 
 Kernel = Callable[[Tensor, Tensor, Segments], Tensor]  # two float64 [gene, spot] -> [gene, slide]
 
@@ -204,11 +202,7 @@ def _finite(scores: Tensor, counts: Tensor, segments: Segments) -> Tensor:
 
 
 def _varies(values: Tensor, segments: Segments, dtype: torch.dtype) -> Tensor:
-    """Whether a column varies by more than rounding. Integers and half floats are taken at their word: their
-    neighbouring values are far apart, and mean what they say."""
-    low, high = segments.min(values), segments.max(values)
-    rounding = LAST_PLACES * torch.finfo(dtype).eps if dtype in (torch.float32, torch.float64) else 0.0
-    return high - low > rounding * torch.maximum(high.abs(), low.abs())
+    return varies(segments.min(values), segments.max(values), dtype)
 
 
 def _check(scores: Tensor, counts: Tensor, slides: Tensor | None) -> Segments:

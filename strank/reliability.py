@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from strank.groups import FEWEST_SPOTS
+from strank.groups import FEWEST_SPOTS, LAST_PLACES
 from strank.losses.inputs import TARGET_SUM
-from strank.metrics import LAST_PLACES
 from strank.segments import Segments
 
 Metric = Literal["spearman", "pearson"]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from agl.data.encoders import Encoders, encoder_names
-from agl.data.reading.cache import cache_root, get_or_build
+from agl.data.reading.cache import cache_root, doubt, get_or_build
 from agl.data.reading.content_key import content_key
 from agl.data.reading.formats.known import Formats, Name
 from agl.data.reading.importing import Progress, Request, import_sections
@@ -24,6 +24,8 @@ from agl.data.reading.sections import SectionFiles, choose, scan_folder, with_pa
 from agl.data.slides import Dataset
 from agl.data.surroundings import Surroundings
 from agl.errors import UserError
+
+T = TypeVar("T")
 
 
 def open_dataset(
@@ -91,12 +93,17 @@ def open_dataset(
         int(min_counts),
         surroundings,
     )
-    folder = get_or_build(cache, encoders.key, lambda target: {"about": encoders.write(target)})
+    table = _read(
+        cache,
+        encoders.key,
+        lambda target: {"about": encoders.write(target)},
+        lambda folder: np.load(folder / "features.npy", mmap_mode="r"),
+    )
     first = opened[names[0]]
     rows = encoders.rows_in(first.spots)
     return replace(
         first if len(rows) == len(first) else first.subset(rows),
-        features=np.load(folder / "features.npy", mmap_mode="r"),
+        features=table,
         key=encoders.key,
         report=encoders.report(first.report),
     )
@@ -125,7 +132,24 @@ def _imported(
         request = Request(found, feature_files, kind, min_counts, tolerance, formats, progress)
         return {"about": import_sections(request, target)}
 
-    return load(get_or_build(cache, key, build), files)
+    return _read(cache, key, build, lambda folder: load(folder, files))
+
+
+def _read(cache: Path, key: str, build: Callable[[Path], Mapping[str, Any]], read: Callable[[Path], T]) -> T:
+    """What `read` makes of a cached folder; of one that was changed or deleted meanwhile, once it is built again."""
+    for _ in range(2):
+        folder = get_or_build(cache, key, build)
+        try:
+            return read(folder)
+        except UserError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            doubt(cache, key)
+            reason = str(error).partition("\n")[0]
+    raise UserError(
+        f"Expected the cached import {folder} to stay as it is while it is read, found it gone or changed ({reason}); "
+        "start the command again."
+    )
 
 
 def _all_counted(report: dict[str, Any]) -> bool:
@@ -160,6 +184,7 @@ def load(folder: Path, files: Sequence[SectionFiles]) -> Dataset:
         folder.name,
         report,
         folder,
+        np.load(folder / "feature_rows.npy"),
     )
     if report["patch_shape"] is None:
         return dataset

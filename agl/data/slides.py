@@ -37,6 +37,8 @@ class Dataset:
         key: hash of the contents of the input files and of the options.
         report: matched and unmatched spots, genes lost and why, per slide; warnings.
         folder: the cached import, None for a dataset made in memory.
+        feature_rows: int64 [spot] the row of each spot in its slide's file of features (or patches); None where
+            there is no such file.
     """
 
     spots: pd.DataFrame
@@ -48,6 +50,7 @@ class Dataset:
     key: str
     report: dict[str, Any]
     folder: Path | None = None
+    feature_rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.spots)
@@ -120,7 +123,15 @@ class Dataset:
             sha256_of_json({"of": self.key, "spots": rows.tolist()}),
             self.report,
             self.folder,
+            None if self.feature_rows is None else self.feature_rows[rows],
         )
+
+    def as_in_files(self, spots: np.ndarray, slides: Sequence[str] = ()) -> np.ndarray:
+        """The same spot positions: slides as they are named, the others after them; spots as in their feature files."""
+        named = {name: place for place, name in enumerate(slides)}
+        place = np.array([named.get(name, len(named)) for name in self.slide_names])[self.slide_codes[spots]]
+        row = np.zeros(len(spots), dtype=np.int64) if self.feature_rows is None else self.feature_rows[spots]
+        return np.asarray(spots)[np.lexsort((row, self.slide_codes[spots], place))]
 
     def lost_genes(self) -> pd.DataFrame:
         """Every gene of a slide that is not in `genes`: slide, gene, reason."""

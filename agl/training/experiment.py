@@ -43,7 +43,7 @@ def features_of(config: Config, dataset: Dataset) -> np.ndarray:
 def sample_of(
     config: Config, dataset: Dataset, panel: Panel, spots: np.ndarray, report: Report | None = None
 ) -> Sample:
-    """Some spots of a dataset, as an estimator is fitted on them; `spots` are sorted positions."""
+    """Some spots of a dataset, as an estimator is fitted on them, in the order of the positions `spots`."""
     features = features_of(config, dataset)
     given: dict[str, Any] = {} if report is None else {"report": report}
     return Sample(
@@ -106,6 +106,8 @@ class Experiment:
         """
         if spots is None:
             spots = np.sort(np.concatenate([self.split.train, self.split.validation]))
+        if self.is_estimator and getattr(registry.find("estimator", self.config.model.name), "as_in_files", False):
+            spots = self.dataset.as_in_files(spots, self.split.train_slides)
         return sample_of(self.config, self.dataset, self.panel, spots, report)
 
     def fit_estimator(self, report: Report | None = None, *, spots: np.ndarray | None = None) -> FittedEstimator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from strank.groups import FEWEST_SPOTS, Block, check_inputs
+from strank.groups import FEWEST_SPOTS, Block, check_inputs, varies
 from strank.losses import native
 from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
@@ -28,10 +28,10 @@ class _Pearson(ListKernel):
         return super().run(scores, parameter, gradient=gradient)
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, Tensor]:
-        x, x_level = _centred(scores, block)
-        y, y_level = _centred(self.target(counts, block), block)
+        x, x_varies = _centred(scores, block)
+        y, y_varies = _centred(self.target(counts, block), block)
         xx, yy, xy = (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)
-        defined = _defined(xx, x_level, yy, y_level, block)
+        defined = x_varies & y_varies & (block.lengths[:, 0] >= FEWEST_SPOTS)
         r = xy * torch.where(defined, xx, 1.0).rsqrt() * torch.where(defined, yy, 1.0).rsqrt()
         weight = torch.where(defined, self.list_weight(counts, block), 0.0)
         value = (1 - r) * weight  # a product, so that NaN stays in sight where there is no r
@@ -40,12 +40,12 @@ class _Pearson(ListKernel):
     def fused(
         self, scores: Tensor, counts: Tensor, block: Block, out: Tensor, scratch: Scratch
     ) -> tuple[Tensor, Tensor]:
-        x, x_level = _centred(scores, block, out)
+        x, x_varies = _centred(scores, block, out)
         target = self.target(counts, block, scratch.get("target", *out.shape))
-        y, y_level = _centred(target, block, target)
+        y, y_varies = _centred(target, block, target)
         product = scratch.get("product", *out.shape)
         xx, yy, xy = (torch.mul(a, b, out=product).sum(1) for a, b in ((x, x), (y, y), (x, y)))
-        defined = _defined(xx, x_level, yy, y_level, block)
+        defined = x_varies & y_varies & (block.lengths[:, 0] >= FEWEST_SPOTS)
         x_scale, y_scale = (torch.where(defined, square, 1.0).rsqrt() for square in (xx, yy))
         r = xy * x_scale * y_scale
         weight = torch.where(defined, self.list_weight(counts, block), 0.0)
@@ -67,26 +67,20 @@ class _Pearson(ListKernel):
 
 
 def _centred(values: Tensor, block: Block, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Values minus their list's mean (0 for padding), and that mean; into `out` if given."""
+    """Values minus their list's mean (0 for padding), into `out` if given; and whether they vary, `[list, gene]`.
+
+    The mean is taken off twice: the first one is rounded, which a small spread on a large offset would not survive.
+    """
+    varying = varies(values.amin(1), values.amax(1), values.dtype)  # padding repeats a spot of its list
     if out is None:
-        mean = (values if block.real is None else values * block.real).sum(1, keepdim=True) / block.lengths
-        centred = values - mean
-        return centred if block.real is None else centred * block.real, mean[:, 0]
-    if block.real is not None:
+        for _ in range(2):
+            real = values if block.real is None else values * block.real
+            values = values - real.sum(1, keepdim=True) / block.lengths
+        return (values if block.real is None else values * block.real), varying
+    for _ in range(2):
         block.clear_(values, 0.0)
-    mean = values.sum(1, keepdim=True) / block.lengths
-    return block.clear_(torch.sub(values, mean, out=out), 0.0), mean[:, 0]
-
-
-def _defined(xx: Tensor, x_level: Tensor, yy: Tensor, y_level: Tensor, block: Block) -> Tensor:
-    """Lists with a correlation, by the rule of `strank.pearson`: three spots or more, and both sides vary."""
-    return ~(_constant(xx, x_level, block) | _constant(yy, y_level, block)) & (block.lengths[:, 0] >= FEWEST_SPOTS)
-
-
-def _constant(squares: Tensor, mean: Tensor, block: Block) -> Tensor:
-    """Whether a sum of squares is nothing but the rounding error of the mean; NaN is not constant, it must show."""
-    noise = 4 * torch.finfo(squares.dtype).eps * mean
-    return squares <= block.lengths[:, 0] * noise * noise
+        values = torch.sub(values, values.sum(1, keepdim=True) / block.lengths, out=out)
+    return block.clear_(values, 0.0), varying
 
 
 def pearson_loss(

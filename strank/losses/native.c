@@ -4,16 +4,18 @@
    vectorise without -ffast-math, so NaN stays NaN, and no result depends on threads or on the width of a vector unit.
    `order` lists the spots list after list (NULL: as they lie), `lengths` says how many belong to each list. */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "native_math.h"
 
-#define VERSION 3      /* of this interface; native.py asks for the same */
+#define VERSION 4      /* of this interface; native.py asks for the same */
 #define WIDEST 512     /* genes of a block */
 #define BLOCK (1 << 19) /* elements of a block: narrower ones stay nearer but cost more in pages touched */
 #define FEWEST 3       /* spots of a list with a correlation, as groups.FEWEST_SPOTS */
+#define LAST_PLACES 4  /* as groups.LAST_PLACES */
 #define PART 256       /* spots added up before a sum of sums: rounds less than one long sum */
 
 #if defined(__GLIBC__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -133,13 +135,31 @@ EVERY_CPU void strank_multinomial(
 
 INLINE void targets(
     Row s, Row c, float factor, float *restrict y, float *restrict x_sum, float *restrict y_sum,
-    float *restrict depth, int64_t width) {
+    float *restrict depth, float *restrict x_low, float *restrict x_high, float *restrict y_low,
+    float *restrict y_high, int64_t width) {
     for (int64_t g = 0; g < width; g++) {
-        y[g] = log1p_of(c[g] * factor);
-        x_sum[g] += s[g];
-        y_sum[g] += y[g];
+        const float x = s[g], y_ = log1p_of(c[g] * factor);
+        y[g] = y_;
+        x_sum[g] += x;
+        y_sum[g] += y_;
         depth[g] += c[g];
+        x_low[g] = x < x_low[g] ? x : x_low[g]; /* NaN is in neither extreme but in the sums, where it shows */
+        x_high[g] = x > x_high[g] ? x : x_high[g];
+        y_low[g] = y_ < y_low[g] ? y_ : y_low[g];
+        y_high[g] = y_ > y_high[g] ? y_ : y_high[g];
     }
+}
+
+INLINE float varies(float low, float high) { /* 0 or 1: as groups.varies */
+    const float largest = fabsf(low) > fabsf(high) ? fabsf(low) : fabsf(high);
+    const float constant = high - low <= LAST_PLACES * FLT_EPSILON * largest ? 1.0f : 0.0f;
+    return largest <= FLT_MAX ? 1.0f - constant : 1.0f;
+}
+
+INLINE void both_vary(
+    Row x_low, Row x_high, Row y_low, Row y_high, float n_spots, float *restrict there, int64_t width) {
+    for (int64_t g = 0; g < width; g++)
+        there[g] = n_spots < FEWEST ? 0.0f : varies(x_low[g], x_high[g]) * varies(y_low[g], y_high[g]);
 }
 
 INLINE void moments(
@@ -156,39 +176,35 @@ INLINE void moments(
 }
 
 INLINE void centre(
-    float *restrict xx, float *restrict yy, float *restrict xy, Row x_rest, Row y_rest, float *restrict x_mean,
-    float *restrict y_mean, float n_spots, int64_t width) {
-    for (int64_t g = 0; g < width; g++) { /* what the rounded means left over: else a constant column would vary */
+    float *restrict xx, float *restrict yy, float *restrict xy, float *restrict x_rest, float *restrict y_rest,
+    float n_spots, int64_t width) {
+    for (int64_t g = 0; g < width; g++) { /* what the rounded means left over: a small spread would not survive it */
         const float x = x_rest[g] / n_spots, y = y_rest[g] / n_spots;
         xx[g] -= x_rest[g] * x;
         yy[g] -= y_rest[g] * y;
         xy[g] -= x_rest[g] * y;
-        x_mean[g] += x;
-        y_mean[g] += y;
+        x_rest[g] = x;
+        y_rest[g] = y;
     }
 }
 
 INLINE void correlation_terms(
-    float *restrict xx, float *restrict yy, float *restrict xy, Row x_mean, Row y_mean, float *restrict weight,
-    float n_spots, int64_t width) {
-    const float noise = 4 * 1.19209290e-7f; /* a sum of squares may be nothing but the rounding error of the mean */
-    for (int64_t g = 0; g < width; g++) {   /* -> factors of scores and targets, loss, whether r exists */
-        const float x_noise = noise * x_mean[g], y_noise = noise * y_mean[g];
-        const float x_there = xx[g] <= n_spots * x_noise * x_noise ? 0.0f : 1.0f;
-        const float y_there = yy[g] <= n_spots * y_noise * y_noise ? 0.0f : x_there;
-        const float there = n_spots < FEWEST ? 0.0f : y_there;
-        const float x_scale = 1.0f / sqrtf(there == 0.0f ? 1.0f : xx[g]);
-        const float y_scale = 1.0f / sqrtf(there == 0.0f ? 1.0f : yy[g]);
-        const float r = xy[g] * x_scale * y_scale, w = there == 0.0f ? 0.0f : weight[g];
+    float *restrict xx, float *restrict yy, float *restrict xy, Row x_rest, Row y_rest, Row there, Row weight,
+    float *restrict shift, int64_t width) {
+    for (int64_t g = 0; g < width; g++) { /* -> factors of scores and targets, loss, what the means' rests add */
+        const float x_scale = 1.0f / sqrtf(there[g] == 0.0f ? 1.0f : xx[g]);
+        const float y_scale = 1.0f / sqrtf(there[g] == 0.0f ? 1.0f : yy[g]);
+        const float r = xy[g] * x_scale * y_scale, w = there[g] == 0.0f ? 0.0f : weight[g];
         xx[g] = w * r * x_scale * x_scale;
         yy[g] = w * x_scale * y_scale;
         xy[g] = w * (1.0f - r);
-        weight[g] = there;
+        shift[g] = x_rest[g] * xx[g] - y_rest[g] * yy[g];
     }
 }
 
-INLINE void correlation_gradient(Row s, Row x_mean, Row y_mean, Row a, Row b, float *restrict y, int64_t width) {
-    for (int64_t g = 0; g < width; g++) y[g] = (s[g] - x_mean[g]) * a[g] - (y[g] - y_mean[g]) * b[g];
+INLINE void correlation_gradient(
+    Row s, Row x_mean, Row y_mean, Row a, Row b, Row shift, float *restrict y, int64_t width) {
+    for (int64_t g = 0; g < width; g++) y[g] = (s[g] - x_mean[g]) * a[g] - (y[g] - y_mean[g]) * b[g] - shift[g];
 }
 
 /* 1 - r of scores and log1p(counts x factor) by list; `defined` [gene] counts the lists where r exists. */
@@ -196,21 +212,25 @@ EVERY_CPU void strank_pearson(
     const Tables *tables, const int64_t *order, const int64_t *lengths, int64_t n_lists, const float *factor,
     float power, int64_t n_genes, double *value, double *defined) {
     const Tables t = *tables;
-    float sums[5][WIDEST], part[5][WIDEST] = {{0}}, x_mean[WIDEST], y_mean[WIDEST], weight[WIDEST];
+    float sums[5][WIDEST], part[5][WIDEST] = {{0}}, low[2][WIDEST], high[2][WIDEST];
+    float x_mean[WIDEST], y_mean[WIDEST], weight[WIDEST], there[WIDEST], shift[WIDEST];
     for (int64_t list = 0, begin = 0; list < n_lists; begin += lengths[list++]) {
         const int64_t n = lengths[list], block = block_width(n);
         for (int64_t first = 0; first < n_genes; first += block) {
             const int64_t width = least(block, n_genes - first);
             for (int k = 0; k < 3; k++) memset(sums[k], 0, (size_t)width * sizeof(float));
+            for (int k = 0; k < 2; k++)
+                for (int64_t g = 0; g < width; g++) low[k][g] = INFINITY, high[k][g] = -INFINITY;
             for (int64_t i = begin; i < begin + n; i++) {
                 const int64_t spot = spot_at(order, i);
                 targets(
                     t.scores + spot * t.scores_step + first, t.counts + spot * t.counts_step + first,
                     factor ? factor[spot] : 1.0f, t.gradient + spot * t.gradient_step + first,
-                    part[0], part[1], part[2], width);
+                    part[0], part[1], part[2], low[0], high[0], low[1], high[1], width);
                 if ((i - begin) % PART == PART - 1 || i == begin + n - 1)
                     for (int k = 0; k < 3; k++) add_parts(sums[k], part[k], width);
             }
+            both_vary(low[0], high[0], low[1], high[1], (float)n, there, width);
             means(sums[0], (float)n, x_mean, width);
             means(sums[1], (float)n, y_mean, width);
             weights(sums[2], (float)n, power, weight, width);
@@ -223,14 +243,14 @@ EVERY_CPU void strank_pearson(
                 if ((i - begin) % PART == PART - 1 || i == begin + n - 1)
                     for (int k = 0; k < 5; k++) add_parts(sums[k], part[k], width);
             }
-            centre(sums[0], sums[1], sums[2], sums[3], sums[4], x_mean, y_mean, (float)n, width);
-            correlation_terms(sums[0], sums[1], sums[2], x_mean, y_mean, weight, (float)n, width);
+            centre(sums[0], sums[1], sums[2], sums[3], sums[4], (float)n, width);
+            correlation_terms(sums[0], sums[1], sums[2], sums[3], sums[4], there, weight, shift, width);
             add_to(value + first, sums[2], width);
-            add_to(defined + first, weight, width);
+            add_to(defined + first, there, width);
             for (int64_t i = begin; i < begin + n; i++) {
                 const int64_t spot = spot_at(order, i);
                 correlation_gradient(
-                    t.scores + spot * t.scores_step + first, x_mean, y_mean, sums[0], sums[1],
+                    t.scores + spot * t.scores_step + first, x_mean, y_mean, sums[0], sums[1], shift,
                     t.gradient + spot * t.gradient_step + first, width);
             }
         }

@@ -4,6 +4,11 @@
 <cache>/datasets/.<key>.<host>.<pid>.partial/   an import under way; renamed when complete
 <cache>/datasets/.<key>.lock                    held by the process that imports
 <cache>/fingerprints/                           sha256 of input files already seen
+<cache>/fingerprints/<key>.verified             when all contents were last compared with the manifest
+
+Disks forget: a flipped bit leaves size and time as they were. Contents of files up to 16 MiB are hashed at every
+opening (some 10 ms each), all contents once a day: sha256 takes about a second a gigabyte where the processor has
+instructions for it, three where not, once for all processes of the day. What does not prove whole is imported again.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import logging
 import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +31,9 @@ from agl.errors import UserError
 _log = logging.getLogger("agl.data")
 _MANIFEST = "manifest.json"
 _STALE_SECONDS = 7 * 24 * 3600
+_VERIFIED_SECONDS = 24 * 3600
+_TEMPORARY_SECONDS = 3600  # a temporary file lives for milliseconds
+_SMALL = 1 << 24  # bytes of a file that is hashed at every opening
 
 
 def cache_root(cache_dir: Path | str | None) -> Path:
@@ -37,9 +46,8 @@ def cache_root(cache_dir: Path | str | None) -> Path:
     try:
         for name in ("datasets", "fingerprints"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        probe = root / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=root).close()
+        _sweep(root / "fingerprints")
     except OSError as error:
         raise UserError(
             f"Expected a cache folder that can be written, {root} cannot ({error.strerror}); "
@@ -60,12 +68,13 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
         UserError: from `build`, or a full disk.
     """
     final = root / "datasets" / key
-    if final.is_dir() and damage(final) is None:
+    if _verified(root, key) and final.is_dir() and damage(final) is None:
         return final
     with _lock(root / "datasets" / f".{key}.lock"):
-        found = damage(final) if final.is_dir() else None
-        if final.is_dir() and found is None:
-            return final  # another process built it while this one waited
+        found = damage(final, thorough=not _verified(root, key)) if final.is_dir() else None
+        if final.is_dir() and found is None:  # also if another process built it while this one waited
+            _note_verified(root, key)
+            return final
         _remove_leftovers(root / "datasets")
         partial = root / "datasets" / f".{key}.{socket.gethostname()}.{os.getpid()}.partial"
         if found is not None:
@@ -77,6 +86,7 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
             content = build(partial)
             _write_manifest(partial, key, content)
             _move_into_place(partial, final)
+            _note_verified(root, key)
         except OSError as error:
             if error.errno is None:
                 raise
@@ -89,29 +99,55 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
     return final
 
 
-def damage(folder: Path) -> str | None:
+def doubt(root: Path, key: str) -> None:
+    """Have all contents of `key` compared at its next opening: something about it could not be read."""
+    _mark(root, key).unlink(missing_ok=True)
+
+
+def damage(folder: Path, *, thorough: bool = False) -> str | None:
     """What is wrong with a cached folder; None when it is whole.
 
-    Sizes are always compared. Contents are hashed when a file's time differs from the manifest's (it was
-    touched or copied); a file that proves whole gets its time back, so that it is hashed once.
+    Sizes are always compared. Contents are hashed if `thorough`, where a file is small, and when its time differs from
+    the manifest's (it was touched or copied); a file that proves whole gets its time back, so that it is hashed once.
     """
     try:
-        files = read_manifest(folder)["files"]
-    except (OSError, ValueError, KeyError):
+        files = {
+            str(name): (int(entry["bytes"]), int(entry["mtime_ns"]), str(entry["sha256"]))
+            for name, entry in read_manifest(folder)["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"no readable {_MANIFEST}"
-    for name, expected in files.items():
+    for name, (size, time_ns, digest) in files.items():
         path = folder / name
         try:
             status = path.stat()
-            if status.st_size != expected["bytes"]:
-                return f"{name} has {status.st_size} bytes instead of {expected['bytes']}"
-            if status.st_mtime_ns != expected["mtime_ns"]:
-                if sha256_of_file(path) != expected["sha256"]:
-                    return f"{name} has changed"
-                _restore_time(path, expected["mtime_ns"])
-        except OSError as error:
-            return f"{name}: {error.strerror}"
+            if status.st_size != size:
+                return f"{name} has {status.st_size} bytes instead of {size}"
+            touched = status.st_mtime_ns != time_ns
+            if (thorough or touched or size <= _SMALL) and sha256_of_file(path) != digest:
+                return f"{name} has changed"
+            if touched:
+                _restore_time(path, time_ns)
+        except (OSError, ValueError, OverflowError) as error:
+            return f"{name}: {getattr(error, 'strerror', None) or error}"
     return None
+
+
+def _mark(root: Path, key: str) -> Path:
+    return root / "fingerprints" / f"{key}.verified"
+
+
+def _verified(root: Path, key: str) -> bool:
+    """Whether all contents were compared within a day; a time to come is a clock that was wrong."""
+    try:
+        return 0 <= time.time() - float(_mark(root, key).read_text()) < _VERIFIED_SECONDS
+    except (OSError, ValueError):
+        return False
+
+
+def _note_verified(root: Path, key: str) -> None:
+    with suppress(OSError):  # then the next opening compares once more
+        _mark(root, key).write_text(repr(time.time()))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -159,6 +195,14 @@ def _lock(path: Path) -> Iterator[None]:
         except OSError:
             _log.debug("no file locks at %s", path)
         yield
+
+
+def _sweep(fingerprints: Path) -> None:
+    """Remove temporary files of writers that were killed."""
+    for path in fingerprints.glob("*.tmp"):
+        with suppress(OSError):
+            if abs(time.time() - path.stat().st_mtime) > _TEMPORARY_SECONDS:
+                path.unlink()
 
 
 def _remove_leftovers(folder: Path) -> None:

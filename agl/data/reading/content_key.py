@@ -11,7 +11,7 @@ from agl.data.reading.locate import BUILTIN
 from agl.data.reading.sections import Folder, SectionFiles
 from agl.errors import UserError
 
-_CACHE_FORMAT = 2  # raise when the same input files give different cached files
+_CACHE_FORMAT = 3  # raise when the same input files give different cached files
 
 
 def content_key(

@@ -84,7 +84,7 @@ class _Output:
         self.folder = folder
         self.indptr, self.indices = array("indptr", long), array("indices", index)
         self.data, self.library_size = array("data", np.dtype(np.int32)), array("library_size", long)
-        self.patch_rows = array("patch_rows", long)
+        self.patch_rows, self.feature_rows = array("patch_rows", long), array("feature_rows", long)
         self.features = array("features", dtype, (width,)) if width else None
         self.indptr.append(np.zeros(1))
 
@@ -101,7 +101,10 @@ def _import_slide(request: Request, section: TissueSection, genes: Harmonised, o
     tables = _tables(request, section)
     joined, matches = _join(request, header, tables)
     spots, totals = _write_counts(header, joined, genes, request.min_counts, out)
-    out.patch_rows.append(matches["patches"].rows[spots] if "patches" in matches else np.full(len(spots), -1))
+    nowhere = np.full(len(header.barcodes), -1)
+    rows = {name: match.rows for name, match in matches.items()}
+    out.patch_rows.append(rows.get("patches", nowhere)[spots])
+    out.feature_rows.append(rows.get("features", rows.get("patches", nowhere))[spots])
     if out.features is not None:
         _write_features(out.features, section, header, tables, matches, spots)
     _write_index(out.folder / "index.csv", section, header, spots)

@@ -39,6 +39,7 @@ class Split:
         train, validation, test: int64 sorted spot positions, pairwise disjoint.
         protocol: the rule that made it.
         optimistic: True where neighbours of test spots (same slide, or same patient) were trained on; tables say so.
+        train_slides: training slides in the order in which a file names them; empty where none does.
 
     Raises:
         UserError: parts that overlap, or no training or no test spots.
@@ -50,6 +51,7 @@ class Split:
     test: np.ndarray
     protocol: str
     optimistic: bool
+    train_slides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):

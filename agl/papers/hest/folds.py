@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,14 @@ def hest_csv(
         root: where a relative `folder` is looked up first.
     """
     slide = spots["slide"].astype(str).to_numpy()
-    folds = []
+    folds, listed = [], []
     for number, train, test in read_hest_folds(folder, root):
+        listed.append(tuple(train))
         for name in train + test:
             known_name(name, slide, f"slide for fold {number}")
         folds.append((f"fold={number}", np.isin(slide, train), np.isin(slide, test)))
-    return carve(spots, folds, "hest_csv", validation_fraction, validation_unit, seed)
+    splits = carve(spots, folds, "hest_csv", validation_fraction, validation_unit, seed)
+    return [replace(split, train_slides=train) for split, train in zip(splits, listed, strict=True)]
 
 
 def read_hest_folds(folder: str | Path, root: str | Path | None = None) -> list[tuple[int, list[str], list[str]]]:

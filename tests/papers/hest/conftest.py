@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -24,9 +25,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-def write_task(base: Path, task: str, patients: dict[str, str], seed: int) -> None:
+@pytest.fixture(name="write_task")
+def _write_task() -> Callable[..., None]:
+    return write_task
+
+
+def write_task(base: Path, task: str, patients: dict[str, str], seed: int, width: int = WIDTH) -> None:
     rng = np.random.default_rng(seed)
-    loading, mixing = rng.normal(size=(6, N_GENES)), rng.normal(size=(6, WIDTH))
+    loading, mixing = rng.normal(size=(6, N_GENES)), rng.normal(size=(6, width))
     folder = base / "bench" / task
     for sub in ("adata", "splits"):
         (folder / sub).mkdir(parents=True)
@@ -46,7 +52,7 @@ def write_task(base: Path, task: str, patients: dict[str, str], seed: int) -> No
         for encoder, dtype in (("conch_v1", np.float32), ("uni_v1", np.float16)):
             place = base / "embeddings" / task / encoder
             place.mkdir(parents=True, exist_ok=True)
-            values = hidden @ mixing + rng.normal(size=(n, WIDTH))
+            values = hidden @ mixing + rng.normal(size=(n, width))
             with h5py.File(place / f"{slide}.h5", "w") as file:
                 file["embeddings"] = values[seen].astype(dtype)
                 file["barcodes"] = barcodes[seen].astype("S")[:, None]

@@ -26,6 +26,7 @@ ORDER = [
         "agl.machine",
         "agl.progress",
     ],
+    ["agl.origins"],
     ["agl.config"],
     ["agl.arguments", "agl.registry", "agl.catalogue"],
     ["agl.data"],

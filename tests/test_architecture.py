@@ -17,6 +17,7 @@ ORDER = [
     ["strank"],
     [
         "agl.errors",
+        "agl.places",
         "agl.seeds",
         "agl.values",
         "agl.trees",

@@ -56,6 +56,16 @@ def unwritable(text: str) -> str | None:
     return f"has the control character {found[0]}" if found else None
 
 
+def plain_line(text: str) -> str:
+    """A sentence on one line, without control characters: whoever named a file may not write to the terminal.
+
+    >>> plain_line("a\\n  b \\x1b[31mc")
+    'a b \\\\x1b[31mc'
+    """
+    words = " ".join(text.split())
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in UNPRINTABLE else c for c in words)
+
+
 def shortened(value: object, most: int = 80) -> str:
     """A value as it would be written in Python, cut in the middle where it is long.
 

@@ -150,7 +150,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self.anchors and event.anchor not in self.sizes:
                 raise _Refused(problem=f"the anchor {event.anchor!r} contains itself", problem_mark=mark)
-            self.count += self.sizes.get(event.anchor, 0)
+            self.count += self.sizes.get(str(event.anchor), 0)
         self.count += 1
         self.depth += 1
         if self.count > MOST or self.depth > DEEPEST:

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agl.config import Config, load
-from agl.errors import UserError
+from agl.config import Config, validate
+from agl.errors import UserError, first_line
 from agl.runs.provenance import run_id
+from agl.trees import read_yaml
 
 if TYPE_CHECKING:
     from agl.data.dataset import Dataset
@@ -53,7 +54,7 @@ class Run:
     @property
     def config(self) -> Config:
         """The resolved config."""
-        return load([self.folder / "config.yaml"])
+        return validate(read_yaml(self.folder / "config.yaml"))
 
     def _json(self, name: str) -> dict[str, Any]:
         file = self.folder / name
@@ -62,7 +63,14 @@ class Run:
                 f"Expected a finished run in {self.folder}, found no {name} there. "
                 "Run `agl train` first, or name another folder."
             )
-        return json.loads(file.read_text())
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            found = error
+        if not isinstance(found, dict):
+            what = f"something else ({first_line(found)})" if isinstance(found, Exception) else type(found).__name__
+            raise UserError(f"Expected keys and values in {file}, received {what}. Remove that folder and train anew.")
+        return found
 
 
 def open_run(folder: str | Path) -> Run:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from agl.config import Config, validate
 from agl.errors import UserError, first_line
+from agl.runs.files import sweep_parts
 from agl.runs.provenance import run_id
 from agl.trees import read_yaml
 
@@ -139,6 +140,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunIsBusy(
                 f"{folder} is being trained by process {file.read().strip() or '?'}. Wait for it, or stop it first."
             ) from None
+        sweep_parts(folder)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

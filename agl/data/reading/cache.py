@@ -12,8 +12,7 @@ import json
 import logging
 import os
 import shutil
-import socket
-import time
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,10 +20,10 @@ from typing import Any
 
 from agl.data.reading.hashing import sha256_of_file
 from agl.errors import UserError
+from agl.leftovers import sweep, temporary
 
 _log = logging.getLogger("agl.data")
 _MANIFEST = "manifest.json"
-_STALE_SECONDS = 7 * 24 * 3600
 
 
 def cache_root(cache_dir: Path | str | None) -> Path:
@@ -37,9 +36,8 @@ def cache_root(cache_dir: Path | str | None) -> Path:
     try:
         for name in ("datasets", "fingerprints"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        probe = root / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=root):  # it has no name, so nothing is left of a process that is killed
+            pass
     except OSError as error:
         raise UserError(
             f"Expected a cache folder that can be written, {root} cannot ({error.strerror}); "
@@ -66,8 +64,9 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
         found = damage(final) if final.is_dir() else None
         if final.is_dir() and found is None:
             return final  # another process built it while this one waited
-        _remove_leftovers(root / "datasets")
-        partial = root / "datasets" / f".{key}.{socket.gethostname()}.{os.getpid()}.partial"
+        for folder in ("datasets", "fingerprints"):
+            sweep(root / folder)
+        partial = temporary(final, "partial")
         if found is not None:
             _log.warning("The cached import %s is damaged (%s): importing again.", key[:12], found)
             os.replace(final, partial)
@@ -159,26 +158,3 @@ def _lock(path: Path) -> Iterator[None]:
         except OSError:
             _log.debug("no file locks at %s", path)
         yield
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove partial folders of processes of this machine that are gone, and of others after a week."""
-    for path in folder.glob(".*.partial"):
-        *_, pid, _ = path.name.split(".")
-        host = path.name[len(".") : -len(f".{pid}.partial")].partition(".")[2]
-        try:
-            old = time.time() - path.stat().st_mtime > _STALE_SECONDS
-        except OSError:
-            continue
-        if old or (host == socket.gethostname() and not _alive(pid)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError):
-        return True
-    return True

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agl.leftovers import temporary
+
 _CHUNK = 1 << 22
 _SETTLED_NS = 2_000_000_000  # a file written this recently may change again without its time stamp changing
 
@@ -54,7 +56,7 @@ def sha256_remembered(path: Path, memo_folder: Path) -> str:
         pass
     digest = sha256_of_file(resolved)
     if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
-        temporary = memo.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"stamp": stamp, "sha256": digest}))
-        os.replace(temporary, memo)
+        part = temporary(memo)
+        part.write_text(json.dumps({"stamp": stamp, "sha256": digest}))
+        os.replace(part, memo)
     return digest

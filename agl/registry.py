@@ -206,5 +206,5 @@ def file_digests(components: Sequence[Component]) -> dict[str, str]:
     files = {place for place in places if place.endswith(".py")}
     files |= {str(component.args["path"]) for component in components if "path" in component.args}
     folders = [Path(str(component.args["folder"])) for component in components if "folder" in component.args]
-    files |= {str(file) for folder in folders for file in folder.glob("*.csv")}
+    files |= {str(file) for folder in folders for file in folder.glob("*.csv") if file.is_file()}
     return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files)}

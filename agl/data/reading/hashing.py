@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agl.leftovers import temporary
+from agl.places import regular_file
 
 _CHUNK = 1 << 22
 _SETTLED_NS = 2_000_000_000  # a file written this recently may change again without its time stamp changing
@@ -44,6 +45,8 @@ def sha256_remembered(path: Path, memo_folder: Path) -> str:
     inode, and only computed again when one of them differs; results for files modified within the last two
     seconds are not kept.
     """
+    if path.exists() and not path.is_dir():
+        regular_file(path, "a file of data")  # a pipe would be waited on for ever
     resolved = path.resolve()
     status = resolved.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ino]

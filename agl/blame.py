@@ -9,8 +9,13 @@ import traceback
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from agl.errors import first_line
+
 PLUGIN = "agl_plugin_"  # how modules made from a user's file are named
 _CALL = re.compile(r"^([\w.<>]+)\(\) (?:takes|missing|got) ")  # what Python says where arguments do not fit
+_MEMORY = re.compile(
+    r"not enough memory|out of memory|can't allocate memory|[Ii]nvalid buffer size|Storage size calculation overflowed"
+)
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -23,6 +28,9 @@ REASONS = {
     errno.EISDIR: "it is a folder",
     errno.EEXIST: "a file of that name is in the way",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "its links lead in a circle",
+    errno.EINVAL: "no file can have that name, or it is no file",
+    errno.ENXIO: "it is a device or a pipe",
 }
 
 
@@ -38,6 +46,11 @@ def sentence(error: BaseException) -> str | None:
         return f"{file} is called with other arguments than it takes: {what}. `agl.testing` says what it is given."
     if isinstance(error, (TypeError, ValueError)) and modules and modules[-1].split(".")[0] == "strank":
         return str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(str(error))):
+        return (
+            f"This needs more memory than there is ({first_line(error)}). "
+            "Look for a number that is too large, or take fewer spots, genes or features."
+        )
     if isinstance(error, OSError) and error.errno in REASONS:
         reason = f"Could not use {error.filename or 'a file'}: {REASONS[error.errno]}. "
         return reason + "Make room or choose another place; the same command resumes."

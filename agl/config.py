@@ -10,10 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from agl.errors import UserError, did_you_mean
+from agl.places import safe_name, safe_path, shortened
 from agl.slots import Slot
 from agl.trees import apply_override, read_tree
 
@@ -101,6 +111,11 @@ class Data(Section):
             return value
         raise PydanticCustomError("names", "Expected a name or a list of names such as [builtin, uni_v1]")
 
+    @field_validator("root", "cache")
+    @classmethod
+    def _paths(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else safe_path(value, f"data.{info.field_name}")
+
     @property
     def surroundings(self) -> tuple[int, ...]:
         """The context, none where nothing has been chosen yet."""
@@ -177,8 +192,10 @@ class Training(Section):
     augment: Annotated[Component, Slot("augment")] = Component(name="none")  # of patches, in training batches only
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # lower precision acts on a GPU only
     device: str = "auto"
-    threads: int = Field(1, ge=1)  # part of the run: sums in another order are other bits
-    workers: int = Field(0, ge=0)  # processes that read patches ahead; no part of the run, the bits are the same
+    threads: int = Field(1, ge=1, le=1024)  # part of the run: sums in another order are other bits
+    workers: int = Field(
+        0, ge=0, le=256
+    )  # processes that read patches ahead; no part of the run, the bits are the same
     checkpoint_every: int = Field(10, ge=1)
 
 
@@ -199,6 +216,16 @@ class Config(Section):
     loss: Annotated[Component, Slot("loss")] = Component(name="listwise")
     training: Training = Training()
     plugins: Annotated[tuple[Component, ...], Slot("plugin")] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _stays_inside(cls, value: str) -> str:
+        return safe_name(value, "name")
+
+    @field_validator("output")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        return safe_path(value, "output")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain, ordered, YAML-ready."""
@@ -248,8 +275,8 @@ def _explain(error: ValidationError, kind: type[Section]) -> str:
             f"Unknown key {place!r} in the config.{did_you_mean(place, ['.'.join([*parents, key]) for key in known])}"
         )
     if first["type"] in WANTED:
-        return f"Expected {WANTED[first['type']]} at the config key {place!r}, received {first['input']!r}."
-    return f"Config key {place!r}: {first['msg'][:1].lower()}{first['msg'][1:]}, received {first['input']!r}."
+        return f"Expected {WANTED[first['type']]} at the config key {place!r}, received {shortened(first['input'])}."
+    return f"Config key {place!r}: {first['msg'][:1].lower()}{first['msg'][1:]}, received {shortened(first['input'])}."
 
 
 def _keys_at(kind: type[Section], path: list[str]) -> list[str]:

@@ -18,6 +18,11 @@ def refuse_to_write(value: object) -> None:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint naming the nearest known word, or the known words when none is near.
 

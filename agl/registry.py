@@ -1,7 +1,8 @@
 """Components by name: finding them, checking what they are given, calling them.
 
-A component is named by a short word from the table in `agl.builtins`, by `package.module:attribute`, or by
-`path/to/file.py:attribute`. Nothing is registered and nothing inherited; a file on disk is as good as a built-in.
+A component is named by a short word from the table in `agl.builtins`, by `path/to/file.py:attribute`, or by
+`package.module:attribute` where the module offers it (`agl.origins`). Nothing is registered and nothing inherited; a
+file on disk is as good as a built-in.
 """
 
 from __future__ import annotations
@@ -9,20 +10,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from agl import arguments
 from agl.arguments import accepts_anything, check_arguments, check_complete, nested, parameters
-from agl.blame import PLUGIN
 from agl.builtins import WHERE
 from agl.config import Component
 from agl.errors import UserError, did_you_mean
+from agl.origins import module_behind
 
 # Of what is not built in and could be of several kinds, how one of each is told from the others.
 TELLING: dict[str, Callable[[Any], bool]] = {
@@ -97,7 +95,7 @@ def _find(kind: str, name: str, known: dict[str, str]) -> Callable[..., Any]:
             f"Unknown {what} {name!r}.{did_you_mean(name, known)} "
             "Your own: path/to/file.py:name or package.module:name."
         )
-    module = _module_from_file(module_name) if module_name.endswith(".py") else _module(module_name)
+    module = importlib.import_module(module_name) if name in known else module_behind(module_name, attribute)
     found = getattr(module, attribute, None)
     if not callable(found):
         callables = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
@@ -208,32 +206,5 @@ def file_digests(components: Sequence[Component]) -> dict[str, str]:
     files = {place for place in places if place.endswith(".py")}
     files |= {str(component.args["path"]) for component in components if "path" in component.args}
     folders = [Path(str(component.args["folder"])) for component in components if "folder" in component.args]
-    files |= {str(file) for folder in folders for file in folder.glob("*.csv")}
+    files |= {str(file) for folder in folders for file in folder.glob("*.csv") if file.is_file()}
     return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files)}
-
-
-def _module(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"Expected an importable module before ':', received {name!r} ({error}).") from None
-
-
-def _module_from_file(path: str) -> ModuleType:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"Expected a Python file before ':', received {path!r}: there is no such file.")
-    name = f"{PLUGIN}{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises is the user's to see, in one sentence
-        del sys.modules[name]
-        raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
-    return module

@@ -10,7 +10,11 @@ from typing import Any
 import yaml
 
 from agl.errors import UserError
+from agl.places import regular_file, shortened
 
+LARGEST = 1 << 20  # bytes of a YAML file: nobody writes more by hand
+DEEPEST = 60  # levels of nesting
+MOST = 20_000  # values, those that aliases repeat counted as often as they are repeated
 STUDIES = {"axes": "grid", "search": "search", "methods": "synthetic"}  # what a study's file holds, and its command
 
 
@@ -92,12 +96,12 @@ def value_at(tree: Mapping[str, Any], key: str) -> Any:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping; `3e-5` is a number here."""
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"Expected a config file or key=value, received {str(path)!r}: there is no such file.")
+    file = regular_file(path, "a config file or key=value")
+    if file.stat().st_size > LARGEST:
+        raise UserError(f"Expected a config of at most {LARGEST:,} bytes, received {file.stat().st_size:,} in {file}.")
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{file} is not readable as YAML: {_where(error)}") from None
     if tree is None:
         return {}
@@ -110,9 +114,11 @@ def _where(error: Exception) -> str:
     """What is wrong, and in which line and column."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return " ".join(str(error).split())
+        return " ".join(str(error).split()) or type(error).__name__
     problem = getattr(error, "problem", None) or "syntax error"
-    advice = "Keep one." if "twice" in problem else "Mend the indentation, colon or bracket there."
+    advice = "Mend the indentation, colon or bracket there."
+    if isinstance(error, _Refused):
+        advice = "Keep one." if "twice" in problem else "Write less."
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}. {advice}"
 
 
@@ -120,20 +126,59 @@ def parse_value(text: str, word: str = "") -> Any:
     """A value as YAML reads it, with `3e-5` a number."""
     try:
         return yaml.load(text, Loader=_Loader) if text else ""
-    except yaml.YAMLError:
+    except _Refused as error:
         raise UserError(
-            f"Expected a YAML value after '=', received {word or text!r}. Quote text with special characters."
+            f"Expected a YAML value after '=', received {shortened(word or text)}: {error.problem}."
+        ) from None
+    except UNREADABLE:
+        raise UserError(
+            f"Expected a YAML value after '=', received {shortened(word or text)}. Quote text with special characters."
         ) from None
 
 
+class _Refused(yaml.MarkedYAMLError):
+    """YAML that says something, but nothing that is wanted here."""
+
+
+# PyYAML's constructors raise all of these, for a date that does not exist, a number of 5,000 digits, `!!bool maybe`.
+UNREADABLE = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 asks for a dot in floats; people write 3e-5. And it lets the last of two equal keys win, unseen."""
+    """YAML 1.1 asks for a dot in floats; people write 3e-5. And it lets the last of two equal keys win, unseen.
+
+    An alias stands for all that its anchor holds, so a few lines can stand for billions of values, or for themselves.
+    Values are counted and levels are limited while the text is read, before anything is built from it.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.depth = self.count = 0
+        self.sizes: dict[str, int] = {}  # of finished anchors
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        mark, before = event.start_mark, self.count
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self.sizes:
+                raise _Refused(problem=f"the anchor {event.anchor!r} contains itself", problem_mark=mark)
+            self.count += self.sizes.get(str(event.anchor), 0)
+        self.count += 1
+        self.depth += 1
+        if self.count > MOST or self.depth > DEEPEST:
+            what = f"more than {MOST:,} values" if self.count > MOST else f"more than {DEEPEST} levels of nesting"
+            raise _Refused(problem=what, problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if not isinstance(event, yaml.AliasEvent) and event.anchor is not None:
+            self.sizes[event.anchor] = self.count - before
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} comes twice", problem_mark=key.start_mark)
+                raise _Refused(problem=f"the key {key.value!r} comes twice", problem_mark=key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
         return super().construct_mapping(node, deep)
 

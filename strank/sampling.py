@@ -58,7 +58,7 @@ def draw_partners(
     """`n_partners` different partners for every spot (as far as its slide has as many), never itself.
 
     The spots of a slide are put in a random circle; the k-th partner sits k places further on. Spots outside `keep`
-    take no part.
+    take no part. Where no slide has so many others, there are fewer: each spot then meets all the others once.
     """
     if n_partners < 1:
         raise ValueError(f"Expected n_partners of at least 1, received {n_partners}; give a positive number.")
@@ -73,6 +73,8 @@ def draw_partners(
     start = (counts.cumsum(0) - counts)[codes]
     place = torch.arange(n_spots, device=codes.device) - start
     lonely = torch.empty_like(order, dtype=torch.bool).index_copy_(0, order, lengths == 1)
+    if n_partners > 1 and len(counts):
+        n_partners = min(n_partners, max(1, int(counts.max()) - 1))  # more would only repeat them
     drawn = []
     for k in range(n_partners):
         shift = torch.where(lengths > 1, 1 + k % (lengths - 1).clamp(min=1), 0)

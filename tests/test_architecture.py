@@ -17,6 +17,8 @@ ORDER = [
     ["strank"],
     [
         "agl.errors",
+        "agl.leftovers",
+        "agl.places",
         "agl.seeds",
         "agl.values",
         "agl.trees",
@@ -26,6 +28,7 @@ ORDER = [
         "agl.machine",
         "agl.progress",
     ],
+    ["agl.origins"],
     ["agl.config"],
     ["agl.arguments", "agl.registry", "agl.catalogue"],
     ["agl.data"],

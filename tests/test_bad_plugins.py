@@ -10,6 +10,10 @@ from tests.test_bad_input import QUICK, assert_one_sentence
 
 PLUGIN = "from agl.training.plugins import Plugin\nclass mine(Plugin):\n    "
 MODULE = "import torch\nclass mine(torch.nn.Module):\n    "
+WEIGHTS = (
+    "import torch\nclass mine(torch.nn.Module):\n"
+    "    def __init__(self, candidates):\n        super().__init__()\n        self.n = len(candidates)\n"
+)
 SPLIT = "from agl.data.splitting.splits import Split\nimport numpy as np\n"
 MISTAKES = [
     ("loss", "def mine(scores, counts): raise KeyError('x')", "mine.py failed in line 1, in mine: KeyError: 'x'"),
@@ -32,6 +36,22 @@ MISTAKES = [
     ("primary", "def mine(training): return [99999]", "Expected gene positions from 0 to 149"),
     ("auxiliary.genes", "def mine(candidates): return ['a'] * len(candidates)", "Expected one weight in [0, 1]"),
     ("auxiliary.genes", "class mine:\n    def __init__(self, candidates): pass", "Expected a module whose value"),
+    (
+        "auxiliary.genes",
+        WEIGHTS + "    def forward(self): return torch.ones(self.n)",
+        "Expected signal as one of hypergradient, influence, similarity, losses in the selector",
+    ),
+    (
+        "auxiliary.genes",
+        WEIGHTS + "    signal = 'losses'\n    def forward(self): return torch.ones(self.n)",
+        "found no k, chosen, drawn_from, on_epoch, observe. Inherit from agl.genes.selectors.base.Selector",
+    ),
+    (
+        "auxiliary.genes",
+        "import torch\nfrom agl.genes.selectors import Selector\nclass mine(Selector):\n"
+        "    def forward(self): return torch.ones(self.n_genes)",
+        "to have parameters that its signal, the hypergradient, could move",
+    ),
     ("split", "def mine(spots): return 3", "Expected a list of agl.data.splitting.splits.Split"),
     ("split", "def mine(spots): return []", "received an empty list"),
     (

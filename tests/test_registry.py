@@ -50,7 +50,7 @@ def test_a_files_content_is_part_of_the_digest(plugin: str, tmp_path: Path) -> N
     [
         ("listwse", {}, "Did you mean 'listwise'? Your own: path/to/file.py:name or package.module:name."),
         ("nowhere.py:f", {}, "there is no such file."),
-        ("no_such_module_x:f", {}, "(No module named 'no_such_module_x')."),
+        ("no_such_module_x:f", {}, "received 'no_such_module_x': there is none."),
         ("{file}:twedie", {}, "Did you mean 'tweedie'?"),
         ("{file}:NOTHING", {}, "Known: tweedie."),
         ("{file}:tweedie", {"powr": 1}, "takes no argument 'powr'. Did you mean 'power'?"),

@@ -14,6 +14,7 @@ import pandas as pd
 from agl.analysis.methods import named
 from agl.analysis.tables import runs_frame
 from agl.errors import UserError
+from agl.places import regular_file
 from agl.scoring import POOLED
 
 if TYPE_CHECKING:
@@ -165,10 +166,11 @@ def _per_gene(folder: Path, notes: list[str]) -> pd.DataFrame | None:
     path = folder / "per_gene.csv"
     empty = {"scc": [""], "pcc": [""], CEILING: [""]}  # a gene may be called NA
     try:
+        regular_file(path, "the scores of a run")
         table = pd.read_csv(path, dtype={"slide": str, "gene": str}, keep_default_na=False, na_values=empty)
         missing = [name for name in CELL if name not in table.columns]
         wrong = f"has no column {', '.join(missing)}" if missing else ""
-    except (OSError, ValueError, pd.errors.ParserError) as error:
+    except (UserError, OSError, ValueError, pd.errors.ParserError) as error:
         wrong = "is missing" if not path.is_file() else f"is not readable ({error})"
     if wrong:
         notes.append(f"{folder.name}: per_gene.csv {wrong}; the run counts in the main table only")

@@ -181,6 +181,8 @@ def _importance(study: optuna.Study, parameters: list[str]) -> pd.Series:
 
 
 def _is_journal(path: Path) -> bool:
+    if not path.is_file():
+        return False
     try:
         with path.open(encoding="utf-8") as file:
             first = file.readline(100_000)

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from agl.analysis.results import Results
+from agl.errors import UserError
+from agl.places import regular_file
 
 FOLLOWED = 0.3  # rank correlation from which weights follow a prior
 CHOSEN = 0.5  # a weight from which a gene counts as chosen, as in a selector's k
@@ -170,9 +172,10 @@ def _panel(folder: Path, notes: list[str]) -> pd.DataFrame:
     """[auxiliary gene] weight and priors."""
     path = folder / "panel.csv"
     try:
+        regular_file(path, "the genes of a run")
         table = pd.read_csv(path, dtype={"gene": str, "role": str}, keep_default_na=False, na_values=[""])
         return table[table.role == "auxiliary"].set_index("gene").drop(columns="role")
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+    except (UserError, OSError, ValueError, AttributeError, KeyError) as error:
         notes.append(f"{folder.name}: panel.csv is not readable ({error})")
         return pd.DataFrame({"weight": []})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -12,6 +13,7 @@ from agl import __version__
 from agl.cli import data, hest, lookup, recommend, runs, studies, synthetic
 from agl.errors import UserError
 from agl.machine import under_torchrun
+from agl.places import plain_line
 
 app = typer.Typer(
     name="agl",
@@ -54,6 +56,9 @@ app.command()(runs.demo)
 
 def main() -> None:
     """Run a command; a user's mistake is one sentence and exit status 2. `--debug` anywhere shows the traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends no command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
@@ -76,7 +81,7 @@ def main() -> None:
 def _fail(sentence: str, error: Exception, debug: bool) -> None:
     if debug:
         raise error
-    typer.echo(f"agl: {sentence}", err=True)
+    typer.echo(f"agl: {plain_line(sentence)}", err=True)
     sys.exit(2)
 
 

@@ -17,7 +17,8 @@ Words = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", sh
 Quick = Annotated[bool, typer.Option("--quick", help="The short form under `quick:` of the study file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Workers on this machine; they share its cores.")]
-Retries = Annotated[int, typer.Option(help="How often a failed cell is tried again.")]
+Retries = Annotated[int, typer.Option(min=0, help="How often a failed cell is tried again.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Queue more than 10,000 cells or trials, too.")]
 Storage = Annotated[
     str | None,
     typer.Option(
@@ -44,6 +45,7 @@ def grid(
     jobs: Jobs = 1,
     storage: Storage = None,
     retries: Retries = 2,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Train every cell of a grid: all combinations of the values on the `axes:` of a study file."""
@@ -52,7 +54,8 @@ def grid(
     from agl.studies.launch import check_jobs, queue_grid
 
     check_jobs(storage, jobs)
-    launched = queue_grid(study, _words(study, words, quick), storage=storage, retries=retries)
+    launched = queue_grid(study, _words(study, words, quick), storage=storage, retries=retries, many=yes)
+    typer.echo(f"{len(launched.names):,} cells in the grid {launched.study.name!r}.", err=True)
     _run(launched, jobs)
     cells = [cell for cell in launched.study.cells() if cell.name in launched.names]
     runs = launched.study.runs(launched.names)
@@ -68,6 +71,7 @@ def search(
     jobs: Jobs = 1,
     storage: Storage = None,
     retries: Retries = 2,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Look for good values of the keys under `search.parameters:`, judged on validation spots."""
@@ -75,7 +79,8 @@ def search(
     from agl.studies.launch import check_jobs, queue_search
 
     check_jobs(storage, jobs)
-    launched = queue_search(study, _words(study, words, quick), storage=storage, retries=retries)
+    launched = queue_search(study, _words(study, words, quick), storage=storage, retries=retries, many=yes)
+    typer.echo(f"{len(launched.names):,} trials in the search {launched.study.name!r}.", err=True)
     _run(launched, jobs)
     _print_study(launched.study, as_json)
     _end_with_failures(failed_report(launched.study.cells()))
@@ -107,6 +112,7 @@ def submit(
     workers: Annotated[int, typer.Option("--workers", "-n", help="Workers, each a job of its own.")] = 4,
     storage: Storage = None,
     retries: Retries = 2,
+    yes: Yes = False,
     minutes: Annotated[int, typer.Option(help="Time limit of a worker.")] = 240,
     cpus: Annotated[int, typer.Option(help="Cores of a worker.")] = 1,
     memory: Annotated[float, typer.Option(help="GB of a worker.")] = 8.0,
@@ -118,7 +124,7 @@ def submit(
     from agl.studies.cluster import Resources, submit_workers
     from agl.studies.launch import queue_study
 
-    launched = queue_study(study, words or [], storage=storage, retries=retries)
+    launched = queue_study(study, words or [], storage=storage, retries=retries, many=yes)
     resources = Resources(minutes=minutes, cpus=cpus, memory=memory, gpus=gpus, partition=partition)
     jobs = submit_workers(launched.study, workers, resources, local=local)
     typer.echo(f"{len(jobs)} workers submitted for study {launched.study.name!r}: {' '.join(jobs)}")

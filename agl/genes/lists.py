@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from agl.errors import UserError, did_you_mean
+from agl.places import not_a_file
 
 
 def read_names(path: str | Path, root: str | Path | None = None) -> list[str]:
@@ -25,7 +28,7 @@ def read_names(path: str | Path, root: str | Path | None = None) -> list[str]:
             if file.suffix.lower() == ".json"
             else [line.split("#")[0].strip() for line in text.splitlines()]
         )
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no text, no JSON, a number of 5,000 digits, endless nesting
         raise UserError(
             f"{file} is not readable as a list of genes ({error}); give JSON or one name per line."
         ) from None
@@ -37,7 +40,7 @@ def read_names(path: str | Path, root: str | Path | None = None) -> list[str]:
     names = [name for name in names if name]
     if not names:
         raise UserError(f"Expected gene names in {file}, found none.")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, n in Counter(names).items() if n > 1)
     if repeated:
         raise UserError(
             f"Expected each gene once in {file}, found {_some(repeated)} more than once; remove the repetition."
@@ -102,13 +105,13 @@ def _var(file: Path) -> pd.DataFrame:
 
 
 def _existing(path: str | Path, root: str | Path | None = None) -> Path:
-    file = Path(path).expanduser()
-    places = [file] if root is None else [file, Path(root).expanduser() / file]
+    file = Path(os.path.expanduser(path))
+    places = [file] if root is None else [file, Path(os.path.expanduser(root)) / file]
     for place in places:
-        if place.is_file():
+        if not_a_file(place) is None:
             return place
     where = "" if root is None else f", neither here nor in {root}"
-    raise UserError(f"Expected a file of genes, received {str(path)!r}: there is no such file{where}.")
+    raise UserError(f"Expected a file of genes, received {str(path)!r}: {not_a_file(file)}{where}.")
 
 
 def _some(names: list[str], limit: int = 5) -> str:

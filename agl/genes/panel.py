@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from agl import registry
 from agl.config import Auxiliary, Component
 from agl.errors import UserError
+from agl.genes.signal import Signal
 
 if TYPE_CHECKING:
     from agl.genes.candidates import Candidates
@@ -80,6 +81,7 @@ def choose_panel(training: TrainingSpots, primary: np.ndarray, auxiliary: Auxili
                 f"Expected a module whose value is one weight for each of the {len(candidates)} candidate genes from "
                 f"the selector {name!r}, received something else. `agl.testing.check_selector` tests one of your own."
             )
+        check_learns(name, selector)
         weights = value.detach().numpy().astype(np.float32)
         return Panel(primary, candidates.auxiliary, weights, selector, candidates)
     given = np.asarray(registry.build("gene_set", auxiliary.genes, candidates, seed=seed))
@@ -97,3 +99,29 @@ def choose_panel(training: TrainingSpots, primary: np.ndarray, auxiliary: Auxili
         )
     kept = weights > 0
     return Panel(primary, candidates.auxiliary[kept], weights[kept], None, candidates)
+
+
+def check_learns(name: str, selector: Any) -> None:
+    """Refuse a selector that says not what it learns from, or lacks what the training asks of it.
+
+    Raises:
+        UserError: names what is missing.
+    """
+    signal = getattr(selector, "signal", None)
+    if signal not in get_args(Signal):
+        raise UserError(
+            f"Expected signal as one of {', '.join(get_args(Signal))} in the selector {name!r}, which says what it "
+            f"learns from, received {signal!r}. Inherit from agl.genes.selectors.base.Selector and set it in the class."
+        )
+    wanted = ["k", "chosen", "drawn_from", "on_epoch", "project" if signal == "hypergradient" else "observe"]
+    missing = [word for word in wanted if not hasattr(selector, word)]
+    if missing:
+        raise UserError(
+            f"Expected the selector {name!r} to have {', '.join(wanted)}, found no {', '.join(missing)}. "
+            "Inherit from agl.genes.selectors.base.Selector, which has them."
+        )
+    if signal == "hypergradient" and not any(parameter.requires_grad for parameter in selector.parameters()):
+        raise UserError(
+            f"Expected the selector {name!r} to have parameters that its signal, the hypergradient, could move, found "
+            "none. Give it some, or another signal."
+        )

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+WIDEST = 1 << 16  # a layer of more would not fit anywhere
 StartFrom = Literal["auto", "low_rank", "convex", "none"]
 
 
@@ -133,6 +134,10 @@ def mlp(
         raise ValueError(f"Expected activation in {sorted(activations)}, received {activation!r}.")
     if start not in get_args(StartFrom):
         raise ValueError(f"Expected start in {list(get_args(StartFrom))}, received {start!r}.")
+    if any(isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= WIDEST for size in hidden):
+        raise ValueError(f"Expected hidden as widths of layers from 1 to {WIDEST:,}, received {list(hidden)}.")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"Expected dropout as a share of a layer, 0 or more and below 1, received {dropout}.")
     layers: list[nn.Module] = [Standardise(n_features)]
     width = n_features
     for size in hidden:

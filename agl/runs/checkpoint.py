@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agl.errors import UserError
+from agl.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,8 +53,3 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise UserError(
             f"Expected this model's weights in {path}, received others ({first_line(error)}). Train the run again."
         ) from None
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from agl.errors import UserError
+from agl.leftovers import mark, sweep
 from agl.runs.files import write_json, write_text
 from agl.runs.fit import fit
 from agl.runs.folder import Run, folder_of, locked
@@ -64,7 +65,8 @@ def _begun_or_gone(folder: Path) -> Iterator[None]:
 def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
     """Take part in a run that another process writes: the same steps, in a folder that is thrown away."""
     if not ranks.broadcast(None):
-        with tempfile.TemporaryDirectory(prefix="agl-") as scratch:
+        sweep(Path(tempfile.gettempdir()), "agl-*")
+        with tempfile.TemporaryDirectory(prefix="agl-", suffix=mark()) as scratch:
             own = Run(Path(scratch) / "run")
             shutil.copytree(run.folder, own.folder)
             ranks.barrier()

@@ -23,6 +23,13 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def sweep_parts(folder: Path) -> None:
+    """Remove what a killed writer left half-written, in a folder that only this process writes to."""
+    for part in [*folder.rglob("*.part"), *folder.rglob("*.part.npz")]:
+        if part.is_file():
+            part.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """JSON without NaN (null instead)."""
     write_text(path, json.dumps(plain(content), indent=2, default=refuse_to_write) + "\n")

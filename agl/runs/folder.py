@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agl.config import Config, load
-from agl.errors import UserError
+from agl.config import Config, validate
+from agl.errors import UserError, first_line
+from agl.runs.files import sweep_parts
 from agl.runs.provenance import run_id
+from agl.trees import read_yaml
 
 if TYPE_CHECKING:
     from agl.data.dataset import Dataset
@@ -54,7 +56,7 @@ class Run:
     @property
     def config(self) -> Config:
         """The resolved config."""
-        return load([self.folder / "config.yaml"])
+        return validate(read_yaml(self.folder / "config.yaml"))
 
     def _json(self, name: str) -> dict[str, Any]:
         file = self.folder / name
@@ -63,7 +65,14 @@ class Run:
                 f"Expected a finished run in {self.folder}, found no {name} there. "
                 "Run `agl train` first, or name another folder."
             )
-        return json.loads(file.read_text())
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            found = error
+        if not isinstance(found, dict):
+            what = f"something else ({first_line(found)})" if isinstance(found, Exception) else type(found).__name__
+            raise UserError(f"Expected keys and values in {file}, received {what}. Remove that folder and train anew.")
+        return found
 
 
 def open_run(folder: str | Path) -> Run:
@@ -132,6 +141,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunIsBusy(
                 f"{folder} is being trained by process {file.read().strip() or '?'}. Wait for it, or stop it first."
             ) from None
+        sweep_parts(folder)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

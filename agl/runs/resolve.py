@@ -10,6 +10,7 @@ from agl import registry
 from agl.config import Auxiliary, Component, Config, Outer, Section, Training, slots
 from agl.errors import UserError
 from agl.estimators.start import read_start
+from agl.places import not_a_file
 from agl.training.loading import data_folder
 
 NO_AUXILIARY = Auxiliary(genes=Component(name="none"))
@@ -133,6 +134,7 @@ def _component(kinds: tuple[str, ...], component: Component, config: Config) -> 
             if not below.exists():
                 raise UserError(f"Expected a {word} at {given} or {below} for {kind} {component.name!r}, found none.")
             tree[word] = str(below)
-        if word == "path" and given is not None and not Path(tree[word]).is_file():
-            raise UserError(f"Expected a file as path of the {kind} {component.name!r}, received the folder {given}.")
+        if word == "path" and isinstance(given, str) and (wrong := not_a_file(tree[word])) is not None:
+            what = f"the folder {given}" if "folder" in wrong else f"{given}: {wrong}"
+            raise UserError(f"Expected a file as path of the {kind} {component.name!r}, received {what}.")
     return tree

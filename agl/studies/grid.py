@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from agl.runs.folder import Run
+
+MANY = 10_000  # cells that are queued without asking
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Grid:
     axes: dict[str, list[Any]]
     skip: list[dict[str, Any]]
 
+    @property
+    def size(self) -> int:
+        """Combinations, those that are skipped and those that come to the same included."""
+        return math.prod(map(len, self.axes.values()))
+
     def cells(self) -> list[list[str]]:
         """Every cell as dotted overrides, in the order of the axes, the last one fastest."""
         found: dict[tuple[str, ...], None] = {}
@@ -57,8 +65,12 @@ class Grid:
         return validate(tree)
 
 
-def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
-    """A study file, with overrides on its shared config. `axes.seed=[0]` overrides an axis."""
+def read_grid(path: str | Path, words: Sequence[str] = (), *, many: bool = False) -> Grid:
+    """A study file, with overrides on its shared config. `axes.seed=[0]` overrides an axis.
+
+    Raises:
+        UserError: a file that is no grid; more cells than `MANY` without `many`.
+    """
     check_words(words)
     tree = read_yaml(path)
     tree.pop("quick", None)  # see agl.studies.quick
@@ -67,14 +79,14 @@ def read_grid(path: str | Path, words: Sequence[str] = ()) -> Grid:
     merge(shared, tree)
     for word in words:
         key, _, text = word.partition("=")
-        if key.startswith("axes."):
+        if key.startswith("axes.") and isinstance(axes, dict):
             axes[key.removeprefix("axes.")] = parse_value(text, word)
         else:
             apply_override(shared, word)
-    return grid_of(shared, axes, skip, str(path))
+    return grid_of(shared, axes, skip, str(path), many=many)
 
 
-def grid_of(shared: dict[str, Any], axes: Any, skip: Any, where: str) -> Grid:
+def grid_of(shared: dict[str, Any], axes: Any, skip: Any, where: str, *, many: bool = False) -> Grid:
     """A grid that was checked; `where` it was written, for messages."""
     if not isinstance(axes, dict) or not axes:
         raise UserError(
@@ -91,6 +103,8 @@ def grid_of(shared: dict[str, Any], axes: Any, skip: Any, where: str) -> Grid:
                 f"Expected the name of an axis in `skip:` of {where}, received {key!r}.{did_you_mean(key, axes)}"
             )
     grid = Grid(shared, axes, skip)
+    sizes = " x ".join(f"{key} {len(values)}" for key, values in axes.items())
+    refuse_many(grid.size, f"cells in the grid of {where} ({sizes})", many)
     if not grid.cells():
         raise UserError(
             f"Expected `skip:` to leave some cells of the grid in {where}, received rules that leave none. Remove one."
@@ -127,6 +141,12 @@ def overrides(key: str, value: Any) -> list[str]:
         rest = [f"{key}.{k}={json.dumps(v)}" for k, v in value.items() if k != "name"]
         return [f"{key}={json.dumps(value['name'])}", *rest]
     return [word for k, v in value.items() for word in overrides(k, v)]
+
+
+def refuse_many(n: int, what: str, many: bool) -> None:
+    """More than anybody means to train is most likely a slip; `--yes` says that it is none."""
+    if n > MANY and not many:
+        raise UserError(f"Expected at most {MANY:,} {what}, received {n:,}. Take fewer, or say --yes if you mean it.")
 
 
 def check_words(words: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -119,6 +120,9 @@ class FileHeartbeats:
     def _living(self) -> Iterator[dict[str, Any]]:
         """What the living workers say; the files of dead ones are removed."""
         now = self._servers_time()
+        for clock in self.folder.glob(".clock-*"):  # left by killed workers of earlier versions
+            if now - clock.lstat().st_mtime > self.address.grace:
+                clock.unlink(missing_ok=True)
         for path in sorted(self.folder.glob("*-*-*")) if self.folder.is_dir() else []:
             if self.file is not None and str(path) == self.file.name:
                 yield _record(path)
@@ -141,14 +145,11 @@ class FileHeartbeats:
 
     def _servers_time(self) -> float:
         """The clock that stamps the files, which need not be this machine's."""
-        probe = self.folder / f".clock-{uuid.uuid4().hex}"
         try:
-            probe.touch()
-            return probe.stat().st_mtime
+            with tempfile.TemporaryFile(dir=self.folder) as probe:  # it has no name that a killed worker could leave
+                return os.fstat(probe.fileno()).st_mtime
         except OSError:
             return time.time()
-        finally:
-            probe.unlink(missing_ok=True)
 
 
 class DatabaseHeartbeats:

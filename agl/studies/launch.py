@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agl.config import Config
 from agl.errors import UserError
 from agl.studies.address import parse_storage, refuse_sqlite
-from agl.studies.grid import read_grid
+from agl.studies.grid import read_grid, refuse_many
 from agl.studies.ledger import RETRIES
 from agl.studies.pool import WorkerPool
 from agl.studies.search import read_search
@@ -21,6 +21,7 @@ from agl.trees import read_yaml
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+MOST_JOBS = 256  # workers on one machine
 Identify = Callable[[Config, dict[str, Any]], str]
 
 
@@ -43,10 +44,11 @@ def queue_grid(
     *,
     storage: str | None = None,
     retries: int = RETRIES,
+    many: bool = False,
     identify: Identify | None = None,
 ) -> Launched:
     """Put the cells of a grid into their study's queue. Every config is checked before the first is put there."""
-    grid = read_grid(path, words)
+    grid = read_grid(path, words, many=many)
     identify = identify or _identify
     datasets: dict[str, Any] = {}
     entries: dict[str, Entry] = {}
@@ -66,10 +68,12 @@ def queue_search(
     *,
     storage: str | None = None,
     retries: int = RETRIES,
+    many: bool = False,
     identify: Identify | None = None,
 ) -> Launched:
     """Put a search's trials into its study's queue: each a number, of which the sampler makes a config later."""
     found = read_search(path, words)
+    refuse_many(found.search.trials, f"trials in the search of {path}", many)
     identify, datasets = identify or _identify, dict[str, Any]()
     corners = found.corners()
     names = [identify(config, datasets) for config in corners]
@@ -110,8 +114,8 @@ def run_study(study: Study, *, jobs: int = 1, progress: Progress, shown: Shown) 
 
 def check_jobs(storage: str | None, jobs: int) -> None:
     """Before anything is read or written."""
-    if jobs < 1:
-        raise UserError(f"Expected --jobs of at least 1, received {jobs}.")
+    if not 1 <= jobs <= MOST_JOBS:
+        raise UserError(f"Expected --jobs from 1 to {MOST_JOBS}, received {jobs}.")
     if storage is not None and jobs > 1:
         refuse_sqlite(parse_storage(storage), f"{jobs} workers")
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agl.genes.candidates import Candidates
+from agl.genes.signal import Signal
 from agl.testing.gene_sets import example_candidates, permuted
 
-SIGNALS = ("hypergradient", "influence", "similarity", "losses")
+SIGNALS = get_args(Signal)
 
 
 def check_selector(make: Callable[..., Any], **options: Any) -> None:

@@ -43,3 +43,15 @@ def test_widths_and_a_wrong_activation() -> None:
     assert weights == [(8, 5), (6, 8), (7, 6)]
     with pytest.raises(ValueError, match="received 'swish'"):
         mlp(5, 7, activation="swish")
+
+
+@pytest.mark.parametrize("hidden", [[-1], [0], [16, -16], [10**9], [2.5], [True]])
+def test_widths_that_no_layer_can_have(hidden: list) -> None:
+    with pytest.raises(ValueError, match="Expected hidden as widths of layers from 1 to 65,536"):
+        mlp(4, 3, hidden=hidden)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_share_that_dropout_cannot_drop(dropout: float) -> None:
+    with pytest.raises(ValueError, match="Expected dropout as a share"):
+        mlp(4, 3, dropout=dropout)

@@ -153,7 +153,7 @@ def test_only_the_training_that_gives_the_result_is_watched(study_file: Callable
 def test_sentences(agl: Callable, study_file: Callable, tmp_path: Path) -> None:
     path = study_file(GRID)
     for words, sentence in [
-        (["grid", path, "--jobs", "0"], "Expected --jobs of at least 1"),
+        (["grid", path, "--jobs", "0"], "Expected --jobs from 1 to 256, received 0"),
         (
             ["grid", path, "--jobs", "2", "--storage", "sqlite:///a.db"],
             "Expected a storage for 2 workers, received SQLite: it has no row",

@@ -104,3 +104,23 @@ def test_cells_that_come_to_the_same_are_one(study_file: Callable, sections: Pat
     assert [cell.order for cell in again.study.cells()] == list(range(6))
     assert queue_study(study_file(name="g", data=data, axes=axes)).names == launched.names
     assert len(again.study.cells()) == 6
+
+
+def test_a_grid_larger_than_anybody_means_is_asked_about(study_file: Callable) -> None:
+    """The number is known without making the cells: 10^12 of them are refused at once."""
+    path = study_file(axes={"seed": list(range(101)), "training.epochs": list(range(1, 101))})
+    told = r"Expected at most 10,000 cells in the grid of .* \(seed 101 x .*\), received 10,100\. .*--yes"
+    with pytest.raises(UserError, match=told):
+        read_grid(path)
+    assert len(read_grid(path, many=True).cells()) == 10_100
+    assert len(read_grid(path, ["axes.seed=[0]"]).cells()) == 100
+    thousand = list(range(1, 1001))
+    words = [f"axes.{key}={thousand}" for key in ("seed", "fold", "data.min_counts")]
+    with pytest.raises(UserError, match="received 100,000,000,000"):
+        read_grid(path, words)
+
+
+def test_a_search_of_more_trials_than_anybody_means(study_file: Callable) -> None:
+    path = study_file(search={"parameters": {"training.learning_rate": {"low": 1e-4, "high": 1e-2}}, "trials": 10**9})
+    with pytest.raises(UserError, match=r"at most 10,000 trials in the search of .*, received 1,000,000,000\."):
+        queue_study(path)

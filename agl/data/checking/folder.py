@@ -14,6 +14,7 @@ from agl.data.checking.section import Findings, Seen
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.names import clean_name, harmonise
 from agl.data.reading.sections import Folder
+from agl.places import regular_file
 
 
 def examine_together(report: CheckReport, kind: str, found: Findings, seen: Seen) -> None:
@@ -62,7 +63,7 @@ class _Reader:
     """Readers of one small file, named so that a failure can be attempted and reported."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = regular_file(path, "a small file beside the sections")
 
     def sample_ids(self) -> list[str]:
         return pd.read_csv(self.path, dtype=str, encoding="utf-8-sig")["sample_id"].tolist()

@@ -19,7 +19,9 @@ import numpy as np
 from agl.data.images.builtin import FEATURE_NAMES, check_patches, extract
 from agl.data.reading.patches import stored_images
 from agl.errors import UserError
+from agl.leftovers import sweep, temporary
 from agl.machine import pick_device
+from agl.places import regular_file
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -63,8 +65,12 @@ def extract_folder(
     compute, fingerprint = _encoder(encoder, weights, device, batch_size)
     folder = Path(out) if out is not None else root / "embeddings" / Path(encoder).name
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, ".*")
     for source in sources:
         target = folder / source.name
+        regular_file(source, "a file of patches")
+        if target.exists():
+            regular_file(target, "a file of features to keep or replace")
         try:
             with h5py.File(source, "r") as patches:
                 n_spots = len(stored_images(patches))
@@ -144,9 +150,9 @@ def _write(
     n_spots = len(images)
     # Read many patches at once: the number in memory stays bounded and HDF5 reads stay long.
     step = max(batch_size, 256)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    part = temporary(target)
     try:
-        with h5py.File(temporary, "w") as file:
+        with h5py.File(part, "w") as file:
             embeddings = None
             for start in range(0, n_spots, step):
                 batch = images[start : start + step]
@@ -166,9 +172,9 @@ def _write(
             file.attrs["agl_source"] = _source_mark(source)
             if fingerprint == BUILTIN_VERSION:
                 file.attrs["feature_names"] = json.dumps(FEATURE_NAMES)
-        os.replace(temporary, target)
+        os.replace(part, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _check_finite(features: np.ndarray, source: Path, start: int) -> None:

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,12 +26,11 @@ from typing import Any
 
 from agl.data.reading.hashing import sha256_of_file
 from agl.errors import UserError
+from agl.leftovers import sweep, temporary
 
 _log = logging.getLogger("agl.data")
 _MANIFEST = "manifest.json"
-_STALE_SECONDS = 7 * 24 * 3600
 _VERIFIED_SECONDS = 24 * 3600
-_TEMPORARY_SECONDS = 3600  # a temporary file lives for milliseconds
 _SMALL = 1 << 24  # bytes of a file that is hashed at every opening
 
 
@@ -46,8 +44,9 @@ def cache_root(cache_dir: Path | str | None) -> Path:
     try:
         for name in ("datasets", "fingerprints"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=root).close()
-        _sweep(root / "fingerprints")
+        with tempfile.TemporaryFile(dir=root):  # it has no name, so nothing is left of a process that is killed
+            pass
+        sweep(root / "fingerprints")
     except OSError as error:
         raise UserError(
             f"Expected a cache folder that can be written, {root} cannot ({error.strerror}); "
@@ -75,8 +74,8 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
         if final.is_dir() and found is None:  # also if another process built it while this one waited
             _note_verified(root, key)
             return final
-        _remove_leftovers(root / "datasets")
-        partial = root / "datasets" / f".{key}.{socket.gethostname()}.{os.getpid()}.partial"
+        sweep(root / "datasets")
+        partial = temporary(final, "partial")
         if found is not None:
             _log.warning("The cached import %s is damaged (%s): importing again.", key[:12], found)
             os.replace(final, partial)
@@ -195,34 +194,3 @@ def _lock(path: Path) -> Iterator[None]:
         except OSError:
             _log.debug("no file locks at %s", path)
         yield
-
-
-def _sweep(fingerprints: Path) -> None:
-    """Remove temporary files of writers that were killed."""
-    for path in fingerprints.glob("*.tmp"):
-        with suppress(OSError):
-            if abs(time.time() - path.stat().st_mtime) > _TEMPORARY_SECONDS:
-                path.unlink()
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove partial folders of processes of this machine that are gone, and of others after a week."""
-    for path in folder.glob(".*.partial"):
-        *_, pid, _ = path.name.split(".")
-        host = path.name[len(".") : -len(f".{pid}.partial")].partition(".")[2]
-        try:
-            old = time.time() - path.stat().st_mtime > _STALE_SECONDS
-        except OSError:
-            continue
-        if old or (host == socket.gethostname() and not _alive(pid)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError):
-        return True
-    return True

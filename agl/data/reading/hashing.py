@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agl.leftovers import temporary
+from agl.places import regular_file
+
 _CHUNK = 1 << 22
 _SETTLED_NS = 2_000_000_000  # a file written this recently may change again without its time stamp changing
 
@@ -42,6 +45,8 @@ def sha256_remembered(path: Path, memo_folder: Path) -> str:
     inode, and only computed again when one of them differs; results for files modified within the last two
     seconds are not kept.
     """
+    if path.exists() and not path.is_dir():
+        regular_file(path, "a file of data")  # a pipe would be waited on for ever
     resolved = path.resolve()
     status = resolved.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
@@ -54,9 +59,9 @@ def sha256_remembered(path: Path, memo_folder: Path) -> str:
         pass
     digest = sha256_of_file(resolved)
     if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
-        temporary = memo.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"stamp": stamp, "sha256": digest, "check": _check(stamp, digest)}))
-        os.replace(temporary, memo)
+        part = temporary(memo)
+        part.write_text(json.dumps({"stamp": stamp, "sha256": digest, "check": _check(stamp, digest)}))
+        os.replace(part, memo)
     return digest
 
 

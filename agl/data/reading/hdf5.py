@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from agl.errors import UserError
+from agl.places import regular_file
 
 _GIT_LFS = b"version https://git-lfs"
 
@@ -25,6 +26,8 @@ def open_h5(path: Path, what: str = "an HDF5 file") -> Iterator[Any]:
     import h5py
 
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        regular_file(path, what)  # a pipe would be waited on for ever
     try:
         file = h5py.File(path, "r")
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import pandas as pd
 from agl.data.reading.hdf5 import open_h5, strings
 from agl.data.reading.names import nearest
 from agl.errors import UserError
+from agl.places import regular_file
 
 LAYOUTS = {"adata": "HEST-bench task", "st": "HEST-1k", ".": "folder of h5ad files"}
 _ID_COLUMNS = ("section", "slide", "sample_id", "id", "sample")
@@ -187,7 +188,7 @@ def _metadata(root: Path, given: Path | str | None) -> Path | None:
             raise UserError(f"Expected a metadata table at {given}, found nothing; check the path.")
         return Path(given)
     for path in sorted(root.glob("*.csv")):
-        if path.name == "sections.csv":
+        if path.name == "sections.csv" or not path.is_file():
             continue
         try:
             with path.open(encoding="utf-8-sig", errors="replace") as stream:
@@ -212,6 +213,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """A CSV of strings; HEST's starts with a byte order mark, which would hide the first column's name."""
+    regular_file(path, "a CSV table")
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     except (OSError, ValueError) as error:

@@ -19,6 +19,7 @@ from agl.data.simulate.counts import Genes, draw_counts, plant_genes
 from agl.data.simulate.files import PITCH, SimulatedSection, write_section, write_task
 from agl.data.simulate.settings import Settings, settings_of
 from agl.errors import UserError
+from agl.leftovers import sweep, temporary
 
 # Every kind of draw has its own stream, so that asking for more of one thing leaves the others as they were.
 _GENES, _TISSUE, _COUNTS, _IMAGE_MIXING, _STAINING, _PATCHES, _FEATURE_MIXING, _FEATURE_NOISE = range(8)
@@ -79,8 +80,9 @@ def simulate(
     _check_target(target, overwrite)
 
     genes = plant_genes(settings, n_genes, n_primary, np.random.default_rng([seed, _GENES]))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
+    sweep(target.parent, f".{target.name}.*")
+    part = temporary(target)
+    part.mkdir(parents=True)
     try:
         sections = []
         for patient in range(n_patients):
@@ -96,12 +98,12 @@ def simulate(
                     side=patch_size,
                     seed=seed,
                 )
-                write_section(temporary, section, genes, patch_size)
+                write_section(part, section, genes, patch_size)
                 sections.append((section.name, section.patient))
-        write_task(temporary, sections, genes, arguments | {"settings": asdict(settings)})
-        _move_into_place(temporary, target)
+        write_task(part, sections, genes, arguments | {"settings": asdict(settings)})
+        _move_into_place(part, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
     return target
 
 
@@ -144,12 +146,12 @@ def draw_section(
     return SimulatedSection(name, f"P{patient + 1}", places, activity, counts, rates, draws, patches, embedding)
 
 
-def _move_into_place(temporary: Path, target: Path) -> None:
+def _move_into_place(part: Path, target: Path) -> None:
     """Rename, so that `target` is either the old folder or the whole new one."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    old = temporary(target, "old")
     if target.exists():
         os.replace(target, old)
-    os.replace(temporary, target)
+    os.replace(part, target)
     shutil.rmtree(old, ignore_errors=True)
 
 

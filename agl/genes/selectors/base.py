@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from agl import registry
 from agl.errors import UserError
 from agl.genes.candidates import Candidates
+from agl.genes.signal import Signal
 from agl.slots import Prior
-
-Signal = Literal["hypergradient", "influence", "similarity", "losses"]
 
 
 class Selector(nn.Module):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from agl.genes.candidates import Candidates
-from agl.genes.selectors.base import Selector, Signal, check_positive, check_share
+from agl.genes.selectors.base import Selector, check_positive, check_share
+from agl.genes.signal import Signal
 
 TINY = 1e-8  # losses are taken as at least this where a formula needs a logarithm or a quotient
 

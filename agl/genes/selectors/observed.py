@@ -9,8 +9,9 @@ from torch import Tensor
 
 from agl.errors import UserError
 from agl.genes.candidates import Candidates
-from agl.genes.selectors.base import Selector, Signal, check_positive, check_share
+from agl.genes.selectors.base import Selector, check_positive, check_share
 from agl.genes.selectors.topk import budgeted_topk
+from agl.genes.signal import Signal
 
 
 class ObservedGates(Selector):

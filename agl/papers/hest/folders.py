@@ -11,6 +11,7 @@ import h5py
 from agl.errors import UserError, did_you_mean
 from agl.papers.hest.folds import read_hest_folds
 from agl.papers.hest.published import task_name
+from agl.places import regular_file
 
 PANEL = "var_50genes.json"
 BUILTIN = "builtin"
@@ -85,6 +86,8 @@ def read_task(folder: Path, root: Path, embeddings: Path | None = None) -> Bench
 def read_panel(folder: Path) -> list[str]:
     """The benchmark's 50 genes of a task."""
     path = folder / PANEL
+    if path.exists():
+        regular_file(path, "the task's genes")
     try:
         genes = json.loads(path.read_text(encoding="utf-8"))["genes"]
     except FileNotFoundError:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from agl.data.splitting.splits import Split, carve, known_name
 from agl.errors import UserError
+from agl.places import regular_file
 
 
 def hest_csv(
@@ -71,6 +72,7 @@ def _number(file: Path) -> int:
 
 
 def _sample_ids(file: Path) -> list[str]:
+    regular_file(file, "a CSV table of folds")
     try:
         table = pd.read_csv(file, dtype=str, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -37,6 +37,7 @@ from agl.trees import apply_override
 Protocol = Literal["hest", "strank", "strank-safe", "sound"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 LEAKS = ["patient", "slide", "duplicate"]
+AGL_COMPONENTS = ("pearson_pooled",)  # what a config may name here, see `agl.origins`
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from agl.config import Component, Section, validate_as
 from agl.errors import UserError, did_you_mean
+from agl.places import safe_name, safe_path
 from agl.trees import read_tree
 
 Sampling = Literal["uniform", "imbalanced"]
@@ -125,6 +126,16 @@ class StudySettings(Section):
         if not labels or len(set(labels)) < len(labels):
             raise UserError(f"Expected methods with different labels, received {labels}.")
         return methods
+
+    @field_validator("name")
+    @classmethod
+    def _stays_inside(cls, value: str) -> str:
+        return safe_name(value, "name")
+
+    @field_validator("output")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        return safe_path(value, "output")
 
     @field_validator("functions")
     @classmethod

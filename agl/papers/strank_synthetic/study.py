@@ -119,15 +119,15 @@ def _resume(trainings: list[MethodTraining], file: Path, device: str) -> int:
     if not file.is_file():
         return 0
     try:
-        state = torch.load(file, map_location=device, weights_only=False)
+        state = torch.load(file, map_location=device, weights_only=True)
         for training, saved in zip(trainings, state["trainings"], strict=True):
             training.load(saved)
-    except Exception as error:
+        return int(state["epochs"])
+    except Exception as error:  # a damaged file, or one from elsewhere, fails in any way it likes
         raise UserError(
             f"Expected the state of an interrupted study in {file}, it could not be read ({type(error).__name__}). "
             "Delete the file to start again."
         ) from error
-    return int(state["epochs"])
 
 
 def _write_curves(file: Path, trainings: list[MethodTraining]) -> None:

@@ -142,12 +142,12 @@ class MethodTraining:
         return torch.cat(parts, 1).T
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, and the curves so far."""
+        """Everything that the next epoch depends on, and the curves so far: tensors and plain values."""
         return {
             "networks": [parameter.detach().clone() for parameter in self.networks.parameters],
             "loss": self.loss.state_dict() if isinstance(self.loss, nn.Module) else {},
             "optimizer": self.optimizer.state_dict(),
-            "curves": vars(self.curves),
+            "curves": {name: torch.as_tensor(np.array(values)) for name, values in vars(self.curves).items()},
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -157,7 +157,8 @@ class MethodTraining:
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.curves = Curves(**state["curves"])
+        curves = {name: values.numpy() for name, values in state["curves"].items()}
+        self.curves = Curves(curves.pop("epochs").tolist(), **{name: [*values] for name, values in curves.items()})
 
 
 def learning_rate(study: StudySettings, epoch: int) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,6 +164,26 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, monkeypatch):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     with np.load(cut / "curves.npz") as mine, np.load(whole / "curves.npz") as theirs:
         assert all(np.array_equal(mine[key], theirs[key], equal_nan=True) for key in theirs.files)
+
+
+def test_a_planted_state_is_a_sentence_and_runs_nothing(tmp_path):
+    """What pretends to be the state of an interrupted study is data, whatever it holds."""
+
+    class Attack:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "hacked"),)
+
+    study = small("methods=[ListSTRank]", f"output={tmp_path}")
+    study.folder.mkdir(parents=True)
+    state = study.folder / "state.pt"
+    for content in ({"epochs": 1, "trainings": Attack()}, {"epochs": Attack(), "trainings": []}, Attack(), [], {}):
+        torch.save(content, state)
+        with pytest.raises(UserError, match=r"it could not be read .* Delete the file to start again"):
+            run_study(study)
+        state.write_bytes(pickle.dumps(content))
+        with pytest.raises(UserError, match="it could not be read"):
+            run_study(study)
+    assert not (tmp_path / "hacked").exists()
 
 
 def test_cases_in_several_parts_are_the_same_cases(monkeypatch):

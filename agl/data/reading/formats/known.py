@@ -11,6 +11,7 @@ from agl import registry
 from agl.config import Component
 from agl.data.reading.formats.base import FeatureFile, Format
 from agl.errors import UserError
+from agl.places import regular_file
 
 Name = str | Mapping[str, Any] | Component
 
@@ -58,7 +59,7 @@ class Formats:
         Raises:
             UserError: an unknown ending, unreadable, not a matrix of numbers, rows and names of different number.
         """
-        return self._of(Path(path))[1].open(Path(path))
+        return self._of(Path(path))[1].open(regular_file(path, "a feature file"))
 
     def sidecars(self, path: Path) -> list[Path]:
         """Existing files that name the rows of this one."""

@@ -1,0 +1,62 @@
+"""Temporary files that say whose they are, and the removal of those whose writer is gone.
+
+`.NAME.HOST.PID.tmp` stands beside what it will replace. A writer that is killed cannot remove it, so the next one
+sweeps: what a dead process of this machine left, and, since nobody here can ask another machine, what is a week old.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+WEEK = 7 * 24 * 3600  # seconds after which nobody writes any more
+_OWNED = re.compile(r"\.(\d+)\.(?:tmp|old|partial)$")
+
+
+def temporary(target: Path, ending: str = "tmp") -> Path:
+    """Where this process writes what will become `target`."""
+    return target.with_name(f".{target.name}{mark(ending)}")
+
+
+def mark(ending: str = "tmp") -> str:
+    """The end of a name that says whose a temporary file is."""
+    return f".{socket.gethostname()}.{os.getpid()}.{ending}"
+
+
+def sweep(folder: Path, pattern: str = "*") -> None:
+    """Remove temporary files and folders in `folder` that no living process writes."""
+    for path in list(abandoned(folder, pattern)):
+        with suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def abandoned(folder: Path, pattern: str = "*") -> Iterator[Path]:
+    """Of the temporary files and folders in `folder`, those whose writer is gone."""
+    host = socket.gethostname()
+    for path in folder.glob(pattern):
+        owned = _OWNED.search(path.name)
+        if owned is None:
+            continue
+        try:
+            old = time.time() - path.lstat().st_mtime > WEEK
+        except OSError:  # its writer has just finished
+            continue
+        ours = path.name[: owned.start()].endswith(f".{host}")
+        if old or (ours and not _lives(int(owned.group(1)))):
+            yield path
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it lives and is another user's
+        return True
+    return True

@@ -1,0 +1,59 @@
+"""Files of a run that are damaged, or no files: a sentence, whoever reads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agl.errors import UserError
+from agl.runs.folder import Run, find_runs, open_run
+
+DAMAGE = {
+    "half": b'{"scc": 0.',
+    "empty": b"",
+    "a list": b"[1, 2]",
+    "a number": b"3",
+    "bytes": b"\xff\xfe\x00",
+    "many digits": b'{"scc": ' + b"9" * 5000 + b"}",
+    "endless nesting": b'{"scc": ' + b"[" * 100_000,
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "a"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("name: a\n")
+    return folder
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", ["result.json", "provenance.json"])
+def test_a_damaged_json(run: Path, kind: str, name: str) -> None:
+    (run / "result.json").write_text("{}")
+    (run / name).write_bytes(DAMAGE[kind])
+    opened = open_run(run)
+    with pytest.raises(UserError, match=f"Expected keys and values in .*{name}, received"):
+        _ = opened.result if name == "result.json" else opened.provenance
+
+
+def test_a_pipe_is_no_result_and_no_config(run: Path) -> None:
+    os.mkfifo(run / "result.json")
+    assert not Run(run).finished
+    with pytest.raises(UserError, match="found one without a result"):
+        open_run(run)
+    with pytest.raises(UserError, match=r"found no result\.json there"):
+        _ = find_runs(run.parent)[0].result
+    (run / "config.yaml").unlink()
+    os.mkfifo(run / "config.yaml")
+    with pytest.raises(UserError, match="it is a pipe"):
+        _ = Run(run).config
+
+
+def test_a_folder_that_looks_like_an_override_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loss=mse").mkdir()
+    Path("loss=mse", "config.yaml").write_text("seed: 3\n")
+    assert Run(Path("loss=mse")).config.seed == 3

@@ -1,0 +1,35 @@
+"""Errors nobody foresaw, that are still the user's to mend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from agl.blame import sentence
+from agl.places import plain_line
+
+
+def raised(function) -> BaseException:
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        function()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "function", [lambda: np.empty(10**15), lambda: torch.empty(10**15), lambda: torch.empty(2**62, 4)], ids=str
+)
+def test_more_memory_than_there_is(function) -> None:
+    said = sentence(raised(function))
+    assert said is not None
+    assert said.startswith("This needs more memory than there is (")
+
+
+def test_other_errors_of_torch_are_nobodys_fault() -> None:
+    assert sentence(raised(lambda: torch.ones(2, 3) @ torch.ones(2, 3))) is None
+
+
+def test_a_name_cannot_write_to_the_terminal() -> None:
+    said = plain_line("no file a\nb\x1b]0;owned\x07 here \u202edna \U0001f9ec")
+    assert said == "no file a b\\x1b]0;owned\\x07 here \u202edna \U0001f9ec"
+    assert "\x1b" not in said

@@ -15,7 +15,8 @@ from agl.data.checking.report import CheckReport
 from agl.data.checking.section import Findings, Seen, examine_section
 from agl.data.reading.formats.known import Formats, Name
 from agl.data.reading.locate import BUILTIN, NONE, locate_features
-from agl.data.reading.sections import choose, patient_tables, scan_folder
+from agl.data.reading.patients import ALONE, PatientTables, alike_warnings, in_one_spelling, patient_of
+from agl.data.reading.sections import Folder, SectionFiles, choose, patient_tables, scan_folder
 
 AUTO = "auto"
 
@@ -58,19 +59,32 @@ def check(
     if kind == AUTO:
         kind = BUILTIN if any(f.patches for f in files) else NONE
     slides = [f.slide for f in files]
-    tables = found.attempt(None, lambda: patient_tables(folder)) or ({}, {})
+    owners = _owners(folder, files, found)
     known = found.attempt(None, lambda: Formats(formats)) or Formats()
     located = found.attempt(None, lambda: locate_features(kind, folder.root, slides, known)) or {}
     feature_files = {slide: partial(known.open, path) for slide, path in located.items()}
     seen = Seen()
     for one in files:
-        patient_sources = (folder, *tables)
+        owner = owners.get(one.slide)
         report.sections.append(
-            examine_section(
-                one, patient_sources, kind, feature_files.get(one.slide), min_counts, tolerance, found, seen
-            )
+            examine_section(one, owner, kind, feature_files.get(one.slide), min_counts, tolerance, found, seen)
         )
     examine_together(report, kind, found, seen)
     examine_beside(folder, found, seen)
     found.worst_first()
     return report
+
+
+def _owners(folder: Folder, files: Sequence[SectionFiles], found: Findings) -> dict[str, tuple[str, str]]:
+    """slide -> (patient, where the name was found), as far as it can be found out."""
+    tables = found.attempt(None, lambda: patient_tables(folder))
+    known = {}
+    for f in files:
+        ask = partial(patient_of, f.slide, f.counts, f.about, tables or PatientTables({}, {}))
+        owner = found.attempt(f.slide, ask)
+        if owner is not None and (tables is not None or owner[1] != ALONE):  # an unreadable table may know the patient
+            known[f.slide] = owner
+    owners = in_one_spelling(list(known.values()))
+    for warning in alike_warnings(patient for patient, _ in owners):
+        found.note("warning", None, warning)
+    return dict(zip(known, owners, strict=True))

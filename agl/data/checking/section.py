@@ -21,7 +21,7 @@ from agl.data.reading.library_size import library_sizes
 from agl.data.reading.locate import BUILTIN, NONE
 from agl.data.reading.names import RawNames, clean_name, is_control
 from agl.data.reading.patches import PatchFile, open_patches
-from agl.data.reading.sections import Folder, SectionFiles, patient_of
+from agl.data.reading.sections import SectionFiles
 from agl.errors import UserError
 
 _SHALLOW = 100  # median counts a spot below which most genes are zero nearly everywhere
@@ -65,7 +65,7 @@ class Seen:
 
 def examine_section(
     files: SectionFiles,
-    patient_sources: tuple[Folder, dict[str, str], dict[str, str]],
+    owner: tuple[str, str] | None,
     kind: str,
     open_features: Callable[[], FeatureFile] | None,
     min_counts: int,
@@ -76,10 +76,8 @@ def examine_section(
     """Each step on its own, so that a broken patch file does not hide negative counts."""
     slide = files.slide
     result = SectionCheck(slide)
-    folder, listed, described = patient_sources
-    patient = found.attempt(slide, lambda: patient_of(files, listed, described, folder))
-    if patient is not None:
-        result.patient, result.patient_source = patient
+    if owner is not None:
+        result.patient, result.patient_source = owner
         if result.patient_source == "slide name":
             found.note("warning", slide, "No patient known, counts as its own; add obs['patient'] or sections.csv.")
     header = found.attempt(slide, lambda: read_header(slide, files.counts))

@@ -40,9 +40,11 @@ def content_key(
             raise UserError(f"Expected a readable file at {path}, cannot read it ({error.strerror}).") from error
 
     readers = formats.readers(feature_files.values())
+    abouts = {f.slide: content(f.about) for f in files if f.about is not None}
     return sha256_of_json(
         {
             **({"readers": readers} if readers else {}),
+            **({"abouts": abouts} if abouts else {}),
             "format": _CACHE_FORMAT,
             "features": _extractor_version() if kind == BUILTIN else kind,
             "min_counts": min_counts,

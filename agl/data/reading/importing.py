@@ -29,6 +29,7 @@ from agl.data.reading.library_size import library_sizes
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.names import Harmonised, RawNames, harmonise
 from agl.data.reading.patches import PatchFile, PatchReader, open_patches
+from agl.data.reading.patients import alike_warnings
 from agl.data.reading.sections import TissueSection
 from agl.errors import UserError
 
@@ -66,7 +67,7 @@ def import_sections(request: Request, folder: Path) -> dict[str, Any]:
     report["genes"] = {"kept": len(genes.genes), "notes": list(genes.notes)}
     report["features"] = {"source": request.features, "width": width, "dtype": str(dtype)} if width else None
     report["patch_shape"] = patch_shape
-    report["warnings"] = warnings_of(report)
+    report["warnings"] = warnings_of(report) + alike_warnings(section.patient for section in request.sections)
     (folder / "report.json").write_text(json.dumps(report, indent=1), "utf-8")
     (folder / "genes.json").write_text(json.dumps(genes.genes), "utf-8")
     genes.lost.to_csv(folder / "lost_genes.csv", index=False)

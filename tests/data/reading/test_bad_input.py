@@ -248,7 +248,9 @@ def sections_csv_with_unknown_ids(root, tools):
     (root / "sections.csv").write_text("section,patient\nS1,P1\nS9,P2\n")
 
 
-@case(r"'P1' in obs\['patient'\] and 'P7' in sections\.csv; make them agree, because splits hold out patients\.$")
+@case(
+    r"'P1' in obs\['patient'\] and 'P7' in sections\.csv, line 2; make them agree, because splits hold out patients\.$"
+)
 def contradicting_patients(root, tools):
     (root / "sections.csv").write_text("section,patient\nS1,P7\n")
 
@@ -256,6 +258,61 @@ def contradicting_patients(root, tools):
 @case(r"naming the section \(section, slide, .*\) in .*, received name, patient; rename one\.$")
 def sections_csv_without_names(root, tools):
     (root / "sections.csv").write_text("name,patient\nS1,P7\n")
+
+
+@case(r"received 'P1' in sections\.csv, line 2 and 'P3' in sections\.csv, line 4; make them agree, because .*\.$")
+def one_section_with_two_patients_in_sections_csv(root, tools):
+    (root / "sections.csv").write_text("section,patient\nS1,P1\nS2,P2\nS1,P3\n")
+
+
+@case(r"received 'P1' in obs\['patient'\] and 'Breast / P9' in HEST\.tsv, line 3; make them agree, because .*\.$")
+def contradicting_metadata(root, tools):
+    (root / "HEST.tsv").write_text("id\tdataset_title\tpatient\nS2\tBreast\tP2\nS1\tBreast\tP9\n")
+
+
+@case(r"received 'P1' in obs\['patient'\] and 'P9' in metadata/S1\.json; make them agree, because .*\.$")
+def contradicting_metadata_of_a_section(root, tools):
+    (root / "metadata").mkdir()
+    (root / "metadata" / "S1.json").write_text('{"patient": "P9"}')
+
+
+@case(r"metadata of a section as JSON in .*S1\.json, cannot read it \(JSONDecodeError\); mend or remove it\.$")
+def damaged_metadata_of_a_section(root, tools):
+    (root / "metadata").mkdir()
+    (root / "metadata" / "S1.json").write_text('{"patient": ')
+
+
+@case(r"Expected keys and values in .*S1\.json, received a list; mend or remove it\.$")
+def metadata_of_a_section_without_keys(root, tools):
+    (root / "metadata").mkdir()
+    (root / "metadata" / "S1.json").write_text('["P1"]')
+
+
+@case(r"Expected each column once in .*sections\.csv, found 'patient' twice; rename or remove one\.$")
+def sections_csv_with_a_column_twice(root, tools):
+    (root / "sections.csv").write_text("section,patient,patient\nS1,P1,P2\n")
+
+
+@case(r"a table of text at .*sections\.csv, cannot read it \(UnicodeDecodeError.*\); save it as CSV in UTF-8\.$")
+def sections_csv_that_is_a_workbook(root, tools):
+    (root / "sections.csv").write_bytes(b"PK\x03\x04\xff\xfe\x00")
+
+
+@case(r"Expected a table with a header at .*sections\.csv, found it empty; write it again or remove it\.$")
+def sections_csv_without_anything(root, tools):
+    (root / "sections.csv").write_text("\n\n")
+
+
+@case(r"Expected 2 fields in every line of .*sections\.csv, received 3 in line 3; mend the line\.$")
+def sections_csv_with_a_field_too_many(root, tools):
+    (root / "sections.csv").write_text("section,patient\nS1,P1\nS2,P2,left\n")
+
+
+@case(
+    r"Expected a CSV table at .*sections\.csv, line 3 cannot be read \(unexpected end of data\); mend or remove it\.$"
+)
+def sections_csv_with_a_quote_left_open(root, tools):
+    (root / "sections.csv").write_text('section,patient\nS1,"P1\nS2,P2\n')
 
 
 @case(r"section 'S1' has 2 in obs\['patient'\] \(P1, P5\); save one h5ad per patient\.$")

@@ -60,7 +60,7 @@ def test_sections_csv_before_metadata(task, anonymous, tmp_path):
     assert patients(root) == {"S1": ("S1", "slide name"), "S2": ("S2", "slide name")}
     (root / "sections.csv").write_text("section,patient\nS1,Ann\n", encoding="utf-8-sig")
     elsewhere = tmp_path / "people.csv"
-    elsewhere.write_text("sample_id,patient\nS1,Wrong\nS2,Bo\n")
+    elsewhere.write_text("sample_id,patient\nS1,ann\nS2,Bo\n")
     found = patients(root, metadata=elsewhere)
     assert found == {"S1": ("Ann", "sections.csv"), "S2": ("Bo", "people.csv")}
 

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from agl.data.encoders import Encoders, encoder_names
 from agl.data.reading.cache import cache_root, doubt, get_or_build
-from agl.data.reading.content_key import content_key
+from agl.data.reading.content_key import content_key, imported_key
 from agl.data.reading.formats.known import Formats, Name
 from agl.data.reading.importing import Progress, Request, import_sections
 from agl.data.reading.locate import BUILTIN, NONE, locate_features
@@ -132,7 +132,12 @@ def _imported(
         request = Request(found, feature_files, kind, min_counts, tolerance, formats, progress)
         return {"about": import_sections(request, target)}
 
-    return _read(cache, key, build, lambda folder: load(folder, files))
+    def read(folder: Path) -> Dataset:
+        dataset = load(folder, files)
+        patches = [f.patches for f in files] if dataset.features is None else None
+        return replace(dataset, key=imported_key(folder, patches, cache))
+
+    return _read(cache, key, build, read)
 
 
 def _read(cache: Path, key: str, build: Callable[[Path], Mapping[str, Any]], read: Callable[[Path], T]) -> T:

@@ -34,7 +34,7 @@ class Dataset:
             excepted); where genes were cut from a file before, what its obs['library_size'] says.
         features: float32 or float16 [spot, feature], usually memory-mapped; None without features.
         patches: `.read(spot positions)` -> uint8 [n, height, width, 3]; None without patches.
-        key: hash of the contents of the input files and of the options.
+        key: hash of what was read: spots, counts, features, patches; the same whatever files it came in.
         report: matched and unmatched spots, genes lost and why, per slide; warnings.
         folder: the cached import, None for a dataset made in memory.
         feature_rows: int64 [spot] the row of each spot in its slide's file of features (or patches); None where

@@ -1,16 +1,19 @@
-"""The name of a dataset: a hash of what it is made of."""
+"""The names of a dataset: in the cache a hash of the files it is made from, for a run a hash of what was read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from agl.data.reading.cache import read_manifest
 from agl.data.reading.formats.known import Formats
 from agl.data.reading.hashing import sha256_of_json, sha256_remembered
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.sections import Folder, SectionFiles
 from agl.errors import UserError
 
+_IMPORTED = ("index.csv", "genes.json", "indptr.npy", "indices.npy", "data.npy", "library_size.npy", "features.npy")
 _CACHE_FORMAT = 3  # raise when the same input files give different cached files
 
 
@@ -61,6 +64,23 @@ def content_key(
             ],
         }
     )
+
+
+def imported_key(folder: Path, patches: Sequence[Path | None] | None, cache: Path) -> str:
+    """Hash of what was imported: the same for the same spots, counts and features, whatever files they came in.
+
+    Args:
+        folder: the import in the cache.
+        patches: of every slide, where models read them; None where there are features instead.
+    """
+    files = read_manifest(folder)["files"]
+    names = [*_IMPORTED, *(["patch_rows.npy"] if patches is not None else [])]
+    content: dict[str, Any] = {name: files[name]["sha256"] for name in names if name in files}
+    if patches is not None:
+        content["patches"] = [
+            None if path is None else sha256_remembered(path, cache / "fingerprints") for path in patches
+        ]
+    return sha256_of_json(content)
 
 
 def _with_sidecars(path: Path | None, formats: Formats) -> list[Path]:

@@ -67,7 +67,7 @@ def test_damage_is_seen_and_mended_with_a_word(task, caplog, break_it, word):
     assert "importing again" in caplog.text
     np.testing.assert_array_equal(second.features, features)
     assert (before.counts != second.counts).nnz == 0
-    assert contents(second.folder.parent) == [second.key]
+    assert contents(second.folder.parent) == [second.folder.name]
 
 
 def test_touched_but_whole_is_kept(task):
@@ -85,7 +85,7 @@ def test_manifest_describes_every_file(task):
     assert set(manifest["files"]) == set(contents(dataset.folder)) - {"manifest.json"}
     for name, entry in manifest["files"].items():
         assert hashing.sha256_of_file(dataset.folder / name) == entry["sha256"]
-    assert (manifest["key"], manifest["about"]) == (dataset.key, {"spots": 21, "genes": 6})
+    assert (manifest["key"], manifest["about"]) == (dataset.folder.name, {"spots": 21, "genes": 6})
 
 
 def _die_at_second_slide(root):
@@ -106,7 +106,7 @@ def test_killed_half_way_leaves_nothing_half_valid(task, private_cache):
     assert leftover.endswith(".partial")
     dataset, done = imported(root)
     assert done == ["S1", "S2"]
-    assert contents(private_cache / "datasets") == [dataset.key]
+    assert contents(private_cache / "datasets") == [dataset.folder.name]
     np.testing.assert_array_equal(dataset.features, np.concatenate([s.features for s in slides]))
 
 

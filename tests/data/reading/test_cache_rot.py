@@ -99,7 +99,7 @@ def test_a_manifest_that_is_none(task, caplog, manifest):
         second, slides = imported(task()[0])
     assert slides == ["S1", "S2"]
     assert "is damaged" in caplog.text
-    assert json.loads((second.folder / "manifest.json").read_text())["key"] == second.key
+    assert json.loads((second.folder / "manifest.json").read_text())["key"] == second.folder.name
 
 
 @pytest.mark.parametrize("name", ["genes.json", "report.json", "index.csv", "features.npy"])
@@ -142,11 +142,11 @@ def test_a_flipped_bit_in_a_note_of_a_files_hash_is_no_other_dataset(task, priva
     root, _ = task()
     for path in root.rglob("*.h5*"):
         os.utime(path, (1_000_000_000, 1_000_000_000))  # long settled, so its hash is noted
-    key = imported(root)[0].key
+    key = imported(root)[0].folder.name
     notes = list((private_cache / "fingerprints").glob("*.json"))
     assert notes
     for seed in range(20):
         for path in notes:
             rot(path, seed)
         found, slides = imported(root)
-        assert (found.key, slides) == (key, [])
+        assert (found.folder.name, slides) == (key, [])

@@ -142,12 +142,15 @@ def test_from_the_command_line(agl, own, folder):
 
 def test_the_key_knows_the_reader_where_it_reads_something(own, folder):
     root, _ = folder
-    before = open_dataset(root, features="enc", formats=[own]).key
+    first = open_dataset(root, features="enc", formats=[own])
+    before, cached = first.key, first.folder.name
     assert open_dataset(root, features="uni", formats=[own]).key == open_dataset(root, features="uni").key
     assert open_dataset(root, features="enc", formats=[{"name": own, "scale": 2.0}]).key != before
     file = Path(own.rpartition(":")[0])
     file.write_text(file.read_text() + "\n# another reader\n")
-    assert open_dataset(root, features="enc", formats=[own]).key != before
+    changed = open_dataset(root, features="enc", formats=[own])
+    assert changed.key == before  # it reads the same values
+    assert changed.folder.name != cached  # which nobody can know before it has read them
     elsewhere = file.with_name("other") / "mine.py"
     elsewhere.parent.mkdir()
     elsewhere.write_text(OWN)

@@ -11,7 +11,7 @@ from agl.data.reading.locate import BUILTIN
 from agl.data.reading.sections import Folder, SectionFiles
 from agl.errors import UserError
 
-_CACHE_FORMAT = 2  # raise when the same input files give different cached files
+_CACHE_FORMAT = 3  # raise when the same input files give different cached files
 
 
 def content_key(
@@ -22,6 +22,7 @@ def content_key(
     formats: Formats,
     min_counts: int,
     tolerance: float | None,
+    min_matched: float,
     cache: Path,
 ) -> str:
     """Hash of everything that decides the imported data: contents of the files, names of slides, options.
@@ -47,6 +48,7 @@ def content_key(
             "features": _extractor_version() if kind == BUILTIN else kind,
             "min_counts": min_counts,
             "tolerance": tolerance,
+            "min_matched": min_matched,
             "tables": [content(folder.sections_csv), content(folder.metadata)],
             "sections": [
                 [

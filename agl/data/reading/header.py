@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from agl.data.reading.names import RawNames
+from agl.data.reading.rows import Spots
 
 LIBRARY_SIZE = "library_size"  # the column of obs that records it where genes were cut from the file
 STORED, RECORDED = "all genes in the file", f"obs['{LIBRARY_SIZE}']"
@@ -32,6 +33,15 @@ class Header:
     counts_at: str  # HDF5 path of the raw counts
     n_stored: int  # values stored there: an upper bound of the non-zero counts
     library_size: np.ndarray | None = None
+    pixels: np.ndarray | None = None  # [spot, 2]: pxl_col_in_fullres, pxl_row_in_fullres
+    on_tissue: np.ndarray | None = None  # bool [spot]
+
+    @property
+    def spots(self) -> Spots:
+        """Who and where the spots are, to be joined."""
+        column, row = self.array_col, self.array_row
+        lattice = None if column is None or row is None else np.stack([column, row], axis=1)
+        return Spots(self.slide, self.barcodes, self.xy, self.pixels, lattice, self.on_tissue)
 
     @property
     def counts_source(self) -> str:

@@ -101,6 +101,7 @@ class Data(Section):
     formats: Annotated[tuple[Component, ...], Slot("format")] = ()  # of your own, for feature files
     sections: tuple[str, ...] | None = None
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
+    min_matched: float = Field(0.5, ge=0, le=1)  # share of a slide's spots that need features; fewer are refused
     permute: bool = False  # negative control: shuffle the counts among the spots of each slide
     cache: str | None = None
 
@@ -125,7 +126,7 @@ class Data(Section):
     def reading(self) -> dict[str, Any]:
         """How features are read, as arguments of `agl.data.dataset.open_dataset`."""
         settings = {"features": self.features, "normalise": self.normalise, "formats": self.formats}
-        return settings | {"context": self.surroundings}
+        return settings | {"context": self.surroundings, "min_matched": self.min_matched}
 
     @property
     def features_label(self) -> str:

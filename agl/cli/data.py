@@ -15,6 +15,7 @@ def check(
     path: Annotated[Path, typer.Argument(help='A folder of sections; "example": those in the package.')],
     features: Annotated[str, typer.Option(help="auto, builtin, none, or a folder of feature files.")] = "auto",
     own: Annotated[list[str] | None, typer.Option("--format", help="A feature-file format, mine.py:Name.")] = None,
+    min_matched: Annotated[float, typer.Option(help="As data.min_matched: share of spots that need features.")] = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """The doctor: sections, patients, spots, genes, depth, what will be used, what is wrong and how to mend it."""
@@ -23,7 +24,7 @@ def check(
     from agl.data.checking.doctor import check as examine
     from agl.data.example import folder_named
 
-    report = examine(folder_named(str(path)), features=features, formats=own or ())
+    report = examine(folder_named(str(path)), features=features, formats=own or (), min_matched=min_matched)
     print_json(report.to_dict()) if as_json else report.render(Console())
     if report.status == "error":
         raise typer.Exit(2)

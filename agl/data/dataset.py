@@ -18,6 +18,7 @@ from agl.data.reading.cache import cache_root, doubt, get_or_build
 from agl.data.reading.content_key import content_key, imported_key
 from agl.data.reading.formats.known import Formats, Name
 from agl.data.reading.importing import Progress, Request, import_sections
+from agl.data.reading.join import MIN_MATCHED
 from agl.data.reading.locate import BUILTIN, NONE, locate_features
 from agl.data.reading.patches import PatchReader
 from agl.data.reading.sections import SectionFiles, choose, scan_folder, with_patients
@@ -38,6 +39,7 @@ def open_dataset(
     sections: Sequence[str] | None = None,
     min_counts: int = 0,
     tolerance: float | None = None,
+    min_matched: float = MIN_MATCHED,
     metadata: Path | str | None = None,
     formats: Iterable[Name] = (),
     progress: Progress | None = None,
@@ -58,6 +60,7 @@ def open_dataset(
         min_counts: spots with a smaller library size are left out. They still lend their features to their
             neighbours' context and to their slide's mean: features never depend on counts.
         tolerance: largest distance, in full-resolution px, of a join by coordinates (`join.join`).
+        min_matched: share of a slide's spots on tissue that need features (with "none": patches); fewer are refused.
         metadata: a table with the patient of each section, if it is not found by itself.
         formats: feature-file formats of your own, such as `mine.py:Zarr` (`formats.base.Format`).
         progress: called as `progress(slide, done, total)` while importing.
@@ -84,7 +87,9 @@ def open_dataset(
             "or an encoder's."
         )
     cache = cache_root(cache_dir)
-    imported = partial(_imported, root, sections, cache, tolerance, metadata, Formats(formats), progress or _silent)
+    imported = partial(
+        _imported, root, sections, cache, tolerance, min_matched, metadata, Formats(formats), progress or _silent
+    )
     opened = {name: imported(name, int(min_counts)) for name in names}
     if plain:
         return opened[names[0]]
@@ -114,6 +119,7 @@ def _imported(
     sections: Sequence[str] | None,
     cache: Path,
     tolerance: float | None,
+    min_matched: float,
     metadata: Path | str | None,
     formats: Formats,
     progress: Progress,
@@ -125,11 +131,11 @@ def _imported(
     files = choose(folder, sections)
     feature_files = locate_features(features, folder.root, [f.slide for f in files], formats)
     kind = "files" if feature_files else features
-    key = content_key(folder, files, feature_files, kind, formats, min_counts, tolerance, cache)
+    key = content_key(folder, files, feature_files, kind, formats, min_counts, tolerance, min_matched, cache)
 
     def build(target: Path) -> dict[str, Any]:
         found = tuple(with_patients(folder, files))
-        request = Request(found, feature_files, kind, min_counts, tolerance, formats, progress)
+        request = Request(found, feature_files, kind, min_counts, tolerance, min_matched, formats, progress)
         return {"about": import_sections(request, target)}
 
     def read(folder: Path) -> Dataset:

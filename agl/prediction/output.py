@@ -35,9 +35,8 @@ def to_anndata(model: FittedModel, prediction: Prediction) -> anndata.AnnData:
     slide = prediction.slide
     counts, measured = _counts(slide, model.genes)
     obs = pd.DataFrame({"slide": slide.name}, index=pd.Index(slide.spots.barcodes.astype(str)))
-    for name in ("array_row", "array_col"):
-        values = getattr(slide.spots, name)
-        if values is not None:
+    if slide.spots.lattice is not None:
+        for name, values in zip(("array_col", "array_row"), slide.spots.lattice.T, strict=True):
             whole = bool(np.isfinite(values).all() and (values == np.round(values)).all())
             obs[name] = values.astype(np.int64) if whole else values
     var = pd.DataFrame({"measured": measured}, index=pd.Index(np.asarray(model.genes, dtype=object)))

@@ -12,8 +12,8 @@ import numpy as np
 
 from agl.data.reading.formats.known import Formats
 from agl.data.reading.h5ad import read_header, read_spots
-from agl.data.reading.header import Header, Spots
-from agl.data.reading.join import Rows, join
+from agl.data.reading.header import Header
+from agl.data.reading.join import MIN_MATCHED, Rows, Spots, join
 from agl.data.reading.patches import PatchReader, open_patches
 from agl.data.surroundings import surround
 from agl.errors import UserError
@@ -67,11 +67,11 @@ def read_slide(files: SlideFiles, recipe: Recipe, formats: Formats) -> Slide:
     tables = _tables(files, recipe, formats)
     header, notes = _header(files)
     if header is not None:
-        spots = Spots(header.barcodes, header.xy, header.array_row, header.array_col)
+        spots = header.spots
     elif files.h5ad is not None:
         spots = read_spots(files.name, files.h5ad)
     else:
-        spots = _spots_of(next(iter(tables.values()))[1])
+        spots = _spots_of(files.name, next(iter(tables.values()))[1])
     rows = {name: _rows(files, spots, table) for name, (_, table) in tables.items()}
     kept = np.flatnonzero(np.all([found >= 0 for found in rows.values()], axis=0))
     if not len(kept):
@@ -154,7 +154,7 @@ def _header(files: SlideFiles) -> tuple[Header | None, tuple[str, ...]]:
         return None, (f"{files.name}: predicted without counts, for none can be read: {error}",)
 
 
-def _spots_of(rows: Rows) -> Spots:
+def _spots_of(slide: str, rows: Rows) -> Spots:
     """The spots that a file of features or patches names by itself, by barcodes or corners."""
     corners = rows.corners
     if corners is not None:
@@ -169,18 +169,18 @@ def _spots_of(rows: Rows) -> Spots:
     names = rows.barcodes
     if names is None:
         names = np.array([f"x{x:.0f}_y{y:.0f}" for x, y in places], dtype=object)
-    return Spots(np.asarray(names, dtype=object), places)
+    return Spots(slide, np.asarray(names, dtype=object), places)
 
 
 def _rows(files: SlideFiles, spots: Spots, rows: Rows) -> np.ndarray:
     if rows.barcodes is None and files.h5ad is None and rows.corners is not None and rows.patch_size is None:
         return np.arange(len(rows.corners))  # the spots are this file's own
-    return join(files.name, spots.barcodes, spots.xy, rows).rows
+    return join(spots, rows, min_matched=MIN_MATCHED).rows
 
 
 def _some(spots: Spots, kept: np.ndarray) -> Spots:
-    lattice = [None if each is None else each[kept] for each in (spots.array_row, spots.array_col)]
-    return Spots(spots.barcodes[kept], spots.xy[kept], *lattice)
+    known = [None if each is None else each[kept] for each in (spots.pixels, spots.lattice, spots.on_tissue)]
+    return Spots(spots.slide, spots.barcodes[kept], spots.xy[kept], *known)
 
 
 def slide_of(adata: Any, recipe: Recipe, features: Sequence[str], *, name: str = "slide") -> Slide:
@@ -197,4 +197,6 @@ def slide_of(adata: Any, recipe: Recipe, features: Sequence[str], *, name: str =
     recipe.check_widths(name, [part.shape[1] for part in own])
     n = adata.n_obs
     xy = np.asarray(adata.obsm["spatial"], dtype=float)[:, :2] if "spatial" in adata.obsm else np.full((n, 2), np.nan)
-    return Slide(name, Spots(adata.obs_names.to_numpy(object), xy), np.concatenate(own, axis=1), rows=np.arange(n))
+    return Slide(
+        name, Spots(name, adata.obs_names.to_numpy(object), xy), np.concatenate(own, axis=1), rows=np.arange(n)
+    )

@@ -87,7 +87,7 @@ def test_a_changed_file_is_seen(task, make_slide, write_h5ad):
 def test_spots_without_features_are_left_out_and_counted(task, write_embeddings):
     root, slides = task()
     write_embeddings(root / "embeddings" / "uni" / "S1.h5", slides[0], spots=[11, 4, 7])
-    dataset = open_dataset(root, features="uni")
+    dataset = open_dataset(root, features="uni", min_matched=0.2)
     kept = dataset.spots[dataset.spots.slide == "S1"].barcode.tolist()
     assert kept == [slides[0].barcodes[i] for i in (4, 7, 11)]
     np.testing.assert_array_equal(dataset.features[:3], slides[0].features[[4, 7, 11]])
@@ -99,7 +99,7 @@ def test_spots_without_features_are_left_out_and_counted(task, write_embeddings)
 def test_spots_without_patches_are_left_out_when_nothing_else_is_read(task, write_patches):
     root, slides = task()
     write_patches(root / "patches" / "S2.h5", slides[1], order=np.array([8, 2]))
-    dataset = open_dataset(root, features="none")
+    dataset = open_dataset(root, features="none", min_matched=0.2)
     assert dataset.spots.barcode.tolist()[12:] == [slides[1].barcodes[i] for i in (2, 8)]
     np.testing.assert_array_equal(dataset.patches.read([13]), slides[1].images[[8]])
     assert dataset.features is None

@@ -14,6 +14,7 @@ from agl.data.checking.folder import examine_beside, examine_together
 from agl.data.checking.report import CheckReport
 from agl.data.checking.section import Findings, Seen, examine_section
 from agl.data.reading.formats.known import Formats, Name
+from agl.data.reading.join import MIN_MATCHED
 from agl.data.reading.locate import BUILTIN, NONE, locate_features
 from agl.data.reading.patients import ALONE, PatientTables, alike_warnings, in_one_spelling, patient_of
 from agl.data.reading.sections import Folder, SectionFiles, choose, patient_tables, scan_folder
@@ -28,6 +29,7 @@ def check(
     sections: Sequence[str] | None = None,
     min_counts: int = 0,
     tolerance: float | None = None,
+    min_matched: float = MIN_MATCHED,
     metadata: Path | str | None = None,
     formats: Iterable[Name] = (),
 ) -> CheckReport:
@@ -41,6 +43,7 @@ def check(
         sections: names of the slides to examine; all when None.
         min_counts: as for `open_dataset`.
         tolerance: as for `open_dataset`.
+        min_matched: as for `open_dataset`.
         metadata: as for `open_dataset`.
         formats: as for `open_dataset`.
 
@@ -67,7 +70,9 @@ def check(
     for one in files:
         owner = owners.get(one.slide)
         report.sections.append(
-            examine_section(one, owner, kind, feature_files.get(one.slide), min_counts, tolerance, found, seen)
+            examine_section(
+                one, owner, kind, feature_files.get(one.slide), min_counts, tolerance, min_matched, found, seen
+            )
         )
     examine_together(report, kind, found, seen)
     examine_beside(folder, found, seen)

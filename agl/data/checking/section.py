@@ -70,6 +70,7 @@ def examine_section(
     open_features: Callable[[], FeatureFile] | None,
     min_counts: int,
     tolerance: float | None,
+    min_matched: float,
     found: Findings,
     seen: Seen,
 ) -> SectionCheck:
@@ -91,12 +92,12 @@ def examine_section(
     if files.patches is not None:
         path = files.patches
         patches = found.attempt(slide, lambda: open_patches(path))
-        result.patches = _examine_join(header, patches, "patches", kind, tolerance, found, seen)
+        result.patches = _examine_join(header, patches, "patches", kind, tolerance, min_matched, found, seen)
     elif kind == BUILTIN:
         found.note("error", slide, f"Expected patches/{slide}.h5 to compute features from, found none; add it.")
     if open_features is not None:
         table = found.attempt(slide, open_features)
-        result.features = _examine_join(header, table, "features", kind, tolerance, found, seen)
+        result.features = _examine_join(header, table, "features", kind, tolerance, min_matched, found, seen)
     elif kind == BUILTIN and result.patches is not None:
         result.features = {"state": "computed"}
     return result
@@ -151,6 +152,7 @@ def _examine_join(
     what: str,
     kind: str,
     tolerance: float | None,
+    min_matched: float,
     found: Findings,
     seen: Seen,
 ) -> dict[str, Any]:
@@ -162,12 +164,15 @@ def _examine_join(
         seen.kinds.add(table.kind)
     else:
         seen.patch_shapes[slide] = table.shape
-    match = found.attempt(slide, lambda: join(slide, header.barcodes, header.xy, table.rows, tolerance=tolerance))
+    needed = what == "features" or kind in (BUILTIN, NONE)
+    least = min_matched if needed else 0.0
+    match = found.attempt(slide, lambda: join(header.spots, table.rows, tolerance=tolerance, min_matched=least))
     if match is None:
         return {"state": "not joined"}
+    for sentence in match.warnings:
+        found.note("warning", slide, sentence)
     missing = len(match.rows) - match.matched
     if missing:
-        needed = what == "features" or kind in (BUILTIN, NONE)
         left_out = " and are left out" if needed else ""
         found.note("warning", slide, f"{missing} of {len(match.rows)} spots have no {what}{left_out}.")
     if isinstance(table, FeatureFile):

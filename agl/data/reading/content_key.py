@@ -25,6 +25,7 @@ def content_key(
     formats: Formats,
     min_counts: int,
     tolerance: float | None,
+    min_matched: float,
     cache: Path,
 ) -> str:
     """Hash of everything that decides the imported data: contents of the files, names of slides, options.
@@ -52,6 +53,7 @@ def content_key(
             "features": _extractor_version() if kind == BUILTIN else kind,
             "min_counts": min_counts,
             "tolerance": tolerance,
+            "min_matched": min_matched,
             "tables": [content(folder.sections_csv), content(folder.metadata)],
             "sections": [
                 [

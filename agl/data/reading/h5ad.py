@@ -10,9 +10,10 @@ import pandas as pd
 
 from agl.data.reading.counts import extent, find_counts
 from agl.data.reading.hdf5 import open_h5, strings
-from agl.data.reading.header import COUNT_SOURCES, Header, Spots
+from agl.data.reading.header import COUNT_SOURCES, Header, lattice_of
 from agl.data.reading.library_size import recorded_library_size
 from agl.data.reading.names import RawNames
+from agl.data.reading.rows import Spots
 from agl.errors import UserError
 
 SYMBOL_COLUMNS = (
@@ -48,7 +49,7 @@ def read_header(slide: str, path: Path) -> Header:
             f"Expected counts of shape {(len(obs), len(var))} (spots, genes) in slide '{slide}', "
             f"{COUNT_SOURCES[counts_at]} has {shape}; write the h5ad again with anndata."
         )
-    off_tissue = int((pd.to_numeric(obs["in_tissue"], errors="coerce") == 0).sum()) if "in_tissue" in obs else 0
+    off_tissue = (pd.to_numeric(obs["in_tissue"], errors="coerce") == 0).to_numpy() if "in_tissue" in obs else None
     return Header(
         slide,
         path,
@@ -56,11 +57,13 @@ def read_header(slide: str, path: Path) -> Header:
         xy,
         _lattice(obs, "array_row"),
         _lattice(obs, "array_col"),
-        off_tissue,
+        0 if off_tissue is None else int(off_tissue.sum()),
         RawNames(tuple(strings(var.index.to_numpy())), _column(var, SYMBOL_COLUMNS), _column(var, ID_COLUMNS)),
         counts_at,
         n_stored,
         recorded_library_size(obs, slide),
+        _pixels(obs),
+        None if off_tissue is None else ~off_tissue,
     )
 
 
@@ -75,7 +78,9 @@ def read_spots(slide: str, path: Path) -> Spots:
         xy = _coordinates(h5, obs, slide)
     barcodes = strings(obs.index.to_numpy())
     _check_barcodes(barcodes, slide)
-    return Spots(barcodes, xy, _lattice(obs, "array_row"), _lattice(obs, "array_col"))
+    off_tissue = (pd.to_numeric(obs["in_tissue"], errors="coerce") == 0).to_numpy() if "in_tissue" in obs else None
+    lattice = lattice_of(_lattice(obs, "array_row"), _lattice(obs, "array_col"))
+    return Spots(slide, barcodes, xy, _pixels(obs), lattice, None if off_tissue is None else ~off_tissue)
 
 
 def _frame(h5: Any, key: str, slide: str) -> pd.DataFrame:
@@ -123,6 +128,13 @@ def _coordinates(h5: Any, obs: pd.DataFrame, slide: str) -> np.ndarray:
             f"{xy[bad[0]].tolist()} ({bad.size} such spots); remove these spots."
         )
     return xy
+
+
+def _pixels(obs: pd.DataFrame) -> np.ndarray | None:
+    """What obs says of the centres, beside obsm; None where it is not complete."""
+    columns = [_lattice(obs, name) for name in ("pxl_col_in_fullres", "pxl_row_in_fullres")]
+    both = [column for column in columns if column is not None and np.isfinite(column).all()]
+    return np.stack(both, axis=1) if len(both) == 2 else None
 
 
 def obs_frame_to_xy(node: Any) -> np.ndarray:

@@ -8,20 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from agl.data.reading.names import RawNames
+from agl.data.reading.rows import Spots
 
 LIBRARY_SIZE = "library_size"  # the column of obs that records it where genes were cut from the file
 STORED, RECORDED = "all genes in the file", f"obs['{LIBRARY_SIZE}']"
 COUNT_SOURCES = {"layers/counts": "layers['counts']", "X": "X", "raw/X": "raw.X"}  # in order of preference
-
-
-@dataclass(frozen=True)
-class Spots:
-    """Who and where a slide's spots are: names, and places `[spot, 2]` in full-resolution pixels."""
-
-    barcodes: np.ndarray
-    xy: np.ndarray
-    array_row: np.ndarray | None = None
-    array_col: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +33,14 @@ class Header:
     counts_at: str  # HDF5 path of the raw counts
     n_stored: int  # values stored there: an upper bound of the non-zero counts
     library_size: np.ndarray | None = None
+    pixels: np.ndarray | None = None  # [spot, 2]: pxl_col_in_fullres, pxl_row_in_fullres
+    on_tissue: np.ndarray | None = None  # bool [spot]
+
+    @property
+    def spots(self) -> Spots:
+        """Who and where the spots are, to be joined."""
+        lattice = lattice_of(self.array_row, self.array_col)
+        return Spots(self.slide, self.barcodes, self.xy, self.pixels, lattice, self.on_tissue)
 
     @property
     def counts_source(self) -> str:
@@ -52,3 +51,8 @@ class Header:
     def library_size_source(self) -> str:
         """Where the library sizes are from."""
         return STORED if self.library_size is None else RECORDED
+
+
+def lattice_of(array_row: np.ndarray | None, array_col: np.ndarray | None) -> np.ndarray | None:
+    """[spot, 2] (array_col, array_row), as x and y are ordered; None where either is not known."""
+    return None if array_row is None or array_col is None else np.stack([array_col, array_row], axis=1)

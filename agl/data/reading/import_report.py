@@ -65,4 +65,5 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
             missing = (s[table] or {}).get("unmatched_spots", 0)
             if missing:
                 found.append(f"{slide}: {missing} of {s['spots_measured']} spots have no {table}")
+            found += [f"{slide}: {sentence}" for sentence in (s[table] or {}).get("warnings", ())]
     return found

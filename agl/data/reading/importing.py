@@ -46,6 +46,7 @@ class Request:
     features: str  # "builtin", "none" or "files"
     min_counts: int
     tolerance: float | None
+    min_matched: float
     formats: Formats
     progress: Progress = lambda what, done, total: None
 
@@ -197,11 +198,12 @@ def _tables(request: Request, section: TissueSection) -> Tables:
 def _join(request: Request, header: Header, tables: Tables) -> tuple[np.ndarray, dict[str, Match]]:
     """Which spots have all they need, and the row of each in the tables."""
     matches = {}
+    needed = "features" if tables.features else "patches"  # patches beside feature files are a bonus
     for name in ("features", "patches"):
         table = getattr(tables, name)
         if table is not None:
-            matches[name] = join(header.slide, header.barcodes, header.xy, table.rows, tolerance=request.tolerance)
-    needed = "features" if tables.features else "patches"  # patches beside feature files are a bonus
+            least = request.min_matched if name == needed else 0.0
+            matches[name] = join(header.spots, table.rows, tolerance=request.tolerance, min_matched=least)
     kept = matches[needed].rows >= 0 if needed in matches else np.ones(len(header.barcodes), dtype=bool)
     return kept, matches
 

@@ -10,7 +10,7 @@ import torch
 from agl.data.dataset import open_dataset
 from agl.data.geometry import pitch
 from agl.data.reading.formats.known import Formats
-from agl.data.reading.join import Rows, join
+from agl.data.reading.join import Rows, Spots, join
 from agl.errors import UserError
 
 SIZE = 40  # full-resolution px of a patch
@@ -148,7 +148,7 @@ def test_coordinates_elsewhere_say_how_far(one):
 def test_join_by_place_agrees_with_all_pairs():
     rng = np.random.default_rng(2)
     xy, corners = rng.uniform(0, 1000, (200, 2)), rng.uniform(0, 1000, (150, 2))
-    match = join("S", np.array([""] * 200, object), xy, Rows("f", None, corners, 10.0), tolerance=30.0)
+    match = join(Spots("S", np.array([""] * 200, object), xy), Rows("f", None, corners, 10.0), tolerance=30.0)
     distance = np.linalg.norm(xy[:, None] - (corners + 5.0)[None], axis=2)
     nearest = distance.argmin(axis=1)
     for row in range(150):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from agl.data.reading.foreign import of_folder
 from agl.data.reading.formats.known import Formats
 from agl.data.reading.hashing import sha256_of_json, sha256_remembered
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.sections import Folder, SectionFiles
 from agl.errors import UserError
 
-_CACHE_FORMAT = 2  # raise when the same input files give different cached files
+_CACHE_FORMAT = 3  # raise when the same input files give different cached files
 
 
 def content_key(
@@ -34,6 +35,8 @@ def content_key(
     memo = cache / "fingerprints"
 
     def content(path: Path | None) -> str | None:
+        if path is not None and (known := of_folder(path)):
+            raise UserError(f"Expected a file at {path}, found {known}.")
         try:
             return None if path is None else sha256_remembered(path, memo)
         except OSError as error:

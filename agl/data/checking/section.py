@@ -19,8 +19,9 @@ from agl.data.reading.header import Header
 from agl.data.reading.join import Match, join
 from agl.data.reading.library_size import library_sizes
 from agl.data.reading.locate import BUILTIN, NONE
-from agl.data.reading.names import RawNames, clean_name, is_control
+from agl.data.reading.names import RawNames
 from agl.data.reading.patches import PatchFile, open_patches
+from agl.data.reading.plausible import Tally
 from agl.data.reading.sections import SectionFiles
 from agl.errors import UserError
 
@@ -104,13 +105,15 @@ def examine_section(
 
 
 def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found: Findings, seen: Seen) -> None:
-    """Depth of every spot, over all genes but control probes, and how far scores can go with it."""
+    """Depth of every spot, over all genes (antibodies and controls are none), and how far scores can go with it."""
     slide = header.slide
-    is_gene = np.array([not is_control(clean_name(n)) for n in header.genes.names])
+    is_gene = header.genes.is_gene()
     parts: list[np.ndarray] = []
+    tally = Tally(is_gene)
 
     def measured() -> Iterator[tuple[int, sparse.csr_matrix]]:
         for start, block in count_blocks(header):
+            tally.add(block)
             parts.append(library_sizes(header, start, block, is_gene))
             yield start, block[:, is_gene]
 
@@ -129,6 +132,8 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
         found.note("note", slide, f"{below} spots have fewer than {min_counts} counts and are left out.")
     elif result.zero_count_spots:
         found.note("warning", slide, f"{result.zero_count_spots} spots without any count; min_counts=1 drops them.")
+    for doubt in tally.doubts():
+        found.note("warning", slide, doubt)
     if result.counts_median < _SHALLOW:
         found.note("warning", slide, f"Shallow: median {result.counts_median:g} counts a spot.")
     twin = seen.totals.setdefault(totals.tobytes(), slide)
@@ -137,8 +142,10 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
 
 
 def _examine_places(header: Header, found: Findings) -> None:
-    if header.off_tissue:
-        found.note("warning", header.slide, f"{header.off_tissue} spots have in_tissue = 0 but are kept; drop them.")
+    if header.spots.off_tissue:
+        found.note(
+            "warning", header.slide, f"{header.spots.off_tissue} spots have in_tissue = 0 but are kept; drop them."
+        )
     if len(header.xy) < 3:
         found.note("warning", header.slide, f"Only {len(header.xy)} spots: correlations are undefined; leave it out.")
     repeated = int(pd.DataFrame(header.xy).duplicated().sum())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agl.data.reading.cache import read_manifest
+from agl.data.reading.foreign import of_folder
 from agl.data.reading.formats.known import Formats
 from agl.data.reading.hashing import sha256_of_json, sha256_remembered
 from agl.data.reading.locate import BUILTIN
@@ -38,6 +39,8 @@ def content_key(
     memo = cache / "fingerprints"
 
     def content(path: Path | None) -> str | None:
+        if path is not None and (known := of_folder(path)):
+            raise UserError(f"Expected a file at {path}, found {known}.")
         try:
             return None if path is None else sha256_remembered(path, memo)
         except OSError as error:

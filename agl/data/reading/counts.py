@@ -10,23 +10,30 @@ from scipy import sparse
 
 from agl.data.reading.hdf5 import open_h5
 from agl.data.reading.header import COUNT_SOURCES, Header
+from agl.data.reading.stored_matrix import StoredMatrix
 from agl.errors import UserError
 
 _VALUES_PER_BLOCK = 1_000_000  # bounds the memory of an import: about 80 MB with all temporaries
+_LARGEST = np.iinfo(np.int32).max
 
 
-def find_counts(h5: Any, slide: str) -> str:
-    """Where the raw counts are. Looks at the first values of each place; `count_blocks` checks all of them."""
+def find_counts(h5: Any, slide: str) -> tuple[str, StoredMatrix]:
+    """Where the raw counts are, and the matrix there.
+
+    Looks at the first values of each place; `count_blocks` checks all of them.
+
+    Raises:
+        UserError: no place has counts, or the first that could is damaged.
+    """
     found: dict[str, float] = {}
     for place in COUNT_SOURCES:
-        if place not in h5:
-            continue
-        values = _first_values(h5[place])
-        if values is None:
-            continue
+        if place not in h5 or (not hasattr(h5[place], "keys") and getattr(h5[place], "shape", None) is None):
+            continue  # not there, or the "null" of an AnnData without X
+        matrix = StoredMatrix(h5[place], COUNT_SOURCES[place], slide)
+        values = matrix.first_values()
         bad = values[~_is_count(values)]
         if not bad.size or place == "layers/counts":  # a layer called counts is what its author means: no second guess
-            return place
+            return place, matrix
         found[place] = float(bad[0])
     seen = "; ".join(f"{COUNT_SOURCES[place]} holds {value:g}" for place, value in found.items()) or "there is no X"
     raise UserError(
@@ -39,14 +46,20 @@ def count_blocks(header: Header, values_per_block: int = _VALUES_PER_BLOCK) -> I
     """Yield (first spot, raw counts int32 [some spots, gene in file]) until all spots are read.
 
     Raises:
-        UserError: a negative, fractional, missing or too large count, named with its spot and gene.
+        UserError: a negative, fractional, missing or too large count, named with its spot and gene; a damaged matrix.
     """
     with open_h5(header.path, f"an h5ad file for slide '{header.slide}'") as h5:
-        for start, block in _raw_blocks(h5[header.counts_at], values_per_block):
+        matrix = StoredMatrix(h5[header.counts_at], header.counts_source, header.slide)
+        for start, block in matrix.blocks(values_per_block):
             _check_counts(block, start, header)
-            block = sparse.csr_matrix((block.data.astype(np.int32), block.indices, block.indptr), shape=block.shape)
-            block.sum_duplicates()  # sorts the columns too
-            yield start, block
+            if not block.has_canonical_format:  # entries of one gene are added up: as int64, because two may overflow
+                block = sparse.csr_matrix((block.data.astype(np.int64), block.indices, block.indptr), shape=block.shape)
+                block.sum_duplicates()  # sorts the columns too
+                _check_counts(block, start, header)
+            yield (
+                start,
+                sparse.csr_matrix((block.data.astype(np.int32), block.indices, block.indptr), shape=block.shape),
+            )
 
 
 def move_columns(block: sparse.csr_matrix, position: np.ndarray, n_columns: int) -> sparse.csr_matrix:
@@ -66,57 +79,10 @@ def move_columns(block: sparse.csr_matrix, position: np.ndarray, n_columns: int)
     return sparse.csr_matrix((block.data[keep], moved[keep], indptr), shape=(block.shape[0], n_columns))
 
 
-def _first_values(node: Any, enough: int = 100_000) -> np.ndarray | None:
-    if hasattr(node, "keys"):
-        return np.asarray(node["data"][:enough]) if "data" in node else None
-    if node.ndim != 2 or node.dtype.kind not in "iufb":
-        return None
-    return np.asarray(node[: max(1, enough // max(1, node.shape[1]))]).reshape(-1)
-
-
-def extent(node: Any) -> tuple[int, tuple[int, int]]:
-    """(stored values, (spots, genes)) of a sparse or dense matrix on disk."""
-    if hasattr(node, "keys"):
-        shape = node.attrs["shape"] if "shape" in node.attrs else node.attrs["h5sparse_shape"]
-        return int(node["data"].shape[0]), (int(shape[0]), int(shape[1]))
-    return int(node.size), (int(node.shape[0]), int(node.shape[1]))
-
-
-def _raw_blocks(node: Any, values_per_block: int) -> Iterator[tuple[int, sparse.csr_matrix]]:
-    _, (n_spots, n_genes) = extent(node)
-    if not hasattr(node, "keys"):
-        step = max(1, values_per_block // max(1, n_genes))
-        for start in range(0, n_spots, step):
-            yield start, sparse.csr_matrix(node[start : start + step])
-        return
-    encoding = str(node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", "csr")))
-    indptr = node["indptr"][...].astype(np.int64)
-    if "csc" in encoding:  # columns first: rows cannot be cut on disk, so this one slide is held sparse in memory
-        parts = (node["data"][...], node["indices"][...], indptr)
-        yield 0, sparse.csc_matrix(parts, shape=(n_spots, n_genes)).tocsr()
-        return
-    start = 0
-    while start < n_spots:
-        stop = int(np.searchsorted(indptr, indptr[start] + values_per_block, side="right")) - 1
-        stop = min(max(stop, start + 1), n_spots)
-        cut = slice(int(indptr[start]), int(indptr[stop]))
-        indices = node["indices"][cut]
-        if indices.size and (indices.min() < 0 or indices.max() >= n_genes):
-            raise UserError(f"Expected gene columns below {n_genes}, {node.file.filename} has others; copy it again.")
-        yield (
-            start,
-            sparse.csr_matrix(
-                (node["data"][cut], indices, indptr[start : stop + 1] - indptr[start]),
-                shape=(stop - start, n_genes),
-            ),
-        )
-        start = stop
-
-
 def _is_count(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "b":
         return np.ones(values.shape, dtype=bool)
-    small_enough = values <= np.iinfo(np.int32).max  # False for NaN and inf too
+    small_enough = values <= _LARGEST  # False for NaN and inf too
     whole = values == np.floor(values) if values.dtype.kind == "f" else True
     return (values >= 0) & small_enough & whole
 

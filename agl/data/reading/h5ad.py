@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agl.data.reading.counts import extent, find_counts
-from agl.data.reading.hdf5 import open_h5, strings
-from agl.data.reading.header import COUNT_SOURCES, Header, lattice_of
+from agl.data.reading.columns import Table
+from agl.data.reading.counts import find_counts
+from agl.data.reading.datasets import read
+from agl.data.reading.foreign import of_hdf5
+from agl.data.reading.hdf5 import open_h5
+from agl.data.reading.header import COUNT_SOURCES, Header
 from agl.data.reading.library_size import recorded_library_size
 from agl.data.reading.names import RawNames
+from agl.data.reading.one_section import refuse_several_sections, spatial_ids
 from agl.data.reading.rows import Spots
 from agl.errors import UserError
 
@@ -26,99 +30,87 @@ SYMBOL_COLUMNS = (
     "SYMBOL",
 )
 ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id")
+_KIND_COLUMNS = ("feature_types", "feature_biotype")
+_LATTICE = ("array_col", "array_row")
+_PIXELS = ("pxl_col_in_fullres", "pxl_row_in_fullres")
 
 
 def read_header(slide: str, path: Path) -> Header:
     """Read barcodes, coordinates and gene names, and find the raw counts: layers['counts'], else X, else
-    raw.X.
+    raw.X. Only the columns that are used are read.
 
     Raises:
-        UserError: unreadable file, no spots, repeated or missing barcodes, no coordinates, no raw counts, library
-            sizes that are no whole numbers.
+        UserError: unreadable file, another format, no spots, several sections, repeated or missing barcodes, no
+            coordinates, no raw counts, a damaged matrix, library sizes that are no whole numbers.
     """
     with open_h5(path, f"an h5ad file for slide '{slide}'") as h5:
-        obs = _frame(h5, "obs", slide)
-        counts_at = find_counts(h5, slide)
-        var = _frame(h5, "raw/var" if counts_at == "raw/X" else "var", slide)
-        xy = _coordinates(h5, obs, slide)
-        n_stored, shape = extent(h5[counts_at])
-    barcodes = strings(obs.index.to_numpy())
-    _check_barcodes(barcodes, slide)
-    if shape != (len(obs), len(var)):
-        raise UserError(
-            f"Expected counts of shape {(len(obs), len(var))} (spots, genes) in slide '{slide}', "
-            f"{COUNT_SOURCES[counts_at]} has {shape}; write the h5ad again with anndata."
-        )
-    off_tissue = (pd.to_numeric(obs["in_tissue"], errors="coerce") == 0).to_numpy() if "in_tissue" in obs else None
-    return Header(
-        slide,
-        path,
-        barcodes,
-        xy,
-        _lattice(obs, "array_row"),
-        _lattice(obs, "array_col"),
-        0 if off_tissue is None else int(off_tissue.sum()),
-        RawNames(tuple(strings(var.index.to_numpy())), _column(var, SYMBOL_COLUMNS), _column(var, ID_COLUMNS)),
-        counts_at,
-        n_stored,
-        recorded_library_size(obs, slide),
-        _pixels(obs),
-        None if off_tissue is None else ~off_tissue,
-    )
+        obs = _obs(h5, slide, path)
+        counts_at, matrix = find_counts(h5, slide)
+        var = Table(h5, "raw/var" if counts_at == "raw/X" else "var", slide)
+        if matrix.shape != (len(obs), len(var)):
+            raise UserError(
+                f"Expected counts of shape {(len(obs), len(var))} (spots, genes) in slide '{slide}', "
+                f"{COUNT_SOURCES[counts_at]} has {matrix.shape}; write the h5ad again with anndata."
+            )
+        spots = _spots(h5, obs)
+        symbols, ids, kinds = (_first_column(var, names) for names in (SYMBOL_COLUMNS, ID_COLUMNS, _KIND_COLUMNS))
+        names = RawNames(tuple(var.index), symbols, ids, kinds)
+        return Header(path, spots, names, counts_at, matrix.n_stored, recorded_library_size(obs))
 
 
 def read_spots(slide: str, path: Path) -> Spots:
     """The spots of a slide, whether or not anything was counted on them.
 
     Raises:
-        UserError: unreadable file, no spots, repeated or missing barcodes, no coordinates.
+        UserError: unreadable file, another format, no spots, several sections, repeated or missing barcodes, no
+            coordinates.
     """
     with open_h5(path, f"an h5ad file for slide '{slide}'") as h5:
-        obs = _frame(h5, "obs", slide)
-        xy = _coordinates(h5, obs, slide)
-    barcodes = strings(obs.index.to_numpy())
-    _check_barcodes(barcodes, slide)
-    off_tissue = (pd.to_numeric(obs["in_tissue"], errors="coerce") == 0).to_numpy() if "in_tissue" in obs else None
-    lattice = lattice_of(_lattice(obs, "array_row"), _lattice(obs, "array_col"))
-    return Spots(slide, barcodes, xy, _pixels(obs), lattice, None if off_tissue is None else ~off_tissue)
+        return _spots(h5, _obs(h5, slide, path))
 
 
-def _frame(h5: Any, key: str, slide: str) -> pd.DataFrame:
-    from anndata.io import read_elem
-
-    if key not in h5:
-        raise UserError(f"Expected a table '{key}' in the h5ad of slide '{slide}', found none; is it an AnnData file?")
-    if not hasattr(h5[key], "keys"):
-        raise UserError(
-            f"Expected an h5ad of anndata 0.7 or newer, '{key}' of slide '{slide}' is older; "
-            "read and write it once with a recent anndata."
-        )
-    try:
-        frame = read_elem(h5[key])
-    except Exception as error:
-        raise UserError(
-            f"Expected a readable table '{key}' in slide '{slide}', received one that anndata cannot read "
-            f"({type(error).__name__}); write the h5ad again."
-        ) from error
-    if not isinstance(frame, pd.DataFrame):
-        raise UserError(f"Expected a table '{key}' in slide '{slide}', found a {type(frame).__name__}; write it again.")
-    return frame
+def _obs(h5: Any, slide: str, path: Path) -> Table:
+    if other := of_hdf5(path.name, list(h5)):
+        raise UserError(f"Expected an h5ad file for slide '{slide}', {path} is {other}.")
+    obs = Table(h5, "obs", slide)
+    _check_barcodes(obs.index, slide)
+    return obs
 
 
-def _coordinates(h5: Any, obs: pd.DataFrame, slide: str) -> np.ndarray:
-    if "obsm" in h5 and "spatial" in h5["obsm"]:
-        node = h5["obsm/spatial"]
-        xy = obs_frame_to_xy(node) if hasattr(node, "keys") else np.asarray(node[...], dtype=np.float64)
-    elif {"pxl_col_in_fullres", "pxl_row_in_fullres"} <= set(obs.columns):
-        xy = obs[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
+def _spots(h5: Any, obs: Table) -> Spots:
+    xy = _coordinates(h5, obs, obs.slide)
+    lattice, pixels = _pair(obs, _LATTICE), _pair(obs, _PIXELS)
+    if pixels is not None and not np.isfinite(pixels).all():
+        pixels = None
+    on_tissue = obs.numbers("in_tissue") != 0 if "in_tissue" in obs else None
+    spots = Spots(obs.slide, obs.index, xy, pixels, lattice, on_tissue)
+    refuse_several_sections(obs, spatial_ids(h5), spots)
+    return spots
+
+
+def _pair(obs: Table, names: tuple[str, str]) -> np.ndarray | None:
+    """Two columns [spot, 2]; None where either is not there."""
+    return np.column_stack([obs.numbers(name) for name in names]) if all(name in obs for name in names) else None
+
+
+def _coordinates(h5: Any, obs: Table, slide: str) -> np.ndarray:
+    node = h5.get("obsm/spatial")
+    if hasattr(node, "keys"):  # a table instead of an array
+        table = Table(h5, "obsm/spatial", slide)
+        xy = np.column_stack([table.numbers(name) for name in _in_order(node, table)] or [np.zeros((len(table), 0))])
+    elif node is not None:
+        values = read(node)
+        xy = values.astype(np.float64) if values.dtype.kind in "iufb" else np.zeros((0, 0))
+    elif (pixels := _pair(obs, _PIXELS)) is not None:
+        xy = pixels
     else:
         raise UserError(
             f"Expected spot centres in obsm['spatial'] of slide '{slide}', found none; add them as (x, y) in pixels."
         )
     if xy.ndim != 2 or xy.shape[0] != len(obs) or xy.shape[1] < 2:
         raise UserError(
-            f"Expected obsm['spatial'] of shape [{len(obs)}, 2] in slide '{slide}', received {xy.shape}; "
-            "write one (x, y) a spot."
+            f"Expected numbers of shape [{len(obs)}, 2] in obsm['spatial'] of slide '{slide}', received "
+            f"{getattr(node, 'dtype', 'a table')} of shape {getattr(node, 'shape', xy.shape)}; write one (x, y) a spot."
         )
     xy = xy[:, :2]
     bad = np.flatnonzero(~np.isfinite(xy).all(axis=1))
@@ -130,18 +122,10 @@ def _coordinates(h5: Any, obs: pd.DataFrame, slide: str) -> np.ndarray:
     return xy
 
 
-def _pixels(obs: pd.DataFrame) -> np.ndarray | None:
-    """What obs says of the centres, beside obsm; None where it is not complete."""
-    columns = [_lattice(obs, name) for name in ("pxl_col_in_fullres", "pxl_row_in_fullres")]
-    both = [column for column in columns if column is not None and np.isfinite(column).all()]
-    return np.stack(both, axis=1) if len(both) == 2 else None
-
-
-def obs_frame_to_xy(node: Any) -> np.ndarray:
-    """obsm['spatial'] stored as a table instead of an array."""
-    from anndata.io import read_elem
-
-    return np.asarray(read_elem(node), dtype=np.float64)
+def _in_order(node: Any, table: Table) -> list[str]:
+    """The columns of a table in the order that it names; HDF5 sorts them."""
+    named = [str(name) for name in np.asarray(node.attrs.get("column-order", []), dtype=object).reshape(-1)]
+    return [name for name in named if name in table] or list(table.names)
 
 
 def _check_barcodes(barcodes: np.ndarray, slide: str) -> None:
@@ -159,12 +143,5 @@ def _check_barcodes(barcodes: np.ndarray, slide: str) -> None:
         )
 
 
-def _lattice(obs: pd.DataFrame, name: str) -> np.ndarray | None:
-    return pd.to_numeric(obs[name], errors="coerce").to_numpy(np.float64) if name in obs else None
-
-
-def _column(var: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...] | None:
-    for name in names:
-        if name in var:
-            return tuple(var[name].astype(object).where(var[name].notna(), "").astype(str))
-    return None
+def _first_column(var: Table, names: tuple[str, ...]) -> tuple[str, ...] | None:
+    return next((tuple(var.text(name)) for name in names if name in var), None)

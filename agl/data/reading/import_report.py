@@ -61,6 +61,7 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
             found.append(f"{slide}: no patient recorded, the slide counts as its own patient")
         if s["zero_count_spots"]:
             found.append(f"{slide}: {s['zero_count_spots']} spots without any count are kept (min_counts=1 drops them)")
+        found += [f"{slide}: {doubt}" for doubt in s["count_doubts"]]
         for table in ("features", "patches"):
             missing = (s[table] or {}).get("unmatched_spots", 0)
             if missing:

@@ -30,6 +30,7 @@ from agl.data.reading.locate import BUILTIN
 from agl.data.reading.names import Harmonised, RawNames, harmonise
 from agl.data.reading.patches import PatchFile, PatchReader, open_patches
 from agl.data.reading.patients import alike_warnings
+from agl.data.reading.plausible import Tally
 from agl.data.reading.sections import TissueSection
 from agl.errors import UserError
 
@@ -102,7 +103,8 @@ def _import_slide(request: Request, section: TissueSection, genes: Harmonised, o
     header = read_header(section.slide, section.counts)
     tables = _tables(request, section)
     joined, matches = _join(request, header, tables)
-    spots, totals = _write_counts(header, joined, genes, request.min_counts, out)
+    tally = Tally(genes.is_gene[section.slide])
+    spots, totals = _write_counts(header, joined, genes, tally, request.min_counts, out)
     nowhere = np.full(len(header.barcodes), -1)
     rows = {name: match.rows for name, match in matches.items()}
     out.patch_rows.append(rows.get("patches", nowhere)[spots])
@@ -110,15 +112,16 @@ def _import_slide(request: Request, section: TissueSection, genes: Harmonised, o
     if out.features is not None:
         _write_features(out.features, section, header, tables, matches, spots)
     _write_index(out.folder / "index.csv", section, header, spots)
-    return describe(section, header, tables, matches, totals, spots, genes)
+    return describe(section, header, tables, matches, totals, spots, genes) | {"count_doubts": tally.doubts()}
 
 
 def _write_counts(
-    header: Header, joined: np.ndarray, genes: Harmonised, min_counts: int, out: _Output
+    header: Header, joined: np.ndarray, genes: Harmonised, tally: Tally, min_counts: int, out: _Output
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stream the counts of joined spots; returns (positions of the spots kept, library size of every spot)."""
     spots, totals = [], []
     for start, block in count_blocks(header):
+        tally.add(block)
         library_size = library_sizes(header, start, block, genes.is_gene[header.slide])
         rows = np.flatnonzero(joined[start : start + block.shape[0]] & (library_size >= min_counts))
         counts = move_columns(block[rows], genes.columns[header.slide], len(genes.genes))
@@ -147,7 +150,9 @@ def _first_pass(request: Request) -> tuple[Harmonised, int]:
 
 def _interned(raw: RawNames) -> RawNames:
     """Slides share most names: one string object each keeps a thousand slides in little memory."""
-    shared = [tuple(map(sys.intern, map(str, column))) if column else None for column in (raw.symbols, raw.ids)]
+    shared = [
+        tuple(map(sys.intern, map(str, column))) if column else None for column in (raw.symbols, raw.ids, raw.kinds)
+    ]
     return RawNames(tuple(map(sys.intern, raw.names)), *shared)
 
 
@@ -265,8 +270,8 @@ def _write_index(path: Path, section: TissueSection, header: Header, spots: np.n
             "patient": section.patient,
             "x": header.xy[spots, 0],
             "y": header.xy[spots, 1],
-            "array_row": missing if header.array_row is None else header.array_row[spots],
-            "array_col": missing if header.array_col is None else header.array_col[spots],
+            "array_row": missing if header.spots.array_row is None else header.spots.array_row[spots],
+            "array_col": missing if header.spots.array_col is None else header.spots.array_col[spots],
         }
     )
     table.to_csv(path, mode="a", header=not path.exists(), index=False, encoding="utf-8")

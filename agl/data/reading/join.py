@@ -35,6 +35,10 @@ def join(spots: Spots, rows: Rows, *, tolerance: float | None = None, min_matche
     >>> found.rows.tolist(), found.to_dict()["unused_rows"]
     ([-1, 0], 1)
     """
+    if rows.barcodes is not None and not np.isfinite(spots.xy).all():
+        match = by_barcode(spots, rows)  # nobody knows where the spots are, so there is nothing to compare
+        _refuse_few(spots, rows, match, min_matched)
+        return match
     if rows.barcodes is not None:
         match = by_barcode(spots, rows)
         if not agree(spots, rows, match):

@@ -7,15 +7,17 @@ what they were in `obs['library_size']`.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
+from agl.data.reading.columns import Table
 from agl.data.reading.header import LIBRARY_SIZE as COLUMN
 from agl.data.reading.header import RECORDED, Header
 from agl.errors import UserError
 
+_LARGEST = np.iinfo(np.int32).max
 
-def recorded_library_size(obs: pd.DataFrame, slide: str) -> np.ndarray | None:
+
+def recorded_library_size(obs: Table) -> np.ndarray | None:
     """int64 [spot] from `obs['library_size']`; None where there is no such column.
 
     Raises:
@@ -23,13 +25,13 @@ def recorded_library_size(obs: pd.DataFrame, slide: str) -> np.ndarray | None:
     """
     if COLUMN not in obs:
         return None
-    values = pd.to_numeric(obs[COLUMN], errors="coerce").to_numpy(np.float64)
+    values = obs.numbers(COLUMN)
     bad = np.flatnonzero(~((values >= 0) & (values == np.floor(values)) & (values < 2**53)))
     if bad.size:
         raise UserError(
-            f"Expected whole numbers from 0 in {RECORDED} of slide '{slide}', spot {obs.index[bad[0]]} has "
-            f"{obs[COLUMN].iloc[bad[0]]} ({bad.size} such spots); give the total raw counts over all genes measured, "
-            "or rename the column if it means something else."
+            f"Expected whole numbers from 0 in {RECORDED} of slide '{obs.slide}', spot {obs.index[bad[0]]} has "
+            f"{obs.text(COLUMN)[bad[0]] or 'none'} ({bad.size} such spots); give the total raw counts over all genes "
+            "measured, or rename the column if it means something else."
         )
     return values.astype(np.int64)
 
@@ -38,9 +40,14 @@ def library_sizes(header: Header, start: int, counts: sparse.csr_matrix, is_gene
     """int64 [spot] of the spots from `start` on: as recorded, else the sum of `counts` [spot, gene] where `is_gene`.
 
     Raises:
-        UserError: a recorded total below the counts in the file, named with its spot.
+        UserError: a total that 32 bits cannot hold, or a recorded one below the counts in the file; names the spot.
     """
     stored = np.asarray(counts @ is_gene.astype(np.int64))
+    if len(stored) and stored.max() > _LARGEST:  # then no sum of repeated genes can overflow either
+        raise UserError(
+            f"Expected fewer than {_LARGEST + 1} counts in a spot of slide '{header.slide}', spot "
+            f"{header.barcodes[start + stored.argmax()]} has {stored.max()}; are these raw counts?"
+        )
     if header.library_size is None:
         return stored
     recorded = header.library_size[start : start + len(stored)]

@@ -10,30 +10,32 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from agl.data.reading.gene_kinds import kinds_note, why_no_gene
 from agl.errors import UserError, did_you_mean
 
 _ENSEMBL = re.compile(r"^ENS[A-Z]{0,5}G\d{11}$", re.IGNORECASE)
 _VERSIONED = re.compile(r"^(ENS[A-Z]{0,5}G\d{11})\.\d+(?:_PAR_Y)?$", re.IGNORECASE)
-# No symbol of a human or mouse gene contains "blank" or "control"; the rest are probes of Xenium and CosMx.
-_CONTROL = re.compile(
-    r"blank|control|^neg(ative)?[-_ ]?(prb|probe)|^antisense_|"
-    r"^(unassigned|deprecated)|^intergenic|^falsecode",
-    re.IGNORECASE,
-)
 
-NO_NAME = "no name"
-CONTROL = "control probe"
 NOT_MEASURED = "not measured in"
 REPEATED = "name repeated in the slide: counts were added to the first"
 
 
 @dataclass(frozen=True)
 class RawNames:
-    """Gene names as one slide's file has them: [gene] each, `symbols` and `ids` from columns of `var` if any."""
+    """Gene names as one slide's file has them: [gene] each, the others from columns of `var` if any."""
 
     names: Sequence[str]
     symbols: Sequence[str] | None = None
     ids: Sequence[str] | None = None
+    kinds: Sequence[str] | None = None
+
+    def is_gene(self) -> np.ndarray:
+        """bool [gene]: columns that count towards the library size, all but nameless ones, controls, antibodies..."""
+        return np.array([not reason for reason in self.why_no_gene()], dtype=bool)
+
+    def why_no_gene(self) -> list[str]:
+        """The reason of each column that is no gene, "" for genes."""
+        return why_no_gene([clean_name(name) for name in self.names], self.kinds)
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Harmonised:
     """What every slide's columns become.
 
     `columns[slide]` [gene in file] is the position in `genes` or -1; several columns may share one position
-    (their counts are added). `is_gene[slide]` marks the columns that count towards the library size:
-    all but control probes. `lost` has one row per lost column: slide, gene, reason.
+    (their counts are added). `is_gene[slide]` marks the columns that count towards the library size
+    (`RawNames.is_gene`). `lost` has one row per lost column: slide, gene, reason.
     """
 
     genes: tuple[str, ...]
@@ -61,15 +63,6 @@ def clean_name(raw: str) -> str:
     name = raw.strip()
     versioned = _VERSIONED.match(name)
     return versioned.group(1) if versioned else name
-
-
-def is_control(name: str) -> bool:
-    """True for probes that measure no gene.
-
-    >>> [is_control(n) for n in ("BLANK_0006", "NegControlProbe_00042", "antisense_ERBB2", "ERBB2")]
-    [True, True, True, False]
-    """
-    return bool(_CONTROL.search(name))
 
 
 def is_ensembl(name: str) -> bool:
@@ -96,7 +89,7 @@ def harmonise(slides: Mapping[str, RawNames], *, smallest_overlap: float = 0.1) 
 
     Cleaning, in this order: white space and Ensembl version; Ensembl ids replaced by symbols where the
     slide's own `var` table knows them and the other slides use symbols (or the reverse); letter case, where
-    slides spell one name differently; control probes and empty names dropped; repeated names added up.
+    slides spell one name differently; what is no gene dropped (`gene_kinds`); repeated names added up.
 
     Raises:
         UserError: fewer than `smallest_overlap` of the genes of the poorest slide are left; names the odd
@@ -112,7 +105,8 @@ def harmonise(slides: Mapping[str, RawNames], *, smallest_overlap: float = 0.1) 
     notes: list[str] = []
     names = _one_vocabulary(slides, notes)
     names = _one_letter_case(names, notes)
-    valid = {s: np.array([bool(n) and not is_control(n) for n in own], dtype=bool) for s, own in names.items()}
+    no_gene = {slide: raw.why_no_gene() for slide, raw in slides.items()}
+    valid = {slide: np.array([not reason for reason in reasons], dtype=bool) for slide, reasons in no_gene.items()}
     in_how_many: Counter[str] = Counter()  # not a set for each slide: a thousand slides would fill the memory
     for slide, own in names.items():
         in_how_many.update(_distinct(own, valid[slide]))
@@ -122,9 +116,10 @@ def harmonise(slides: Mapping[str, RawNames], *, smallest_overlap: float = 0.1) 
     columns = {s: np.array([position.get(n, -1) for n in own], dtype=np.int32) for s, own in names.items()}
     for slide, ok in valid.items():
         columns[slide][~ok] = -1
-    lost = _lost_genes(slides, names, valid, position)
+    lost = _lost_genes(slides, names, no_gene, valid, position)
     repeated = (lost["reason"] == REPEATED).groupby(lost["slide"]).sum()
     notes += [f"{s}: {n} repeated gene names, counts added up" for s, n in repeated.items() if n]
+    notes += [note] if (note := kinds_note(no_gene, names)) else []
     return Harmonised(genes, columns, valid, lost, tuple(notes))
 
 
@@ -223,6 +218,7 @@ def _refuse_small_overlap(
 def _lost_genes(
     slides: Mapping[str, RawNames],
     names: dict[str, list[str]],
+    no_gene: dict[str, list[str]],
     valid: dict[str, np.ndarray],
     position: dict[str, int],
 ) -> pd.DataFrame:
@@ -235,12 +231,11 @@ def _lost_genes(
     rows: list[tuple[str, str, str]] = []
     for slide, own in names.items():
         seen: set[str] = set()
-        for raw, name in zip(slides[slide].names, own, strict=True):
-            if not name:
-                rows.append((slide, raw, NO_NAME))
-            elif is_control(name):
-                rows.append((slide, raw, CONTROL))
-            elif name in seen:
+        for raw, name, none in zip(slides[slide].names, own, no_gene[slide], strict=True):
+            if none:
+                rows.append((slide, raw, none))
+                continue
+            if name in seen:
                 rows.append((slide, raw, REPEATED))
             elif name not in position:
                 rows.append((slide, raw, reasons[name]))

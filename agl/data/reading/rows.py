@@ -25,6 +25,21 @@ class Spots:
     lattice: np.ndarray | None = None
     on_tissue: np.ndarray | None = None
 
+    @property
+    def array_row(self) -> np.ndarray | None:
+        """[spot]"""
+        return None if self.lattice is None else self.lattice[:, 1]
+
+    @property
+    def array_col(self) -> np.ndarray | None:
+        """[spot]"""
+        return None if self.lattice is None else self.lattice[:, 0]
+
+    @property
+    def off_tissue(self) -> int:
+        """How many spots lie beside the tissue."""
+        return 0 if self.on_tissue is None else int((~self.on_tissue).sum())
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agl.data.reading.foreign import why_not_sections
 from agl.data.reading.names import nearest
 from agl.data.reading.patients import PatientTables, in_one_spelling, names_patients, patient_of
 from agl.errors import UserError
@@ -77,6 +78,8 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
             root.parent, "one h5ad file", (_files(root, root.parent),), None, _metadata(root.parent, metadata)
         )
     if root.is_file():
+        if known := why_not_sections(root):
+            raise UserError(f"Expected tissue sections as h5ad, {known}.")
         raise UserError(f"Expected a folder of tissue sections at {root}, found a file; give the folder it is in.")
     if not root.is_dir():
         near = [p.name for p in root.parent.iterdir() if p.is_dir()] if root.parent.is_dir() else []
@@ -147,6 +150,8 @@ def _why_empty(root: Path) -> str:
             f"Expected one HEST-bench task, {root} holds {len(tasks)} ({', '.join(tasks[:6])}); "
             f"give one, such as {root / tasks[0]}."
         )
+    if known := why_not_sections(root):
+        return f"Expected tissue sections as h5ad, {known}."
     inside = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))[:6]
     what = f"has {', '.join(inside)}" if inside else "is empty"
     return (

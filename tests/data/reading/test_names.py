@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agl.data.checking.doctor import check
 from agl.data.dataset import open_dataset
-from agl.data.reading.names import CONTROL, NO_NAME, REPEATED, RawNames, harmonise, is_control
+from agl.data.reading.gene_kinds import CONTROL, NO_NAME, is_control
+from agl.data.reading.names import REPEATED, RawNames, harmonise
 from agl.errors import UserError
 
 
@@ -49,13 +51,18 @@ def test_versions_white_space_controls_and_empty_names():
         "SystemControl4",
         "Intergenic_Region_9",
         "FalseCode1",
+        "Negative12",
+        "NegProbe-WTX",
+        "ERCC-00002",
+        "CD3_TotalSeqB",
+        "Hashtag1",
     ],
 )
 def test_probes_that_measure_no_gene(name):
     assert is_control(name)
 
 
-@pytest.mark.parametrize("name", ["ERBB2", "NEGR1", "BLK", "CNTRL", "AC004556.1", "MT-CO1", "NEDD4", "DEPDC1"])
+@pytest.mark.parametrize("name", ["ERBB2", "NEGR1", "BLK", "CNTRL", "AC004556.1", "MT-CO1", "NEDD4", "DEPDC1", "ERCC1"])
 def test_genes_that_look_a_little_like_probes(name):
     assert not is_control(name)
 
@@ -143,3 +150,50 @@ def test_order_of_genes_does_not_matter_and_nothing_disappears(a, b, random):
         assert set(kept) == set(result.genes)
         assert len(own) == len(result.genes) + len(result.lost[result.lost.slide == slide])
         assert repeats == (result.lost[(result.lost.slide == slide)].gene.isin(result.genes)).sum()
+
+
+TEN_X = ["Antibody Capture", "CRISPR Guide Capture", "Multiplexing Capture", "Custom", "Antigen Capture", "Peaks"]
+XENIUM = ["Negative Control Probe", "Negative Control Codeword", "Unassigned Codeword", "Deprecated Codeword"]
+
+
+@pytest.mark.parametrize("kind", [*TEN_X, *XENIUM, "Genomic Control", "Blank Codeword", "Something of next year"])
+def test_features_that_are_no_genes(kind):
+    raw = RawNames(["ERBB2", "CD3E", "CD3E"], kinds=["Gene Expression", "Gene Expression", kind])
+    result = harmonise({"A": raw, "B": RawNames(["CD3E", "ERBB2"])})
+    assert result.columns["A"].tolist() == [1, 0, -1]
+    assert result.is_gene["A"].tolist() == raw.is_gene().tolist() == [True, True, False]
+    assert lost(result) == {("A", "CD3E", f"feature type {kind}")}
+    assert result.notes == (
+        f"1 columns are no genes (1 {kind}, e.g. CD3E of A): neither scored nor part of the library size",
+    )
+
+
+@pytest.mark.parametrize(
+    "kinds", [None, ["Gene Expression"] * 3, ["protein_coding", "lncRNA", "IG_C_gene"], ["", "", ""], ["gene"] * 3]
+)
+def test_genes_of_every_vocabulary(kinds):
+    assert RawNames(["A", "B", "C"], kinds=kinds).is_gene().all()
+
+
+def test_other_vocabularies_know_what_is_no_gene():
+    kinds = ["protein_coding", "spike-in", "Antibody Capture", "ADT"]
+    assert RawNames(["A", "B", "C", "D"], kinds=kinds).is_gene().tolist() == [True, False, False, False]
+
+
+def test_antibodies_are_neither_added_to_their_genes_nor_to_the_library_size(task, make_slide, write_h5ad):
+    genes = ("ERBB2", "CD3E", "ACTB")
+    slides = [make_slide("A", genes=genes), make_slide("B", genes=genes)]
+    root, _ = task(slides)
+    before = open_dataset(root, features="none")
+    both = make_slide("A", genes=(*genes, "CD3E", "KRT5.1"))
+    both.counts, both.xy = np.c_[slides[0].counts, np.full((12, 2), 5_000)], slides[0].xy
+    kinds = ["Gene Expression"] * 3 + ["Antibody Capture"] * 2
+    write_h5ad(root / "adata" / "A.h5ad", both, var={"feature_types": kinds})
+    after = open_dataset(root, features="none")
+    assert after.genes == before.genes
+    np.testing.assert_array_equal(after.counts.toarray(), before.counts.toarray())
+    np.testing.assert_array_equal(after.library_size, before.library_size)
+    assert after.report["sections"]["A"]["genes_lost"] == {"feature type Antibody Capture": 2}
+    report = check(root, features="none")
+    assert report.sections[0].counts_max == slides[0].counts.sum(1).max()
+    assert any("2 Antibody Capture" in f.message for f in report.findings)

@@ -23,6 +23,7 @@ _WHERE = {
     "open_run": "agl.api.work",
     "load_model": "agl.api.work",
     "report": "agl.api.work",
+    "slides": "agl.api.slides",
 }
 __all__ = [
     "Model",
@@ -36,11 +37,13 @@ __all__ = [
     "open_run",
     "recommend",
     "report",
+    "slides",
     "train",
 ]
 
 if TYPE_CHECKING:
     from agl.api.runs import Runs
+    from agl.api.slides import slides
     from agl.api.work import Recommendation, check, grid, load_model, open_run, recommend, report, train
     from agl.errors import UserError
     from agl.prediction.model import Model

@@ -16,7 +16,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss, alone = blocks("python")
+    notebook, loss, alone = blocks("python")
     (tmp_path / "readme_loss.py").write_text(loss)
     monkeypatch.syspath_prepend(str(tmp_path))
     import readme_loss  # type: ignore[import-not-found]
@@ -25,6 +25,12 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     agl.testing.check_loss(readme_loss.tweedie)
     exec(compile(alone, "README.md", "exec"), {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    assert len(notebook.splitlines()) <= 30
+    exec(compile(notebook, "README.md", "exec"), {})
+    assert (tmp_path / "new_slide.png").stat().st_size > 10_000
+    assert "Spearman" in (tmp_path / "my_model" / "README.md").read_text()
 
 
 def test_the_study_in_it_is_a_study(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from agl.data.reading.cache import cache_root
 from agl.data.reading.h5ad import ID_COLUMNS, SYMBOL_COLUMNS
+from agl.data.reading.locate import BUILTIN, NONE
 from agl.errors import UserError
 
 OBS = ("in_tissue", "array_row", "array_col", "pxl_col_in_fullres", "pxl_row_in_fullres", "library_size")
@@ -59,7 +60,7 @@ def as_folder(
     home = cache_root(cache) / "anndata" / digest.hexdigest()[:32]
     if not home.is_dir():
         _write(slides, keys, patient, home)
-    return home, keys
+    return home, tuple(f"embeddings/{key}" if key in (BUILTIN, NONE) else key for key in keys)  # as `data.features`
 
 
 def _slides(data: Any, column: str) -> dict[str, Any]:

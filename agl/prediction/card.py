@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def _inputs(model: FittedModel) -> list[str]:
     if not recipe.encoders:
         assert recipe.patch_shape is not None
         return [f"- patches of {recipe.patch_shape[0]} x {recipe.patch_shape[1]} pixels around the spots"]
-    lines = [f"- features {name!r}, {width} a spot" for name, width in recipe.encoders]
+    lines = [f"- features {Path(name).name!r}, {width} a spot" for name, width in recipe.encoders]
     if recipe.context:
         sizes = " and ".join(map(str, recipe.context))
         lines.append(f"- the spots' places, for means over the nearest {sizes} spots of the slide")

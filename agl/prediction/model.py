@@ -56,7 +56,9 @@ class Model(FittedModel):
         """
         given = (features,) if isinstance(features, str) else tuple(features)
         if hasattr(source, "obsm"):
-            made = self.score(slide_of(source, self.recipe, given or self.recipe.names), anyway=anyway)
+            made = self.score(
+                slide_of(source, self.recipe, given or [Path(name).name for name in self.recipe.names]), anyway=anyway
+            )
             return annotate(self, made, source, inplace=inplace)
         if inplace:
             raise UserError("Expected an AnnData to write into, received a file. Leave inplace away.")

@@ -57,11 +57,16 @@ def annotate(model: FittedModel, prediction: Prediction, adata: Any, *, inplace:
     """The scores beside what an AnnData in memory holds: for its genes and the model's, of which either may lack some.
 
     Written into `obsm["agl_score"]` (a table with the genes' names, also of genes that were not measured), and, in the
-    copy that is returned unless `inplace`, the layer `agl_score` with NaN for genes that the model does not know.
+    copy that is returned unless `inplace`, the layer `agl_score` with NaN for genes that the model does not know. An
+    AnnData without genes gets the model's.
     """
+    import anndata
     import pandas as pd
 
     made = adata if inplace else adata.copy()
+    if not inplace and not adata.n_vars:
+        var = pd.DataFrame(index=pd.Index(np.asarray(model.genes, dtype=object)))
+        made = anndata.AnnData(obs=made.obs, var=var, uns=made.uns, obsm=dict(made.obsm))
     table = pd.DataFrame(prediction.scores.astype(np.float32), index=made.obs_names, columns=list(model.genes))
     made.obsm[SCORE] = table
     if prediction.spread is not None:

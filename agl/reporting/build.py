@@ -12,7 +12,10 @@ from agl.reporting.making import make_sections, section_makers
 from agl.reporting.page import to_html, to_markdown
 from agl.reporting.parts import PageSection, write_csv
 
-FOOTER = "Made by agl report from run folders alone. All tables are in tables/, all figures in figures/."
+FOOTER = (
+    "Made by agl report from run folders alone. All tables (tables/) and figures (figures/) lie beside this page; it "
+    "is whole without them."
+)
 
 
 def write_report(
@@ -62,7 +65,7 @@ def _write(report: ReportInput, sections: list[PageSection], title: str) -> None
         f"{n} finished run{'s' * (n != 1)} of {results.frame.method.nunique()} methods on "
         f"{', '.join(dict.fromkeys(results.frame.data))}."
     )
-    page = to_html(title, subtitle, sections, report.blocks[0].styles, FOOTER)
+    page = to_html(title, subtitle, sections, report.blocks[0].styles, FOOTER, folder)
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "report.md").write_text(to_markdown(title, subtitle, sections, FOOTER), encoding="utf-8")
     write_csv(folder, "runs", results.frame)

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from agl.reporting.parts import Item, Listing, PageSection, Table, Text
 from agl.reporting.style import VARIABLES, MethodStyle, SavedFigure
 
 LONG, SHORT = 40, 28  # characters from which a cell gets room of its own, and up to which it stays on one line
+LARGEST = 1 << 18  # bytes of a table that goes into the page; all are beside it
 FITS = 600  # CSS pixels a figure may have to be shrunk to a phone's width; wider ones are scrolled
 
 
 def to_html(
-    title: str, subtitle: str, sections: Sequence[PageSection], styles: Mapping[str, MethodStyle], footer: str
+    title: str,
+    subtitle: str,
+    sections: Sequence[PageSection],
+    styles: Mapping[str, MethodStyle],
+    footer: str,
+    folder: Path,
 ) -> str:
-    """One page: styles and drawings inside, nothing fetched. `styles` gives the methods' names their colour."""
+    """One page that can be sent alone: styles, drawings and the numbers behind them are inside, nothing is fetched.
+
+    Args:
+        styles: give the methods' names their colour.
+        folder: of the report, where the tables and the figures' numbers are; those above `LARGEST` stay there.
+    """
     from jinja2 import Environment
 
     files = resources.files("agl.reporting")
@@ -29,7 +42,8 @@ def to_html(
         css=(files / "page.css").read_text("utf-8"),
         footer=footer,
         sections=[
-            {"title": s.title, "anchor": s.anchor, "items": [_item(item, styles) for item in s.items]} for s in sections
+            {"title": s.title, "anchor": s.anchor, "items": [_item(item, styles, folder) for item in s.items]}
+            for s in sections
         ],
     )
 
@@ -73,13 +87,19 @@ def _in_markdown(item: Item) -> str:
     return f"{heading}{markdown_table(item)}" + (f"\n\n{below}" if below else "")
 
 
-def _item(item: Item, styles: Mapping[str, MethodStyle]) -> dict[str, Any]:
+def _item(item: Item, styles: Mapping[str, MethodStyle], folder: Path) -> dict[str, Any]:
     if isinstance(item, Text):
         return {"kind": "text", "words": item.words, "warning": item.warning}
     if isinstance(item, Listing):
         return {"kind": "listing", "title": item.title, "text": item.text}
     if isinstance(item, SavedFigure):
-        return {"kind": "figure", **vars(item), "least": round(item.width * 0.8) if item.width > FITS else 0}
+        link = _inside(folder / "figures" / f"{item.name}.csv")
+        return {
+            "kind": "figure",
+            **vars(item),
+            "link": link,
+            "least": round(item.width * 0.8) if item.width > FITS else 0,
+        }
     numeric = {column: item.is_number(column) for column in item.rows.columns}
     rows = []
     for i, row in enumerate(item.rows.to_dict("records")):
@@ -104,9 +124,17 @@ def _item(item: Item, styles: Mapping[str, MethodStyle]) -> dict[str, Any]:
         "columns": [{"title": str(column), "number": numeric[column]} for column in item.rows.columns],
         "rows": rows,
         "note": item.note,
-        "csv": item.csv,
+        "link": _inside(folder / item.csv) if item.csv else "",
+        "file": Path(item.csv).name,
         "folded": item.folded,
     }
+
+
+def _inside(file: Path) -> str:
+    """A file's content as a link that works wherever the page is; empty for one that is too large, or not there."""
+    if not file.is_file() or file.stat().st_size > LARGEST:
+        return ""
+    return f"data:text/csv;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
 
 
 def _cell(text: str) -> str:

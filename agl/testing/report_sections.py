@@ -70,7 +70,7 @@ def write_example(root: Path, folds: Iterable[int] = (0, 1), key: str = "example
 def _made(maker: SectionMaker, report: ReportInput, what: str) -> list[PageSection]:
     try:
         found = make_sections([maker], report)
-        to_html("title", "", found, {}, "")
+        to_html("title", "", found, {}, "", Path())
         to_markdown("title", "", found, "")
     except Exception as error:
         raise AssertionError(f"Expected a section of {what}, received {type(error).__name__}: {error}") from error
@@ -92,7 +92,7 @@ def _check_answer(maker: SectionMaker, first: ReportInput, second: ReportInput) 
     strange = [str(path) for path in _files(first.folder) if path.parts[0] not in ("tables", "figures")]
     assert not strange, f"Expected files in tables/ and figures/ alone, found {strange[0]}."
     again = _made(maker, second, "a report")
-    pages = [to_html("", "", sections, {}, "") for sections in (found, again)]
+    pages = [to_html("", "", sections, {}, "", Path()) for sections in (found, again)]
     assert pages[0] == pages[1], "Expected the same section twice, received another; seed what is random."
     for file in _files(first.folder):
         same = (first.folder / file).read_bytes() == (second.folder / file).read_bytes()

@@ -52,6 +52,16 @@ class Section(BaseModel):
         }
         return {**tree, **named}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """To Python, true is 1; whoever writes `seed=true` means something else."""
+        wanted = str(cls.model_fields[str(info.field_name)].annotation)
+        items = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(item, bool) for item in items) and not any(word in wanted for word in ("bool", "Any")):
+            raise PydanticCustomError("truth", "Expected no truth value")
+        return value
+
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -108,7 +118,7 @@ class Data(Section):
     @field_validator("features", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        if isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+        if isinstance(value, str | list | tuple) and value and all(isinstance(v, str) and v for v in value):
             return value
         raise PydanticCustomError("names", "Expected a name or a list of names such as [builtin, uni_v1]")
 
@@ -152,8 +162,8 @@ class Outer(Section):
     """How a learned selection is tuned: the outer problem."""
 
     engine: Annotated[Component, Slot("engine")] = Component(name="auto")
-    steps: int = Field(2, ge=1)  # H: inner steps of the look-ahead
-    batches: int = Field(4, ge=1)  # hypergradients averaged for one outer step
+    steps: int = Field(2, ge=1, le=1000)  # H: inner steps of the look-ahead
+    batches: int = Field(4, ge=1, le=10_000)  # hypergradients averaged for one outer step
     every: int = Field(2, ge=1)  # epochs between outer steps
     start: int = Field(1, ge=0)  # first epoch with an outer step
     batch_size: int = Field(256, ge=2)

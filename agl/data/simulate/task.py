@@ -24,6 +24,8 @@ from agl.leftovers import sweep, temporary
 # Every kind of draw has its own stream, so that asking for more of one thing leaves the others as they were.
 _GENES, _TISSUE, _COUNTS, _IMAGE_MIXING, _STAINING, _PATCHES, _FEATURE_MIXING, _FEATURE_NOISE = range(8)
 
+MOST_SLIDES = 10_000
+
 
 def simulate(
     out: str | Path,
@@ -176,6 +178,11 @@ def _check(
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"Expected {name} to be a whole number of at least {least}, received {value!r}; give one.")
+    if n_patients * slides_per_patient > MOST_SLIDES:
+        raise UserError(
+            f"Expected at most {MOST_SLIDES:,} slides, received {n_patients} patients with {slides_per_patient} each; "
+            "take fewer."
+        )
     if patch_size > PITCH or patch_size % 2:
         raise UserError(
             f"Expected an even patch_size of at most {PITCH} px (the spot distance), received {patch_size}; give one."

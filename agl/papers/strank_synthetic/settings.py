@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from agl.config import Component, Section, validate_as
 from agl.errors import UserError, did_you_mean
-from agl.places import safe_name, safe_path
+from agl.places import safe_name, safe_path, shortened
 from agl.trees import read_tree
 
 Sampling = Literal["uniform", "imbalanced"]
@@ -80,7 +80,7 @@ class StudySettings(Section):
     protocol: Protocol = "released"
     functions: tuple[int, ...] = (0, 1, 2, 3)
     samplings: tuple[Sampling, ...] = ("uniform", "imbalanced")
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2, 3, 4)
     scales: tuple[PositiveFloat, ...] = (10.0,)  # of the second tissue; the first has scale 1 and offset 0
     offsets: tuple[NonNegativeFloat, ...] = (10.0,)
     r: tuple[PositiveFloat, ...] = (100.0,)  # variance mu + mu^2 / r
@@ -95,15 +95,16 @@ class StudySettings(Section):
     schedule: Literal["restarts", "cosine"] = "restarts"
     evaluate_every: PositiveInt = 1  # epochs, after the first ten, which all are
     device: str = "cpu"
-    seed: int = 0  # of the order of spots and of random pairs
+    seed: NonNegativeInt = 0  # of the order of spots and of random pairs
     output: str = Field("runs", exclude=True)
 
     @field_validator("methods", mode="before")
     @classmethod
     def _by_name(cls, methods: Any) -> Any:
         """A label, a family (`published`, `controls`, `sizes`), or a method written out."""
-        if isinstance(methods, str):
-            methods = [methods]
+        methods = [methods] if isinstance(methods, str) else methods
+        if not isinstance(methods, list | tuple):
+            raise UserError(f"Expected methods as a list such as [published, MSE], received {shortened(methods)}.")
         found: list[Any] = []
         for method in methods:
             if not isinstance(method, str):

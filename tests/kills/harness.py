@@ -24,17 +24,17 @@ PRELOADED = ["torch", "optuna", "anndata", "sklearn.linear_model", "matplotlib.f
              "agl.training.experiment", "agl.runs.train", "agl.studies.launch", "agl.reporting.build"]  # fmt: skip
 NET = ["data.root=task", "data.features=latent", "model=mlp", "model.start=none", "primary.k=10",
        "primary.min_detection=0", "training.checkpoint_every=2"]  # fmt: skip
-TEMPORARY = ("*.part", "*.part.npz", "*.partial", "*.tmp", ".*.part", ".*.old", ".clock-*", ".writable*", "*-*-??????")
+TEMPORARY = ("*.part", "*.partial", "*.tmp", ".*.part", ".*.old", ".clock-*", ".writable*", "*-*-??????")
 COMPARED = ("result.json", "history.jsonl", "selection.json", "predictions.npz", "per_gene.csv", "panel.csv",
             "config.yaml", "best.safetensors")  # fmt: skip
 
 
-def call(folder: Path, target: Callable[..., Any], *given: Any) -> None:
-    """In a child: a group of its own, a folder of its own, what it says into `said.txt`."""
+def call(folder: Path, said_in: str, target: Callable[..., Any], *given: Any) -> None:
+    """In a child: a group of its own, a folder of its own, what it says into a file there."""
     os.setsid()
     os.chdir(folder)
     os.environ |= {"AGL_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    said = os.open(said_in, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
@@ -56,11 +56,13 @@ def import_sections() -> None:
     open_dataset("large", features="latent", context=[6])
 
 
-def start(folder: Path, target: Callable[..., Any], *given: Any) -> multiprocessing.process.BaseProcess:
+def start(
+    folder: Path, target: Callable[..., Any], *given: Any, said: str = "said.txt"
+) -> multiprocessing.process.BaseProcess:
     """A child that does not inherit what this process has computed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=call, args=(folder, target, *given), daemon=False)
+    process = context.Process(target=call, args=(folder, said, target, *given), daemon=False)
     process.start()
     return process
 
@@ -131,7 +133,7 @@ def scenarios(epochs: int = 6) -> dict[str, Scenario]:
     }  # fmt: skip
     found = [
         Scenario("import", import_sections, (), "cache/datasets", ("*.npy", "*.csv", "genes.json", "report.json")),
-        Scenario("train", agl, (["train", *words],), "runs"),
+        Scenario("train", agl, (["train", *words, "fold=0"],), "runs"),
         Scenario("grid", agl, (["grid", "study.yaml", "--jobs", "4"],), "runs", study=grid, workers=True),
         Scenario("search", agl, (["search", "study.yaml"],), "runs", study=search),
         Scenario("report", agl, (["report", "runs"],), "runs/report", ("*",)),
@@ -148,7 +150,7 @@ def make_stock(folder: Path) -> Path:
         simulate(folder / task, n_patients=3, slides_per_patient=1, spots_per_slide=spots, n_genes=genes,
                  features="latent", seed=1)  # fmt: skip
     for loss in ("listwise", "mse"):
-        status, said = finish(folder, agl, ["train", *NET, "training.epochs=2", f"loss={loss}"])
+        status, said = finish(folder, agl, ["train", *NET, "training.epochs=2", "fold=0", f"loss={loss}"])
         assert status == 0, said
     return folder
 
@@ -177,7 +179,13 @@ def uninterrupted(scenario: Scenario, stock: Path, folder: Path) -> tuple[dict[s
 
 
 def under_kills(
-    scenario: Scenario, stock: Path, folder: Path, truth: dict[str, bytes], seconds: float, kills: int, rng: random.Random
+    scenario: Scenario,
+    stock: Path,
+    folder: Path,
+    truth: dict[str, bytes],
+    seconds: float,
+    kills: int,
+    rng: random.Random,
 ) -> Tally:
     """One folder: `kills` kills at random moments of `seconds`, then once to the end."""
     scenario.prepare(folder, stock)

@@ -1,4 +1,4 @@
-"""The table of kills: python tests/kills/table_of_kills.py [--kills 30] [--load N] [NAME ...]
+"""The table of kills: python -m tests.kills.table_of_kills [--kills 30] [--load N] [NAME ...]
 
 Every command is killed at random moments until it has been hit so often, in folders of five kills each, beside N
 processes that keep the processor busy. Prints how many results were lost, duplicated, changed, or left over.
@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import Tally, make_stock, scenarios, under_kills, uninterrupted
+from tests.kills.harness import Tally, make_stock, scenarios, under_kills, uninterrupted
 
 IN_A_FOLDER = 5
 
@@ -30,7 +30,13 @@ def row(name: str, stock: Path, place: Path, kills: int, seed: int) -> Tally:
     truth, seconds = uninterrupted(scenario, stock, place / name / "whole")
     while total.kills < kills:
         found = under_kills(
-            scenario, stock, place / name / str(total.rounds), truth, seconds, min(IN_A_FOLDER, kills - total.kills), rng
+            scenario,
+            stock,
+            place / name / str(total.rounds),
+            truth,
+            seconds,
+            min(IN_A_FOLDER, kills - total.kills),
+            rng,
         )
         for field in ("kills", "rounds", "wrong", "lost", "more", "left_over"):
             setattr(total, field, getattr(total, field) + getattr(found, field))

@@ -12,7 +12,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 WEEK = 7 * 24 * 3600  # seconds after which nobody writes any more
@@ -22,6 +22,38 @@ _OWNED = re.compile(r"\.(\d+)\.(?:tmp|old|partial)$")
 def temporary(target: Path, ending: str = "tmp") -> Path:
     """Where this process writes what will become `target`."""
     return target.with_name(f".{target.name}{mark(ending)}")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Where to write what becomes `target` at the end of the block; after an error all is as it was before.
+
+    For folders that only one process writes to, so that a killed writer's file is the next one's to overwrite.
+    """
+    part = target.with_name(target.name + ".part")
+    try:
+        yield part
+        part.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def replace_folder(part: Path, target: Path) -> None:
+    """Let `part` be `target`. Whoever is killed here leaves the old folder or the new one, never half of either."""
+    old = temporary(target, "old")
+    while True:
+        shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            target.rename(old)
+        try:
+            part.rename(target)
+            break
+        except OSError:
+            if not target.exists():
+                raise  # else another process was quicker: what it wrote makes way as well
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def mark(ending: str = "tmp") -> str:

@@ -53,6 +53,7 @@ def check_inputs(
     for name, value in (("scores", scores), ("counts", counts), ("slides", slides), ("library_size", library_size)):
         if value is not None and not isinstance(value, Tensor):
             raise TypeError(f"Expected {name} as a torch tensor, received {type(value).__name__}; use torch.as_tensor.")
+    check_holds_values(scores=scores, counts=counts)
     if not scores.is_floating_point():
         raise TypeError(f"Expected floating-point scores, received {scores.dtype}; pass the model's output.")
     if scores.ndim != 2 or scores.shape != counts.shape:
@@ -68,6 +69,16 @@ def check_inputs(
             )
     if slides is not None and (slides.is_floating_point() or slides.is_complex()):
         raise TypeError(f"Expected integer slide codes, received {slides.dtype}; use slides.long().")
+
+
+def check_holds_values(**tables: Tensor) -> None:
+    """ValueError for a table of shapes without numbers."""
+    for name, table in tables.items():
+        if table.is_meta:
+            raise ValueError(
+                f"Expected {name} that hold values, received them on the device 'meta', which has shapes alone; "
+                "move them to a CPU or GPU."
+            )
 
 
 def varies(low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
@@ -205,7 +216,7 @@ def coverage(counts: Tensor, *, slides: Tensor | None = None, library_size: Tens
     >>> found.lonely_slides, found.lists.tolist(), found.undefined.tolist()
     (1, [1, 0], [False, True])
     """
-    check_inputs(torch.empty(counts.shape, device="meta"), counts, slides, library_size)
+    check_inputs(torch.empty(1).expand(counts.shape), counts, slides, library_size)
     keep = None if library_size is None else library_size != 0
     keep = None if keep is None or bool(keep.all()) else keep
     n_spots, n_genes = counts.shape

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from strank.groups import FEWEST_SPOTS, varies
+from strank.groups import FEWEST_SPOTS, check_holds_values, varies
 from strank.ranks import check_table, codes_by_gene, gene_chunks, inversions, ranks_by_gene, sort_integers
 from strank.segments import Segments
 
@@ -208,6 +208,7 @@ def _varies(values: Tensor, segments: Segments, dtype: torch.dtype) -> Tensor:
 def _check(scores: Tensor, counts: Tensor, slides: Tensor | None) -> Segments:
     check_table(scores, "scores")
     check_table(counts, "counts")
+    check_holds_values(scores=scores, counts=counts)
     if scores.shape != counts.shape:
         raise ValueError(
             "Expected scores and counts of one shape [spot, gene], "

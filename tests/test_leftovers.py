@@ -127,7 +127,7 @@ def test_workers_leave_no_clocks(tmp_path: Path) -> None:
 
 def test_halves_of_a_run_are_removed_by_whoever_takes_it_up(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    halves = [tmp_path / "config.yaml.part", tmp_path / "checkpoints" / "state.part", tmp_path / "predictions.part.npz"]
+    halves = [tmp_path / "config.yaml.part", tmp_path / "checkpoints" / "state.part", tmp_path / "predictions.npz.part"]
     for file in [*halves, tmp_path / "history.jsonl"]:
         file.touch()
     with locked(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agl.errors import UserError
+from agl.leftovers import replace_folder, sweep, temporary
 from agl.reporting.inputs import ReportInput, ReportOptions, read_input
 from agl.reporting.making import make_sections, section_makers
 from agl.reporting.page import to_html, to_markdown
@@ -43,15 +44,14 @@ def write_report(
     target = Path(out) if out is not None else Path(folders[0]) / "report"
     if target.exists() and not (target / "report.html").is_file() and (target.is_file() or any(target.iterdir())):
         raise UserError(f"Expected a new folder or an earlier report at {target}, found something else. Set --out.")
-    part = target.with_name(f".{target.name}.part")
+    part = temporary(target, "partial")
     report = read_input(folders, part, options)
+    sweep(target.parent, f".{target.name}.*")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         _write(report, make_sections(makers, report), title or " + ".join(dict.fromkeys(report.results.frame.study)))
-        if target.exists():
-            shutil.rmtree(target)
-        part.replace(target)
+        replace_folder(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target / "report.html"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agl.errors import UserError, first_line
+from agl.leftovers import replacing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,10 +35,9 @@ def save_weights(trainer: Trainer, path: Path) -> None:
     """The predictor's weights and buffers, in one step."""
     from safetensors.torch import save_file
 
-    part = path.with_suffix(".part")
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.task.model.state_dict().items()}
-    save_file(state, str(part))
-    part.replace(path)
+    with replacing(path) as part:
+        save_file(state, str(part))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from agl.errors import UserError
-from agl.leftovers import mark, sweep
+from agl.leftovers import mark, replacing, sweep
 from agl.runs.files import write_json, write_text
 from agl.runs.fit import fit
 from agl.runs.folder import Run, folder_of, locked
@@ -132,21 +132,19 @@ def write_predictions(path: Path, experiment: Experiment, scores: Any, spread: n
     """
     dataset, test = experiment.dataset, experiment.split.test
     spots = dataset.spots.iloc[test]
-    part = path.with_suffix(".part.npz")
     tables: dict[str, Any] = {} if spread is None else {"spread": spread}
-    np.savez_compressed(
-        part,
-        scores=np.asarray(scores, dtype=np.float32),
-        counts=dataset.dense_counts(test, experiment.panel.primary).astype(np.int32),
-        library_size=np.asarray(dataset.library_size)[test],
-        genes=np.asarray(experiment.primary_names, dtype=str),
-        slide=spots.slide.to_numpy(str),
-        barcode=spots.barcode.to_numpy(str),
-        x=spots.x.to_numpy(float),
-        y=spots.y.to_numpy(float),
-        **tables,
-    )
-    part.replace(path)
+    tables |= {
+        "scores": np.asarray(scores, dtype=np.float32),
+        "counts": dataset.dense_counts(test, experiment.panel.primary).astype(np.int32),
+        "library_size": np.asarray(dataset.library_size)[test],
+        "genes": np.asarray(experiment.primary_names, dtype=str),
+        "slide": spots.slide.to_numpy(str),
+        "barcode": spots.barcode.to_numpy(str),
+        "x": spots.x.to_numpy(float),
+        "y": spots.y.to_numpy(float),
+    }
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **tables)
 
 
 def _tensor(array: Any) -> Any:

@@ -9,23 +9,18 @@ from typing import Any
 import numpy as np
 
 from agl.errors import refuse_to_write
+from agl.leftovers import replacing
 
 
 def write_text(path: Path, text: str) -> None:
     """Text in UTF-8."""
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError:
-        if part.is_file():
-            part.unlink()
-        raise
 
 
 def sweep_parts(folder: Path) -> None:
     """Remove what a killed writer left half-written, in a folder that only this process writes to."""
-    for part in [*folder.rglob("*.part"), *folder.rglob("*.part.npz")]:
+    for part in folder.rglob("*.part"):
         if part.is_file():
             part.unlink(missing_ok=True)
 

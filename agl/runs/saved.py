@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agl.leftovers import replacing
+
 if TYPE_CHECKING:
     from agl.config import Config
     from agl.data.dataset import Dataset
@@ -25,9 +27,9 @@ def save_fitted(path: Path, fitted: Any) -> None:
     found = written(fitted)
     if found is not None:
         path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        save_file({key: value.contiguous() for key, value in found[1].items()}, str(part), metadata={"kind": found[0]})
-        part.replace(path)
+        tensors = {key: value.contiguous() for key, value in found[1].items()}
+        with replacing(path) as part:
+            save_file(tensors, str(part), metadata={"kind": found[0]})
 
 
 def recipe_of(experiment: Experiment) -> Recipe:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from agl.errors import refuse_to_write
+from agl.leftovers import replacing
 from agl.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class History(Plugin):
 
     def fit_start(self, trainer: Trainer) -> None:
         lines = self.path.read_text().splitlines()[: trainer.epoch] if self.path.exists() else []
-        self.path.write_text("".join(line + "\n" for line in lines))
+        with replacing(self.path) as part:
+            part.write_text("".join(line + "\n" for line in lines))
 
     def epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
@@ -114,9 +116,8 @@ class Checkpoint(Plugin):
 
     def epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         if trainer.epoch % self.every == 0 or trainer.stop:
-            part = self.path.with_suffix(".part")
-            torch.save(trainer.state_dict(), part)
-            part.replace(self.path)
+            with replacing(self.path) as part, part.open("wb") as file:
+                torch.save(trainer.state_dict(), file)
 
 
 class TensorBoard(Plugin):

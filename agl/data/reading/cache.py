@@ -6,8 +6,8 @@
 <cache>/fingerprints/                           sha256 of input files already seen
 <cache>/fingerprints/<key>.verified             when all contents were last compared with the manifest
 
-Disks forget: a flipped bit leaves size and time as they were. Contents of files up to 16 MiB are hashed at every
-opening (some 10 ms each), all contents once a day: sha256 takes about a second a gigabyte where the processor has
+Disks forget: a flipped bit leaves size and time as they were. Contents of files up to 4 MiB are hashed at every
+opening (some ms each), all contents once a day: sha256 takes about a second a gigabyte where the processor has
 instructions for it, three where not, once for all processes of the day. What does not prove whole is imported again.
 """
 
@@ -31,7 +31,7 @@ from agl.leftovers import sweep, temporary
 _log = logging.getLogger("agl.data")
 _MANIFEST = "manifest.json"
 _VERIFIED_SECONDS = 24 * 3600
-_SMALL = 1 << 24  # bytes of a file that is hashed at every opening
+_SMALL = 1 << 22  # bytes of a file that is hashed at every opening
 
 
 def cache_root(cache_dir: Path | str | None) -> Path:

@@ -58,6 +58,11 @@ class Run:
         """The resolved config."""
         return validate(read_yaml(self.folder / "config.yaml"))
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What its inputs are made of, as `agl.prediction.recipe.Recipe` reads it."""
+        return self._json("recipe.json")
+
     def _json(self, name: str) -> dict[str, Any]:
         file = self.folder / name
         if not file.is_file():

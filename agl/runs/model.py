@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from agl.errors import UserError
@@ -32,7 +31,7 @@ def model_of(run: Run) -> Model:
     panel = pd.read_csv(run.folder / "panel.csv", dtype={"gene": str}, keep_default_na=False)
     genes = tuple(panel.gene[panel.role == "primary"])
     if (run.folder / RECIPE).is_file() and (run.folder / WEIGHTS).is_file():
-        recipe = Recipe.from_dict(json.loads((run.folder / RECIPE).read_text("utf-8")))
+        recipe = Recipe.from_dict(run.recipe)
         scorer = _saved(run, recipe, len(genes), len(panel))
     else:
         experiment = experiment_of(run)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from agl.errors import refuse_to_write
+from agl.errors import UserError, refuse_to_write
 from agl.leftovers import replacing
 from agl.training.trainer import Trainer
 
@@ -90,6 +90,13 @@ class EarlyStopping(Plugin):
         self.best, self.best_epoch, self.best_model = state["best"], state["best_epoch"], state["best_model"]
 
 
+def _is_whole(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
 class History(Plugin):
     """One JSON line an epoch. After a resume, lines of epochs that will be trained again are dropped."""
 
@@ -97,7 +104,12 @@ class History(Plugin):
         self.path = path
 
     def fit_start(self, trainer: Trainer) -> None:
-        lines = self.path.read_text().splitlines()[: trainer.epoch] if self.path.exists() else []
+        lines = self.path.read_text(errors="replace").splitlines()[: trainer.epoch] if self.path.exists() else []
+        if (whole := sum(map(_is_whole, lines))) < trainer.epoch:
+            raise UserError(
+                f"Expected a line for each of the {trainer.epoch} epochs trained in {self.path}, received {whole} "
+                "whole ones. Delete the run's folder to train anew."
+            )
         with replacing(self.path) as part:
             part.write_text("".join(line + "\n" for line in lines))
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from agl.data.images.stain import render, stain_matrix
+from agl.errors import UserError
 from agl.models.stain import seen_vectors
 from agl.reporting.style import MUTED, SavedFigure, bare, file_name, house_style, new_figure, save, short
 from agl.runs.folder import Run
@@ -21,6 +24,16 @@ MOST = 12  # genes or runs in a figure
 STRENGTHS = (0.25, 0.5, 1.0)  # optical density along the vector
 
 
+def _weights(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise UserError(
+            f"Expected weights in {file}, received something else ({error}). Remove that folder and train the run "
+            "again."
+        ) from None
+
+
 def learned_vectors(runs: list[Run]) -> pd.DataFrame:
     """One row a run, gene and stain: the vector (red, green, blue) as the model sees it, and its angle to the start's.
 
@@ -30,7 +43,7 @@ def learned_vectors(runs: list[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         file = run.folder / "checkpoints" / "best.safetensors"
-        weights = load_file(file) if file.is_file() else {}
+        weights = _weights(file) if file.is_file() else {}
         prefix = next(
             (word for word in ("", "trunk.") if f"{word}vectors" in weights and f"{word}plane" in weights), None
         )

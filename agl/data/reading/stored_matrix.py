@@ -109,10 +109,10 @@ class StoredMatrix:
             hint = f" ({'CSR' if self._by_column else 'CSC'} under a wrong label?)" if length == other + 1 else ""
             raise self._wrong(f"{n + 1} entries of indptr for shape {self.shape}", f"{length}{hint}")
         indptr = read(self._node["indptr"]).astype(np.int64)
-        if indptr[0] != 0 or indptr[-1] != self.n_stored or (indptr[1:] < indptr[:-1]).any():
-            raise self._wrong(
-                f"an indptr that rises from 0 to {self.n_stored}", f"one from {indptr[0]} to {indptr[-1]}"
-            )
+        falls = np.flatnonzero(indptr[1:] < indptr[:-1])
+        if indptr[0] != 0 or indptr[-1] != self.n_stored or falls.size:
+            seen = f"one that falls at entry {falls[0] + 1}" if falls.size else f"one from {indptr[0]} to {indptr[-1]}"
+            raise self._wrong(f"an indptr that rises from 0 to {self.n_stored}", seen)
         return indptr
 
     def _data(self, cut: slice) -> np.ndarray:

@@ -24,11 +24,13 @@ class Prepared:
 
     config: Config
     experiments: list[Experiment]
+    warnings: tuple[str, ...] = ()  # what was seen in the data that deserves a look
 
 
 def prepare(config: Config) -> Prepared:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
     from agl.data.splitting.audit import audit, refuse_leaks
+    from agl.data.splitting.twins import twins_of
     from agl.runs.resolve import complete
     from agl.training.experiment import Experiment
     from agl.training.loading import load_data, load_splits
@@ -40,12 +42,15 @@ def prepare(config: Config) -> Prepared:
         names = ", ".join(f"{i}: {split.name}" for i, split in enumerate(splits))
         raise UserError(f"Expected fold below {len(splits)}, received fold={completed.fold}. The folds are {names}.")
     folds = range(len(splits)) if completed.fold is None else [completed.fold]
+    twins = twins_of(dataset.counts, dataset.slide_codes, dataset.slide_names)
+    experiments = []
     for fold in folds:
-        refuse_leaks(audit(dataset.spots, splits[fold]), allow=completed.allow_leaks)
-    return Prepared(
-        completed,
-        [Experiment(completed.model_copy(update={"fold": fold}), dataset, splits[fold]) for fold in folds],
-    )
+        found = audit(dataset.spots, splits[fold], twins)
+        refuse_leaks(found, allow=completed.allow_leaks)
+        split = replace(splits[fold], optimistic=True) if found.twins else splits[fold]
+        experiments.append(Experiment(completed.model_copy(update={"fold": fold}), dataset, split))
+    warnings = (*dataset.report.get("warnings", ()), *(pair.words for pair in twins))
+    return Prepared(completed, experiments, warnings)
 
 
 def train(

@@ -29,6 +29,9 @@ class Prepared:
 
 def prepare(config: Config) -> Prepared:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
+    import numpy as np
+
+    from agl.data.reading.remarks import refuse_blindness
     from agl.data.splitting.audit import audit, refuse_leaks
     from agl.data.splitting.twins import twins_of
     from agl.runs.resolve import complete
@@ -37,6 +40,10 @@ def prepare(config: Config) -> Prepared:
 
     completed = complete(config)
     dataset = load_data(completed)
+    if dataset.features is None:
+        rows = np.full(len(dataset), -1) if dataset.patches is None else dataset.patches.row_of_spot
+        seen = set(dataset.slide_codes[rows >= 0])
+        refuse_blindness(dataset.slide_names, [s for i, s in enumerate(dataset.slide_names) if i not in seen])
     splits = [_marked_optimistic(split, dataset) for split in load_splits(completed, dataset)]
     if completed.fold is not None and completed.fold >= len(splits):
         names = ", ".join(f"{i}: {split.name}" for i, split in enumerate(splits))

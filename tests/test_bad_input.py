@@ -156,6 +156,33 @@ def test_a_patient_on_both_sides(agl, own_sections: Path) -> None:
     assert_one_sentence(agl("train", f"data.root={own_sections}", "split=hest_csv", *QUICK), "twin")
 
 
+def copy_of_a_section(root: Path, patient: str) -> None:
+    """The first section once more: spots shuffled, three fewer, two genes renamed, under another name."""
+    first = sorted(root.glob("adata/*.h5ad"))[0]
+    section = anndata.read_h5ad(first)
+    section = section[np.random.default_rng(0).permutation(section.n_obs)[3:]].copy()
+    section.var_names = ["renamed0", "renamed1", *section.var_names[2:]]
+    section.obs["patient"] = patient
+    section.write_h5ad(root / "adata" / "copy.h5ad")
+    (root / "embeddings/latent/copy.h5").write_bytes((root / f"embeddings/latent/{first.stem}.h5").read_bytes())
+
+
+def test_a_section_twice_on_both_sides(agl, own_sections: Path) -> None:
+    copy_of_a_section(own_sections, patient="somebody else")
+    outcome = agl("train", f"data.root={own_sections}", *QUICK)
+    assert_one_sentence(outcome, "'P1S1' and 'copy' with the same counts in 37 of 37 spots in both training and test")
+    assert agl("train", f"data.root={own_sections}", *QUICK, "allow_leaks=[duplicate]", "fold=0")[0] == 0
+    table = json.loads(agl("table", "runs", "--json")[1])
+    assert table["runs"][0]["optimistic"]
+
+
+def test_a_section_twice_on_one_side_is_said(agl, own_sections: Path) -> None:
+    copy_of_a_section(own_sections, patient="P1")
+    status, _, err = agl("train", f"data.root={own_sections}", *QUICK, "fold=0")
+    assert status == 0, err
+    assert "warning: Sections 'P1S1' and 'copy' have the same counts in 37 of 37 spots: one section twice; leave" in err
+
+
 def test_one_patient_cannot_be_left_out(agl, sections: Path) -> None:
     name = sorted(file.stem for file in sections.glob("adata/*.h5ad"))[0]
     assert_one_sentence(agl("train", f"data.root={sections}", f"data.sections=[{name}]", *QUICK), "patient")

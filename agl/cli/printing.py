@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [key=value ...]", show_default=False)]
+WARNINGS_SHOWN = 20
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -51,6 +52,14 @@ def print_runs(
         others = f"  and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
         typer.echo(f"{len(unfinished)} not finished (failed, interrupted or at work), hence not in it:")
         typer.echo("".join(f"  {folder}\n" for folder in unfinished[:3]) + others, nl=bool(others))
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """What was seen in the data, on standard error, as many as a screen shows."""
+    for warning in warnings[:WARNINGS_SHOWN]:
+        typer.echo(f"warning: {warning}", err=True)
+    if len(warnings) > WARNINGS_SHOWN:
+        typer.echo(f"and {len(warnings) - WARNINGS_SHOWN} more warnings: agl check lists them all", err=True)
 
 
 def print_json(content: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agl.cli.printing import AsJson, Words, print_json, print_runs
+from agl.cli.printing import AsJson, Words, print_json, print_runs, print_warnings
 
 
 def train(words: Words = None, as_json: AsJson = False) -> None:
@@ -27,6 +27,7 @@ def train(words: Words = None, as_json: AsJson = False) -> None:
             list(train_each(prepare(config)))
             return
         prepared = prepare(config)
+        print_warnings(prepared.warnings)
         ranks.barrier()
         with display() as progress:
             runs = list(train_each(prepared, progress=progress, on_message=lambda line: typer.echo(line, err=True)))

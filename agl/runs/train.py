@@ -24,28 +24,40 @@ class Prepared:
 
     config: Config
     experiments: list[Experiment]
+    warnings: tuple[str, ...] = ()  # what was seen in the data that deserves a look
 
 
 def prepare(config: Config) -> Prepared:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
+    import numpy as np
+
+    from agl.data.reading.remarks import refuse_blindness
     from agl.data.splitting.audit import audit, refuse_leaks
+    from agl.data.splitting.twins import twins_of
     from agl.runs.resolve import complete
     from agl.training.experiment import Experiment
     from agl.training.loading import load_data, load_splits
 
     completed = complete(config)
     dataset = load_data(completed)
+    if dataset.features is None:
+        rows = np.full(len(dataset), -1) if dataset.patches is None else dataset.patches.row_of_spot
+        seen = set(dataset.slide_codes[rows >= 0])
+        refuse_blindness(dataset.slide_names, [s for i, s in enumerate(dataset.slide_names) if i not in seen])
     splits = [_marked_optimistic(split, dataset) for split in load_splits(completed, dataset)]
     if completed.fold is not None and completed.fold >= len(splits):
         names = ", ".join(f"{i}: {split.name}" for i, split in enumerate(splits))
         raise UserError(f"Expected fold below {len(splits)}, received fold={completed.fold}. The folds are {names}.")
     folds = range(len(splits)) if completed.fold is None else [completed.fold]
+    twins = twins_of(dataset.counts, dataset.slide_codes, dataset.slide_names)
+    experiments = []
     for fold in folds:
-        refuse_leaks(audit(dataset.spots, splits[fold]), allow=completed.allow_leaks)
-    return Prepared(
-        completed,
-        [Experiment(completed.model_copy(update={"fold": fold}), dataset, splits[fold]) for fold in folds],
-    )
+        found = audit(dataset.spots, splits[fold], twins)
+        refuse_leaks(found, allow=completed.allow_leaks)
+        split = replace(splits[fold], optimistic=True) if found.twins else splits[fold]
+        experiments.append(Experiment(completed.model_copy(update={"fold": fold}), dataset, split))
+    warnings = (*dataset.report.get("warnings", ()), *(pair.words for pair in twins))
+    return Prepared(completed, experiments, warnings)
 
 
 def train(

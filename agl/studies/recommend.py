@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 
 from agl.config import Config, load
+from agl.data.splitting.usual import usual_split
 from agl.errors import UserError
 from agl.estimators.committee import Committee
 from agl.estimators.inside import simplest_of_the_best
@@ -133,19 +134,6 @@ def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
     features = load(shared).data.features
     encoders = [features] if isinstance(features, str) else list(features)
     return Plan(tuple(shared), options_for(encoders, context=context), context, prepared, tuple(notes))
-
-
-def usual_split(patients: int, slides: int) -> tuple[str, str]:
-    """The strictest rule there are patients, or slides, enough for; and a warning where it is not by patient.
-
-    >>> usual_split(3, 5)
-    ('leave_one_patient_out', '')
-    """
-    if patients > 1:
-        return "leave_one_patient_out", ""
-    if slides > 1:
-        return "leave_one_slide_out", "One patient: slides are left out, and nothing here speaks for other patients."
-    return "spatial_blocks", "One slide: parts of it are left out, and nothing here speaks for other slides."
 
 
 def recommend(asked: Plan, progress: Progress) -> dict[str, Any]:

@@ -93,7 +93,11 @@ def test_spots_without_features_are_left_out_and_counted(task, write_embeddings)
     np.testing.assert_array_equal(dataset.features[:3], slides[0].features[[4, 7, 11]])
     joined = dataset.report["sections"]["S1"]["features"]
     assert (joined["matched_spots"], joined["unmatched_spots"], joined["joined_by"]) == (3, 9, "barcode")
-    assert dataset.report["warnings"] == ["S1: 9 of 12 spots have no features"]
+    assert dataset.report["warnings"] == [
+        "S1: Shallow: median 26 counts a spot.",
+        "S1: 9 of 12 spots have no features and are left out.",
+        "S2: Shallow: median 27 counts a spot.",
+    ]
 
 
 def test_spots_without_patches_are_left_out_when_nothing_else_is_read(task, write_patches):
@@ -123,7 +127,7 @@ def test_min_counts_uses_all_genes_of_the_slide(task, make_slide):
     assert dataset.library_size.tolist() == [9] + [6] * 12
     assert dataset.counts[0].nnz == 0
     everything = open_dataset(root, features="uni")
-    assert "A: 1 spots without any count are kept (min_counts=1 drops them)" in everything.report["warnings"]
+    assert "A: 1 spots without any count; min_counts=1 drops them." in everything.report["warnings"]
 
 
 def test_dense_panel_and_subset(task):

@@ -13,9 +13,12 @@ from pathlib import Path
 from agl.data.checking.folder import examine_beside, examine_together
 from agl.data.checking.report import CheckReport
 from agl.data.checking.section import Findings, Seen, examine_section
+from agl.data.checking.start import examine_start
 from agl.data.reading.formats.known import Formats, Name
+from agl.data.reading.h5ad import read_header
 from agl.data.reading.join import MIN_MATCHED
 from agl.data.reading.locate import BUILTIN, NONE, locate_features
+from agl.data.reading.names import harmonise
 from agl.data.reading.patients import ALONE, PatientTables, alike_warnings, in_one_spelling, patient_of
 from agl.data.reading.sections import Folder, SectionFiles, choose, patient_tables, scan_folder
 
@@ -68,6 +71,12 @@ def check(
     feature_files = {slide: partial(known.open, path) for slide, path in located.items()}
     seen = Seen()
     for one in files:
+        header = found.attempt(one.slide, partial(read_header, one.slide, one.counts))
+        if header is not None:
+            seen.headers[one.slide] = header
+    if seen.headers:
+        seen.genes = found.attempt(None, lambda: harmonise(seen.names))
+    for one in files:
         owner = owners.get(one.slide)
         report.sections.append(
             examine_section(
@@ -75,6 +84,7 @@ def check(
             )
         )
     examine_together(report, kind, found, seen)
+    examine_start(report, kind, found, seen)
     examine_beside(folder, found, seen)
     found.worst_first()
     return report

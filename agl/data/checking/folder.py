@@ -12,7 +12,8 @@ import pandas as pd
 from agl.data.checking.report import CheckReport
 from agl.data.checking.section import Findings, Seen
 from agl.data.reading.locate import BUILTIN
-from agl.data.reading.names import clean_name, harmonise
+from agl.data.reading.names import clean_name
+from agl.data.reading.remarks import about_genes
 from agl.data.reading.sections import Folder
 from agl.places import regular_file
 
@@ -23,10 +24,8 @@ def examine_together(report: CheckReport, kind: str, found: Findings, seen: Seen
     report.patients = sorted({s.patient for s in report.sections if s.patient})
     _one_size("features of one width", seen.widths, found)
     _one_size("patches of one size", seen.patch_shapes, found)
-    if seen.names:
+    if seen.headers:
         _genes(report, found, seen)
-    if len(report.patients) == 1:
-        found.note("warning", None, "One patient: no patient can be held out, so scores will be optimistic.")
     if kind == BUILTIN:
         for shape in sorted(set(seen.patch_shapes.values())):
             found.attempt(None, partial(_extractor_accepts, shape))
@@ -80,7 +79,7 @@ def _one_size(what: str, sizes: dict[str, int] | dict[str, tuple[int, int, int]]
 
 def _genes(report: CheckReport, found: Findings, seen: Seen) -> None:
     report.genes_union = len({clean_name(n) for raw in seen.names.values() for n in raw.names})
-    genes = found.attempt(None, lambda: harmonise(seen.names))
+    genes = seen.genes
     if genes is None:
         return
     report.genes_overlap = len(genes.genes)
@@ -88,9 +87,7 @@ def _genes(report: CheckReport, found: Findings, seen: Seen) -> None:
         report.genes_lost[str(slide)] = {str(r): int(n) for r, n in reasons.value_counts().items()}
     for note in genes.notes:
         found.note("note", None, note)
-    fewest = min(len(raw.names) for raw in seen.names.values())
-    if report.genes_overlap < fewest / 2:
-        found.note("warning", None, f"{report.genes_overlap} genes are shared, the smallest section has {fewest}.")
+    found.warn(None, about_genes(report.genes_overlap, min(len(raw.names) for raw in seen.names.values())))
 
 
 def _will_use(report: CheckReport, kind: str, seen: Seen) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,6 +59,7 @@ class CheckReport:
         spots, patients: over all sections that could be read.
         genes_union, genes_overlap: measured anywhere, and in every section (what a dataset will have).
         will_use: what `open_dataset` would take: counts, features, patches, genes, holding out.
+        train: words with which `agl train` starts on this data; empty where it could not be found out.
         findings: errors first; each says how to mend it.
     """
 
@@ -70,11 +72,12 @@ class CheckReport:
     genes_overlap: int = 0
     genes_lost: dict[str, dict[str, int]] = field(default_factory=dict)
     will_use: dict[str, str] = field(default_factory=dict)
+    train: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def status(self) -> Literal["ok", "warning", "error"]:
-        """The worst finding: "error" means that `open_dataset` would refuse."""
+        """The worst finding: "error" means that `agl train` would refuse, whatever it is asked for."""
         levels = {finding.level for finding in self.findings}
         return "error" if "error" in levels else "warning" if "warning" in levels else "ok"
 
@@ -115,6 +118,9 @@ class CheckReport:
             console.print(Text(f"  {what:<14}", "cyan"), Text(value), sep="", soft_wrap=True)
         if words := self.reachable():
             console.print(Text(f"  {'reachable':<14}", "cyan"), Text(words), sep="", soft_wrap=True)
+        if self.train and self.status != "error":
+            words = " ".join(map(shlex.quote, self.train))
+            console.print(Text(f"  {'train with':<14}", "cyan"), Text(f"agl train {words}"), sep="", soft_wrap=True)
         for finding in self.findings:
             where = f"{finding.slide}: " if finding.slide else ""
             console.print(

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from agl.data.checking.reach import mean_ceiling, thinned
 from agl.data.checking.report import Finding, Level, SectionCheck
-from agl.data.reading.counts import count_blocks
+from agl.data.reading.counts import count_blocks, move_columns
 from agl.data.reading.formats.base import FeatureFile
-from agl.data.reading.h5ad import read_header
 from agl.data.reading.header import Header
 from agl.data.reading.join import Match, join
 from agl.data.reading.library_size import library_sizes
 from agl.data.reading.locate import BUILTIN, NONE
-from agl.data.reading.names import RawNames
+from agl.data.reading.names import Harmonised, RawNames
 from agl.data.reading.patches import PatchFile, open_patches
 from agl.data.reading.plausible import Tally
+from agl.data.reading.remarks import about_depth, about_join, about_patient, about_places
 from agl.data.reading.sections import SectionFiles
+from agl.data.splitting.twins import spot_signatures
+from agl.data.surroundings import Surroundings, surround
 from agl.errors import UserError
 
-_SHALLOW = 100  # median counts a spot below which most genes are zero nearly everywhere
+CONTEXT = (8, 24)  # the surroundings that the default model sees
 _RANK: dict[Level, int] = {"error": 0, "warning": 1, "note": 2}
 T = TypeVar("T")
 
@@ -38,6 +39,10 @@ class Findings:
 
     def note(self, level: Level, slide: str | None, message: str) -> None:
         self.all.append(Finding(level, slide, message))
+
+    def warn(self, slide: str | None, remarks: Iterable[str]) -> None:
+        for remark in remarks:
+            self.note("warning", slide, remark)
 
     def attempt(self, slide: str | None, step: Callable[[], T], level: Level = "error") -> T | None:
         """Run one reader; None when it failed."""
@@ -57,11 +62,32 @@ class Findings:
 class Seen:
     """What the sections have to agree on; filled section by section."""
 
-    names: dict[str, RawNames] = field(default_factory=dict)
+    headers: dict[str, Header] = field(default_factory=dict)
+    genes: Harmonised | None = None  # None where the sections share too few
     widths: dict[str, int] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
     patch_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    totals: dict[bytes, str] = field(default_factory=dict)
+    kept: dict[str, np.ndarray] = field(default_factory=dict)  # bool [spot] of each slide: what a training would see
+    detected: dict[str, np.ndarray] = field(default_factory=dict)  # int [shared gene]: in how many of the kept spots
+    signatures: dict[str, list[np.ndarray]] = field(default_factory=dict)  # of the kept spots, see `find_twins`
+
+    @property
+    def names(self) -> dict[str, RawNames]:
+        return {slide: header.genes for slide, header in self.headers.items()}
+
+    def drop(self, slide: str) -> None:
+        """No training would see the slide."""
+        self.kept.pop(slide, None)
+
+    def add(self, slide: str, counts: sparse.csr_matrix) -> None:
+        """Kept spots `[spot, gene in file]` of a slide, over the genes that all slides share."""
+        if self.genes is None:
+            return
+        shared = move_columns(counts, self.genes.columns[slide], len(self.genes.genes))
+        shared.sum_duplicates()
+        self.signatures.setdefault(slide, []).append(spot_signatures(shared))
+        detected = self.detected.setdefault(slide, np.zeros(shared.shape[1], dtype=np.int64))
+        detected += np.bincount(shared.indices, minlength=shared.shape[1])
 
 
 def examine_section(
@@ -80,27 +106,30 @@ def examine_section(
     result = SectionCheck(slide)
     if owner is not None:
         result.patient, result.patient_source = owner
-        if result.patient_source == "slide name":
-            found.note("warning", slide, "No patient known, counts as its own; add obs['patient'] or sections.csv.")
-    header = found.attempt(slide, lambda: read_header(slide, files.counts))
+        found.warn(slide, about_patient(result.patient_source))
+    header = seen.headers.get(slide)
     if header is None:
         return result
-    seen.names[slide] = header.genes
+    seen.kept[slide] = np.ones(len(header.barcodes), dtype=bool)
     result.spots, result.genes = len(header.barcodes), len(header.genes.names)
     result.counts_source, result.library_size_source = header.counts_source, header.library_size_source
-    found.attempt(slide, lambda: _examine_counts(header, result, min_counts, found, seen))
-    _examine_places(header, found)
+    found.warn(slide, about_places(header))
     if files.patches is not None:
         path = files.patches
         patches = found.attempt(slide, lambda: open_patches(path))
         result.patches = _examine_join(header, patches, "patches", kind, tolerance, min_matched, found, seen)
     elif kind == BUILTIN:
         found.note("error", slide, f"Expected patches/{slide}.h5 to compute features from, found none; add it.")
+        seen.drop(slide)
     if open_features is not None:
         table = found.attempt(slide, open_features)
         result.features = _examine_join(header, table, "features", kind, tolerance, min_matched, found, seen)
     elif kind == BUILTIN and result.patches is not None:
         result.features = {"state": "computed"}
+    if kind != NONE and slide in seen.kept:
+        xy = header.xy[seen.kept[slide]]
+        found.attempt(slide, lambda: surround(np.zeros((len(xy), 1)), xy, Surroundings(CONTEXT), slide=slide))
+    found.attempt(slide, lambda: _examine_counts(header, result, min_counts, found, seen))
     return result
 
 
@@ -110,11 +139,15 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
     is_gene = header.genes.is_gene()
     parts: list[np.ndarray] = []
     tally = Tally(is_gene)
+    kept = seen.kept.pop(slide, np.zeros(len(header.barcodes), dtype=bool))  # back when all has been read
 
     def measured() -> Iterator[tuple[int, sparse.csr_matrix]]:
         for start, block in count_blocks(header):
             tally.add(block)
-            parts.append(library_sizes(header, start, block, is_gene))
+            library_size = library_sizes(header, start, block, is_gene)
+            parts.append(library_size)
+            kept[start : start + len(library_size)] &= library_size >= min_counts
+            seen.add(slide, block[kept[start : start + len(library_size)]])
             yield start, block[:, is_gene]
 
     some = thinned(measured(), len(header.barcodes))
@@ -130,27 +163,10 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
         found.note("error", slide, f"No spot has {min_counts} counts; lower min_counts or leave the section out.")
     elif below:
         found.note("note", slide, f"{below} spots have fewer than {min_counts} counts and are left out.")
-    elif result.zero_count_spots:
-        found.note("warning", slide, f"{result.zero_count_spots} spots without any count; min_counts=1 drops them.")
-    for doubt in tally.doubts():
-        found.note("warning", slide, doubt)
-    if result.counts_median < _SHALLOW:
-        found.note("warning", slide, f"Shallow: median {result.counts_median:g} counts a spot.")
-    twin = seen.totals.setdefault(totals.tobytes(), slide)
-    if twin != slide:
-        found.note("warning", slide, f"Same total counts, spot for spot, as '{twin}'; is it a copy?")
-
-
-def _examine_places(header: Header, found: Findings) -> None:
-    if header.spots.off_tissue:
-        found.note(
-            "warning", header.slide, f"{header.spots.off_tissue} spots have in_tissue = 0 but are kept; drop them."
-        )
-    if len(header.xy) < 3:
-        found.note("warning", header.slide, f"Only {len(header.xy)} spots: correlations are undefined; leave it out.")
-    repeated = int(pd.DataFrame(header.xy).duplicated().sum())
-    if repeated:
-        found.note("warning", header.slide, f"{repeated} spots lie exactly on another; check obsm['spatial'].")
+    found.warn(slide, tally.doubts())
+    found.warn(slide, about_depth(totals, 0 if min_counts else result.zero_count_spots))
+    if kept.any():
+        seen.kept[slide] = kept
 
 
 def _examine_join(
@@ -164,7 +180,9 @@ def _examine_join(
     seen: Seen,
 ) -> dict[str, Any]:
     slide = header.slide
+    needed = what == "features" or kind in (BUILTIN, NONE)
     if table is None:
+        seen.drop(slide)
         return {"state": "unreadable"}
     if isinstance(table, FeatureFile):
         seen.widths[slide] = table.shape[1]
@@ -175,13 +193,12 @@ def _examine_join(
     least = min_matched if needed else 0.0
     match = found.attempt(slide, lambda: join(header.spots, table.rows, tolerance=tolerance, min_matched=least))
     if match is None:
+        seen.drop(slide)
         return {"state": "not joined"}
-    for sentence in match.warnings:
-        found.note("warning", slide, sentence)
-    missing = len(match.rows) - match.matched
-    if missing:
-        left_out = " and are left out" if needed else ""
-        found.note("warning", slide, f"{missing} of {len(match.rows)} spots have no {what}{left_out}.")
+    found.warn(slide, match.warnings)
+    if needed and slide in seen.kept:
+        seen.kept[slide] &= match.rows >= 0
+    found.warn(slide, about_join(match.matched, len(match.rows), what, needed=needed))
     if isinstance(table, FeatureFile):
         found.attempt(slide, lambda: _refuse_infinite(table, match, header))
         return {**match.to_dict(), "kind": table.kind, "width": table.shape[1]}

@@ -13,6 +13,7 @@ from agl.data.reading.header import Header
 from agl.data.reading.join import Match
 from agl.data.reading.names import NOT_MEASURED, Harmonised
 from agl.data.reading.patches import PatchFile
+from agl.data.reading.remarks import about_depth, about_genes, about_join, about_patient, about_places
 from agl.data.reading.sections import TissueSection
 
 
@@ -37,6 +38,11 @@ def describe(
     reasons = genes.lost["reason"][genes.lost["slide"] == section.slide]
     lost = reasons.where(~reasons.str.startswith(NOT_MEASURED), f"{NOT_MEASURED} another slide").value_counts()
     return {
+        "remarks": [
+            *about_patient(section.patient_source),
+            *about_places(header),
+            *about_depth(totals, int((totals[spots] == 0).sum())),
+        ],
         "patient": section.patient,
         "patient_source": section.patient_source,
         "counts_source": header.counts_source,
@@ -57,14 +63,12 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
     """Sentences about an import that went through but deserves a look."""
     found = []
     for slide, s in report["sections"].items():
-        if s["patient_source"] == "slide name":
-            found.append(f"{slide}: no patient recorded, the slide counts as its own patient")
-        if s["zero_count_spots"]:
-            found.append(f"{slide}: {s['zero_count_spots']} spots without any count are kept (min_counts=1 drops them)")
-        found += [f"{slide}: {doubt}" for doubt in s["count_doubts"]]
+        said = [*s["remarks"], *s["count_doubts"]]
         for table in ("features", "patches"):
-            missing = (s[table] or {}).get("unmatched_spots", 0)
-            if missing:
-                found.append(f"{slide}: {missing} of {s['spots_measured']} spots have no {table}")
-            found += [f"{slide}: {sentence}" for sentence in (s[table] or {}).get("warnings", ())]
-    return found
+            if s[table]:
+                needed = table == "features" or s["features"] is None
+                said += s[table].get("warnings", ())
+                said += about_join(s[table]["matched_spots"], s["spots_measured"], table, needed=needed)
+        found += [f"{slide}: {remark}" for remark in said]
+    fewest = min(s["genes_measured"] for s in report["sections"].values())
+    return found + about_genes(report["genes"]["kept"], fewest)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from agl.data.geometry import distance_to, pitch
 from agl.data.splitting.splits import Split
+from agl.data.splitting.twins import Twins
 from agl.errors import UserError, did_you_mean
 
 # Rules whose name says that the test patient is trained on.
@@ -26,6 +27,7 @@ class Audit:
         name, protocol, optimistic: as in the split.
         patients, slides: those on both sides; spots without a patient are not compared.
         duplicates: test spots with the slide and barcode, or the slide and place, of a spot on the training side.
+        twins: pairs of slides that are one section (`twins.find_twins`), of which one tests and the other does not.
         nearest: least distance from a test spot to a spot of its slide on the training side, in spot pitches of the
             slide; infinite where no slide is on both sides.
         spots: number of spots in train, validation, test, and unused.
@@ -39,14 +41,15 @@ class Audit:
     duplicates: int
     nearest: float
     spots: dict[str, int]
+    twins: tuple[Twins, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; an infinite distance is None, which JSON has a word for."""
         return asdict(self) | {"nearest": self.nearest if np.isfinite(self.nearest) else None}
 
 
-def audit(spots: pd.DataFrame, split: Split) -> Audit:
-    """Compare the two sides of a fold.
+def audit(spots: pd.DataFrame, split: Split, twins: Collection[Twins] = ()) -> Audit:
+    """Compare the two sides of a fold; `twins` are the pairs of slides that are one section, wherever they are.
 
     >>> from agl.data.splitting.splits import leave_one_slide_out
     >>> spots = pd.DataFrame({"slide": list("aabb"), "patient": "A", "x": [0, 1, 0, 1], "y": 0})
@@ -75,6 +78,7 @@ def audit(spots: pd.DataFrame, split: Split) -> Audit:
         duplicates=_duplicates(seen, test),
         nearest=nearest,
         spots=sizes | {"unused": len(spots) - sum(sizes.values())},
+        twins=tuple(pair for pair in twins if _apart(pair, set(seen["slide"]), set(test["slide"]))),
     )
 
 
@@ -101,6 +105,12 @@ def refuse_leaks(found: Audit, allow: Collection[str] = ()) -> None:
             f"Expected each spot once, found {found.duplicates} test spots with the barcode or place of another in "
             f"{where}. Remove the duplicates."
         )
+    if found.twins and "duplicate" not in allow:
+        pair = found.twins[0]
+        raise UserError(
+            f"Expected each section once, found '{pair.first}' and '{pair.second}' with the same counts in "
+            f"{pair.shared} of {pair.spots} spots in {where}. Leave one of them out."
+        )
     if found.slides and not slide_allowed:
         raise UserError(
             f"Expected whole slides on one side, found {_names(found.slides)} in {where}. "
@@ -125,6 +135,10 @@ def _within_table(sides: dict[str, np.ndarray], n_spots: int, split: Split) -> N
 def _shared(a: pd.Series, b: pd.Series) -> tuple[str, ...]:
     left, right = ({str(name) for name in side.dropna() if str(name).strip()} for side in (a, b))
     return tuple(sorted(left & right))
+
+
+def _apart(pair: Twins, seen: set[str], test: set[str]) -> bool:
+    return (pair.first in test and pair.second in seen) or (pair.second in test and pair.first in seen)
 
 
 def _duplicates(seen: pd.DataFrame, test: pd.DataFrame) -> int:

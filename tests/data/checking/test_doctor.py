@@ -28,13 +28,14 @@ def screen(report, width=140):
 
 
 def test_healthy_folder(task, make_slide):
-    slides = [make_slide("S1", n_spots=40, patient="A"), make_slide("S2", n_spots=30, patient="B")]
+    genes = [f"GENE{i}" for i in range(60)]
+    slides = [make_slide(f"S{i}", n_spots=n, patient=p, genes=genes) for i, n, p in ((1, 40, "A"), (2, 30, "B"))]
     for slide in slides:
         slide.counts *= 8
     root, _ = task(slides)
     report = check(root, features="uni")
     assert (report.status, report.layout, report.patients) == ("ok", "HEST-bench task", ["A", "B"])
-    assert (report.spots, report.genes_overlap, report.genes_union) == (70, 6, 6)
+    assert (report.spots, report.genes_overlap, report.genes_union) == (70, 60, 60)
     first = report.sections[0]
     totals = slides[0].counts.sum(axis=1)
     assert (first.counts_min, first.counts_median, first.counts_max) == (totals.min(), np.median(totals), totals.max())
@@ -75,7 +76,7 @@ def test_doubts(task, make_slide, write_embeddings):
         "lonely: Only 2 spots: correlations are undefined; leave it out.",
         "shallow: 1 spots without any count; min_counts=1 drops them.",
         "shallow: 1 spots lie exactly on another; check obsm['spatial'].",
-        "twin: Same total counts, spot for spot, as 'shallow'; is it a copy?",
+        "Sections 'shallow' and 'twin' have the same counts in 8 of 8 spots: one section twice; leave one of them out.",
         "twin: 3 of 12 spots have no features and are left out.",
         "splits/test_0.csv lists 'old_name', which has no section.",
         "var_50genes.json: 1 genes not in all sections, e.g. NOT_THERE.",
@@ -141,7 +142,11 @@ def test_auto_features(task, tmp_path, make_slide, write_h5ad):
     write_h5ad(tmp_path / "bare" / "S1.h5ad", make_slide("S1"))
     report = check(tmp_path / "bare")
     assert report.will_use["features"] == "none"
-    assert report.status == "warning"
+    assert report.status == "error"
+    assert messages(report, "error") == [
+        "Expected patches or features to learn from, found neither; cut patches/<slide>.h5, or name a folder of "
+        "feature files (agl check --features FOLDER, agl train data.features=FOLDER)."
+    ]
 
 
 def test_real_sections_are_healthy(her2st):

@@ -52,7 +52,7 @@ def test_hest_1k_folder_with_its_table(tmp_path, anonymous, write_h5ad):
     table.write_text("id,patient\nS1,\nS2,Bo\n", encoding="utf-8-sig")
     assert patients(tmp_path / "hest") == {"S1": ("S1", "slide name"), "S2": ("Bo", "HEST_v1_1_0.csv")}
     dataset = open_dataset(tmp_path / "hest", features="none")
-    assert "S1: no patient recorded, the slide counts as its own patient" in dataset.report["warnings"]
+    assert "S1: No patient known, counts as its own; add obs['patient'] or sections.csv." in dataset.report["warnings"]
 
 
 def test_sections_csv_before_metadata(task, anonymous, tmp_path):

@@ -22,6 +22,7 @@ from agl.data.reading.locate import BUILTIN, NONE
 from agl.data.reading.names import RawNames, clean_name, is_control
 from agl.data.reading.patches import PatchFile, open_patches
 from agl.data.reading.sections import SectionFiles
+from agl.data.reading.vital_signs import Vitals
 from agl.errors import UserError
 
 _SHALLOW = 100  # median counts a spot below which most genes are zero nearly everywhere
@@ -60,6 +61,7 @@ class Seen:
     widths: dict[str, int] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
     patch_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    vitals: dict[str, Vitals] = field(default_factory=dict)
     totals: dict[bytes, str] = field(default_factory=dict)
 
 
@@ -176,21 +178,20 @@ def _examine_join(
         left_out = " and are left out" if needed else ""
         found.note("warning", slide, f"{missing} of {len(match.rows)} spots have no {what}{left_out}.")
     if isinstance(table, FeatureFile):
-        found.attempt(slide, lambda: _refuse_infinite(table, match, header))
+        found.attempt(slide, lambda: _examine_features(table, match, header, found, seen))
         return {**match.to_dict(), "kind": table.kind, "width": table.shape[1]}
     return {**match.to_dict(), "shape": list(table.shape)}
 
 
-def _refuse_infinite(table: FeatureFile, match: Match, header: Header) -> None:
+def _examine_features(table: FeatureFile, match: Match, header: Header, found: Findings, seen: Seen) -> None:
+    """Read all features of joined spots once: finite, alive, and what the slides have to agree on."""
     spot_of_row = np.full(table.shape[0], -1, dtype=np.int64)
     joined = np.flatnonzero(match.rows >= 0)
     spot_of_row[match.rows[joined]] = joined
-    bad: list[int] = []
+    vitals = Vitals(header.slide, table.rows.where, table.shape[1])
     for start, values in table.blocks():
-        rows = start + np.flatnonzero(~np.isfinite(values).all(axis=1))
-        bad += [int(spot) for spot in spot_of_row[rows] if spot >= 0]
-    if bad:
-        raise UserError(
-            f"Expected finite features in {table.path}, {len(bad)} spots have NaN or infinite values "
-            f"(first {header.barcodes[min(bad)]}); extract them again or leave the spots out."
-        )
+        spot = spot_of_row[start : start + len(values)]
+        vitals.add(values[spot >= 0], header.barcodes[spot[spot >= 0]])
+    for sentence in vitals.doubts():
+        found.note("warning", header.slide, sentence)
+    seen.vitals[header.slide] = vitals

@@ -66,4 +66,5 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
             if missing:
                 found.append(f"{slide}: {missing} of {s['spots_measured']} spots have no {table}")
             found += [f"{slide}: {sentence}" for sentence in (s[table] or {}).get("warnings", ())]
+        found += [f"{slide}: {sentence}" for sentence in s.get("feature_doubts", ())]
     return found

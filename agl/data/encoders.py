@@ -123,7 +123,8 @@ class Encoders:
     def report(self, first: Mapping[str, Any]) -> dict[str, Any]:
         """The first import's report, with what became of the spots and features of all."""
         slides = self.imports[0][1].spots["slide"].to_numpy(str)[self._rows[0]]
-        sections, warnings = {}, list(first["warnings"])
+        sections, heard = {}, [sentence for _, dataset in self.imports for sentence in dataset.report["warnings"]]
+        warnings = list(dict.fromkeys([*first["warnings"], *heard]))
         for slide, section in first["sections"].items():
             here = slides == slide
             joined = {name: _joined(dataset.report, slide) for name, dataset in self.imports}

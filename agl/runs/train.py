@@ -74,6 +74,9 @@ def train_each(
     from agl.runs.execute import execute
     from agl.runs.folder import folder_of
 
+    if on_message is not None and prepared.experiments:
+        for sentence in prepared.experiments[0].dataset.report.get("warnings", ()):
+            on_message(f"warning  {sentence}")
     for experiment in prepared.experiments:
         known = (folder_of(experiment.config, experiment.dataset) / "result.json").is_file()
         run = execute(experiment, progress=progress)

@@ -15,6 +15,7 @@ from agl.data.reading.locate import BUILTIN
 from agl.data.reading.names import clean_name
 from agl.data.reading.remarks import about_genes
 from agl.data.reading.sections import Folder
+from agl.data.reading.vital_signs import odd_scales
 from agl.places import regular_file
 
 
@@ -24,6 +25,9 @@ def examine_together(report: CheckReport, kind: str, found: Findings, seen: Seen
     report.patients = sorted({s.patient for s in report.sections if s.patient})
     _one_size("features of one width", seen.widths, found)
     _one_size("patches of one size", seen.patch_shapes, found)
+    if len(set(seen.widths.values())) == 1:
+        for slide, sentence in odd_scales(seen.vitals):
+            found.note("warning", slide, sentence)
     if seen.headers:
         _genes(report, found, seen)
     if kind == BUILTIN:

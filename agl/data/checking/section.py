@@ -22,6 +22,7 @@ from agl.data.reading.patches import PatchFile, open_patches
 from agl.data.reading.plausible import Tally
 from agl.data.reading.remarks import about_depth, about_join, about_patient, about_places
 from agl.data.reading.sections import SectionFiles
+from agl.data.reading.vital_signs import Vitals
 from agl.data.splitting.twins import spot_signatures
 from agl.data.surroundings import Surroundings, surround
 from agl.errors import UserError
@@ -70,6 +71,7 @@ class Seen:
     kept: dict[str, np.ndarray] = field(default_factory=dict)  # bool [spot] of each slide: what a training would see
     detected: dict[str, np.ndarray] = field(default_factory=dict)  # int [shared gene]: in how many of the kept spots
     signatures: dict[str, list[np.ndarray]] = field(default_factory=dict)  # of the kept spots, see `find_twins`
+    vitals: dict[str, Vitals] = field(default_factory=dict)
 
     @property
     def names(self) -> dict[str, RawNames]:
@@ -200,21 +202,20 @@ def _examine_join(
         seen.kept[slide] &= match.rows >= 0
     found.warn(slide, about_join(match.matched, len(match.rows), what, needed=needed))
     if isinstance(table, FeatureFile):
-        found.attempt(slide, lambda: _refuse_infinite(table, match, header))
+        found.attempt(slide, lambda: _examine_features(table, match, header, found, seen))
         return {**match.to_dict(), "kind": table.kind, "width": table.shape[1]}
     return {**match.to_dict(), "shape": list(table.shape)}
 
 
-def _refuse_infinite(table: FeatureFile, match: Match, header: Header) -> None:
+def _examine_features(table: FeatureFile, match: Match, header: Header, found: Findings, seen: Seen) -> None:
+    """Read all features of joined spots once: finite, alive, and what the slides have to agree on."""
     spot_of_row = np.full(table.shape[0], -1, dtype=np.int64)
     joined = np.flatnonzero(match.rows >= 0)
     spot_of_row[match.rows[joined]] = joined
-    bad: list[int] = []
+    vitals = Vitals(header.slide, table.rows.where, table.shape[1])
     for start, values in table.blocks():
-        rows = start + np.flatnonzero(~np.isfinite(values).all(axis=1))
-        bad += [int(spot) for spot in spot_of_row[rows] if spot >= 0]
-    if bad:
-        raise UserError(
-            f"Expected finite features in {table.path}, {len(bad)} spots have NaN or infinite values "
-            f"(first {header.barcodes[min(bad)]}); extract them again or leave the spots out."
-        )
+        spot = spot_of_row[start : start + len(values)]
+        vitals.add(values[spot >= 0], header.barcodes[spot[spot >= 0]])
+    for sentence in vitals.doubts():
+        found.note("warning", header.slide, sentence)
+    seen.vitals[header.slide] = vitals

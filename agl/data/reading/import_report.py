@@ -69,6 +69,7 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
                 needed = table == "features" or s["features"] is None
                 said += s[table].get("warnings", ())
                 said += about_join(s[table]["matched_spots"], s["spots_measured"], table, needed=needed)
+        said += s["feature_doubts"]
         found += [f"{slide}: {remark}" for remark in said]
     fewest = min(s["genes_measured"] for s in report["sections"].values())
     return found + about_genes(report["genes"]["kept"], fewest)

@@ -32,6 +32,7 @@ from agl.data.reading.patches import PatchFile, PatchReader, open_patches
 from agl.data.reading.patients import alike_warnings
 from agl.data.reading.plausible import Tally
 from agl.data.reading.sections import TissueSection
+from agl.data.reading.vital_signs import Vitals, odd_scales
 from agl.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -59,17 +60,22 @@ def import_sections(request: Request, folder: Path) -> dict[str, Any]:
     width, dtype = _feature_type(request, patch_shape)
     index_type = np.dtype(np.int64 if n_stored > np.iinfo(np.int32).max else np.int32)
     slides: dict[str, Any] = {}
+    vitals: dict[str, Vitals] = {}
     with ExitStack() as files:
         out = _Output(folder, files, index_type, width, dtype)
         for done, section in enumerate(request.sections):
             request.progress(section.slide, done, len(request.sections))
-            slides[section.slide] = _import_slide(request, section, genes, out)
+            slides[section.slide] = _import_slide(request, section, genes, out, vitals)
         request.progress("", len(request.sections), len(request.sections))
     report: dict[str, Any] = {"sections": slides}
     report["genes"] = {"kept": len(genes.genes), "notes": list(genes.notes)}
     report["features"] = {"source": request.features, "width": width, "dtype": str(dtype)} if width else None
     report["patch_shape"] = patch_shape
-    report["warnings"] = warnings_of(report) + alike_warnings(section.patient for section in request.sections)
+    report["warnings"] = [
+        *warnings_of(report),
+        *(f"{slide}: {words}" for slide, words in odd_scales(vitals)),
+        *alike_warnings(section.patient for section in request.sections),
+    ]
     (folder / "report.json").write_text(json.dumps(report, indent=1), "utf-8")
     (folder / "genes.json").write_text(json.dumps(genes.genes), "utf-8")
     genes.lost.to_csv(folder / "lost_genes.csv", index=False)
@@ -98,8 +104,10 @@ class _Output:
         self.library_size.append(library_size)
 
 
-def _import_slide(request: Request, section: TissueSection, genes: Harmonised, out: _Output) -> dict[str, Any]:
-    """Append one slide to all arrays and to the index; returns its part of the report."""
+def _import_slide(
+    request: Request, section: TissueSection, genes: Harmonised, out: _Output, vitals: dict[str, Vitals]
+) -> dict[str, Any]:
+    """Append one slide to all arrays and to the index, and what its features are like; its part of the report."""
     header = read_header(section.slide, section.counts)
     tables = _tables(request, section)
     joined, matches = _join(request, header, tables)
@@ -110,9 +118,11 @@ def _import_slide(request: Request, section: TissueSection, genes: Harmonised, o
     out.patch_rows.append(rows.get("patches", nowhere)[spots])
     out.feature_rows.append(rows.get("features", rows.get("patches", nowhere))[spots])
     if out.features is not None:
-        _write_features(out.features, section, header, tables, matches, spots)
+        vitals[section.slide] = _write_features(out.features, section, header, tables, matches, spots)
     _write_index(out.folder / "index.csv", section, header, spots)
-    return describe(section, header, tables, matches, totals, spots, genes) | {"count_doubts": tally.doubts()}
+    doubts = vitals[section.slide].doubts() if section.slide in vitals else []
+    described = describe(section, header, tables, matches, totals, spots, genes)
+    return described | {"count_doubts": tally.doubts(), "feature_doubts": doubts}
 
 
 def _write_counts(
@@ -220,7 +230,7 @@ def _write_features(
     tables: Tables,
     matches: Mapping[str, Match],
     spots: np.ndarray,
-) -> None:
+) -> Vitals:
     """Features of the kept spots, written in spot order while the source is read in its own order."""
     first = out.reserve(len(spots))
     if tables.features is not None:
@@ -232,19 +242,14 @@ def _write_features(
         n_rows, where = tables.patches.n_rows, tables.patches.rows.where
     spot_of_row = np.full(n_rows, -1, dtype=np.int64)
     spot_of_row[rows] = np.arange(len(rows))
+    vitals = Vitals(section.slide, where, out.row_shape[0])
     for start, values in blocks:
         spot = spot_of_row[start : start + len(values)]
         used = spot >= 0
         values, spot = values[used], spot[used]
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if bad.size:
-            name = header.barcodes[spots[spot[bad[0]]]]
-            raise UserError(
-                f"Expected finite features for slide '{section.slide}', spot {name} has NaN or infinite "
-                f"values in {where} ({bad.size} such spots in its block); extract them again or leave the "
-                "spot out."
-            )
+        vitals.add(values, header.barcodes[spots[spot]])
         out.write_rows(first + spot, values)
+    return vitals
 
 
 def _computed(patches: PatchFile) -> Iterator[tuple[int, np.ndarray]]:

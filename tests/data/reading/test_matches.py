@@ -145,7 +145,7 @@ def test_from_the_config_and_for_the_doctor(task, write_embeddings):
 def test_patches_beside_feature_files_are_a_bonus(task, write_patches):
     root, slides = task()
     write_patches(root / "patches/S1.h5", slides[0], order=np.array([2]))
-    assert "S1: 11 of 12 spots have no patches" in open_dataset(root, features="uni").report["warnings"]
+    assert "S1: 11 of 12 spots have no patches." in open_dataset(root, features="uni").report["warnings"]
     assert check(root, features="uni").status == "warning"
     with pytest.raises(UserError, match="only 1 of 12"):
         open_dataset(root, features="none")

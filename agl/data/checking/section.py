@@ -20,13 +20,14 @@ from agl.data.reading.locate import BUILTIN, NONE
 from agl.data.reading.names import Harmonised, RawNames
 from agl.data.reading.patches import PatchFile, open_patches
 from agl.data.reading.plausible import Tally
-from agl.data.reading.remarks import about_depth, about_join, about_patient, about_places
+from agl.data.reading.remarks import about_empty, about_join, about_patient, about_places
 from agl.data.reading.sections import SectionFiles
 from agl.data.reading.vital_signs import Vitals
 from agl.data.splitting.twins import spot_signatures
 from agl.data.surroundings import Surroundings, surround
 from agl.errors import UserError
 
+_SHALLOW = 100  # median counts a spot below which most genes are zero nearly everywhere
 CONTEXT = (8, 24)  # the surroundings that the default model sees
 _RANK: dict[Level, int] = {"error": 0, "warning": 1, "note": 2}
 T = TypeVar("T")
@@ -166,7 +167,9 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
     elif below:
         found.note("note", slide, f"{below} spots have fewer than {min_counts} counts and are left out.")
     found.warn(slide, tally.doubts())
-    found.warn(slide, about_depth(totals, 0 if min_counts else result.zero_count_spots))
+    found.warn(slide, about_empty(0 if min_counts else result.zero_count_spots))
+    if result.counts_median < _SHALLOW:
+        found.note("warning", slide, f"Shallow: median {result.counts_median:g} counts a spot.")
     if kept.any():
         seen.kept[slide] = kept
 

@@ -13,7 +13,7 @@ from agl.data.reading.header import Header
 from agl.data.reading.join import Match
 from agl.data.reading.names import NOT_MEASURED, Harmonised
 from agl.data.reading.patches import PatchFile
-from agl.data.reading.remarks import about_depth, about_genes, about_join, about_patient, about_places
+from agl.data.reading.remarks import about_empty, about_genes, about_join, about_patient, about_places
 from agl.data.reading.sections import TissueSection
 
 
@@ -41,7 +41,7 @@ def describe(
         "remarks": [
             *about_patient(section.patient_source),
             *about_places(header),
-            *about_depth(totals, int((totals[spots] == 0).sum())),
+            *about_empty(int((totals[spots] == 0).sum())),
         ],
         "patient": section.patient,
         "patient_source": section.patient_source,

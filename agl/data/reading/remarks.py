@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from agl.data.reading.header import Header
 from agl.data.reading.patients import ALONE
 from agl.errors import UserError
-
-SHALLOW = 100  # median counts a spot below which most genes are zero nearly everywhere
 
 
 def about_patient(source: str) -> list[str]:
@@ -24,8 +21,8 @@ def about_places(header: Header) -> list[str]:
     found = []
     if outside := header.spots.off_tissue:
         found.append(
-            f"{outside} of {len(header.xy)} spots have in_tissue = 0 but are kept, and telling tissue from glass is easy; "
-            "drop them."
+            f"{outside} of {len(header.xy)} spots have in_tissue = 0 but are kept, and telling tissue from glass is "
+            "easy; drop them."
         )
     if len(header.xy) < 3:
         found.append(f"Only {len(header.xy)} spots: correlations are undefined; leave it out.")
@@ -35,14 +32,9 @@ def about_places(header: Header) -> list[str]:
     return found
 
 
-def about_depth(totals: np.ndarray, empty: int) -> list[str]:
-    """`totals` `[spot]`: library sizes of all spots; `empty`: how many without any count are kept."""
-    found = []
-    if empty:
-        found.append(f"{empty} spots without any count; min_counts=1 drops them.")
-    if np.median(totals) < SHALLOW:
-        found.append(f"Shallow: median {np.median(totals):g} counts a spot.")
-    return found
+def about_empty(spots: int) -> list[str]:
+    """`spots`: how many without any count are kept."""
+    return [f"{spots} spots without any count; min_counts=1 drops them."] if spots else []
 
 
 def about_join(matched: int, spots: int, what: str, *, needed: bool) -> list[str]:

@@ -187,6 +187,7 @@ def test_antibodies_are_neither_added_to_their_genes_nor_to_the_library_size(tas
     before = open_dataset(root, features="none")
     both = make_slide("A", genes=(*genes, "CD3E", "KRT5.1"))
     both.counts, both.xy = np.c_[slides[0].counts, np.full((12, 2), 5_000)], slides[0].xy
+    both.barcodes = slides[0].barcodes
     kinds = ["Gene Expression"] * 3 + ["Antibody Capture"] * 2
     write_h5ad(root / "adata" / "A.h5ad", both, var={"feature_types": kinds})
     after = open_dataset(root, features="none")

@@ -45,7 +45,7 @@ def sha256_remembered(path: Path, memo_folder: Path) -> str:
     inode, and only computed again when one of them differs; results for files modified within the last two
     seconds are not kept.
     """
-    if path.exists() and not path.is_dir():
+    if os.path.lexists(path) and not path.is_dir():
         regular_file(path, "a file of data")  # a pipe would be waited on for ever
     resolved = path.resolve()
     status = resolved.stat()

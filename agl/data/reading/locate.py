@@ -17,10 +17,11 @@ def locate_features(spec: str | Path, root: Path, slides: Sequence[str], formats
     """One feature file per slide; {} for "builtin" and "none".
 
     `spec` is a folder, a name of a folder beside the data (`<root>/<name>`, `<root>/features/<name>`,
-    `<root>/features_<name>`, `<root>/embeddings/<name>`), or a pattern: `emb/*_uni.h5`, `emb/{slide}/x.pt`.
+    `<root>/features_<name>`, `<root>/embeddings/<name>`, and TRIDENT's `<root>/20x_256px_0px_overlap/features_<name>`,
+    its job folder being `<root>` or in it), or a pattern: `emb/*_uni.h5`, `emb/{slide}/x.pt`.
 
     Raises:
-        UserError: nothing found, a slide without a file, a slide with several.
+        UserError: nothing found, several of TRIDENT's folders, a slide without a file, a slide with several.
     """
     if str(spec) in (BUILTIN, NONE):
         return {}
@@ -58,6 +59,8 @@ def _candidates(spec: str, root: Path, formats: Formats) -> list[Path]:
         return paths
     places = [Path(spec).expanduser(), root / spec]
     places += [root / "features" / spec, root / f"features_{spec}", root / "embeddings" / spec]
+    if not any(place.is_dir() for place in places):
+        places += _in_trident(spec, root)
     for place in places:
         if place.is_dir():
             inner = [place / sub for sub in ("h5_files", "pt_files") if (place / sub).is_dir()]  # CLAM
@@ -69,11 +72,28 @@ def _candidates(spec: str, root: Path, formats: Formats) -> list[Path]:
         for p in folder.iterdir()
         if p.is_dir()
     }
+    near |= {path.name.removeprefix("features_") for path in _trident_folders("*", root)}
     near |= {BUILTIN, NONE}
     raise UserError(
         f"Expected features as '{BUILTIN}', '{NONE}', a folder or a pattern, found no folder '{spec}' here "
         f"or in {root}.{did_you_mean(spec, near)}"
     )
+
+
+def _in_trident(name: str, root: Path) -> list[Path]:
+    """TRIDENT's folder of an encoder, which is below one for the magnification and the size of patches."""
+    found = _trident_folders(name, root) if name and not set(name) & set("/*?[]") else []
+    if len(found) > 1:
+        raise UserError(
+            f"Expected one folder of features '{name}' in {root}, received {found[0].relative_to(root)} and "
+            f"{found[1].relative_to(root)}; give the one you mean."
+        )
+    return found
+
+
+def _trident_folders(name: str, root: Path) -> list[Path]:
+    here = [path for start in ("", "*/") for path in root.glob(f"{start}*x_*px_*px_overlap/features_{name}")]
+    return sorted(path for path in here if path.is_dir())
 
 
 def _glob(pattern: str, root: Path) -> list[Path]:

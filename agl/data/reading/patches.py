@@ -37,7 +37,7 @@ def open_patches(path: Path) -> PatchFile:
     """
     with open_h5(path, "a patch file") as h5:
         images = stored_images(h5)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
             raise UserError(
                 f"Expected uint8 RGB patches [n, height, width, 3] in {path}, received {images.dtype} "
                 f"{images.shape}; convert them to 8-bit RGB."

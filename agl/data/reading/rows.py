@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agl.errors import UserError
+
 
 @dataclass(frozen=True)
 class Spots:
@@ -49,6 +51,13 @@ class Rows:
     barcodes: np.ndarray | None = None
     corners: np.ndarray | None = None
     patch_size: float | None = None  # side of a patch in full-res pixels
+
+    def __post_init__(self) -> None:
+        if self.patch_size is not None and not 0 <= self.patch_size < float("inf"):
+            raise UserError(
+                f"Expected a patch size in pixels beside the coordinates of {self.where}, received {self.patch_size}; "
+                "mend the attribute 'patch_size_level0', or remove it."
+            )
 
 
 @dataclass(frozen=True)

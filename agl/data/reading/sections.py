@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def _files(path: Path, root: Path) -> SectionFiles:
     patches = [folder / f"{path.stem}.h5" for folder in (root / "patches", path.parent / "patches")]
     about = root / "metadata" / f"{path.stem}.json"
     return SectionFiles(
-        path.stem, path, next((p for p in patches if p.is_file()), None), about if about.is_file() else None
+        path.stem, path, next((p for p in patches if os.path.lexists(p)), None), about if about.is_file() else None
     )
 
 

@@ -196,3 +196,25 @@ def test_slide_names_that_start_alike(task, make_slide):
     root, slides = task([make_slide("C2"), make_slide("C2_features", n_spots=8)])
     dataset = open_dataset(root, features="uni")
     np.testing.assert_array_equal(dataset.features, np.concatenate([s.features for s in slides]))
+
+
+def test_tridents_folders_are_found_by_the_encoders_name(one):
+    """`20x_256px_0px_overlap/features_uni_v1` below the job folder, which is the data's or one in it."""
+    root, slide, _, order = one
+    patches = {"patch_size": 256, "patch_size_level0": SIZE}
+    for job in (root, root / "trident"):
+        folder = job / "20x_256px_0px_overlap" / "features_uni_v1"
+        folder.mkdir(parents=True)
+        (folder.parent / "patches").mkdir()
+        write_tile_features(folder.parent / "patches" / "S1_patches.h5", slide, order, attrs=patches)
+        write_tile_features(folder / "S1.h5", slide, order)
+        dataset = open_dataset(root, features="uni_v1")
+        np.testing.assert_array_equal(dataset.features, slide.features)
+        folder.rename(folder.with_name("features_other"))
+    with pytest.raises(UserError, match="received 20x_256px_0px_overlap/features_other and trident/20x_256px_0px_over"):
+        open_dataset(root, features="other")
+    with pytest.raises(UserError, match=r"found no folder 'othr' .* Did you mean 'other'\?"):
+        open_dataset(root, features="othr")
+    np.testing.assert_array_equal(
+        open_dataset(root, features="trident/20x_256px_0px_overlap/features_other").features, slide.features
+    )

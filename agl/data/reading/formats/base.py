@@ -12,6 +12,8 @@ import numpy as np
 from agl.data.reading.join import Rows
 from agl.errors import UserError
 
+_WIDEST = 100_000  # ten times the widest encoder; a row of more, from a damaged file, may not fit the memory
+
 
 class Format(Protocol):
     """A format of feature files, ours or yours; a class of your own needs no parent.
@@ -98,13 +100,15 @@ def feature_file(of: Format, path: Path, kind: str, values: Any, rows: Rows, key
     Raises:
         UserError: not a matrix of numbers, or names for another number of rows.
     """
-    shape, dtype = tuple(values.shape), np.dtype(values.dtype)
+    shape, dtype = tuple(values.shape or ()), np.dtype(values.dtype)  # an empty dataset's shape is None
     if len(shape) != 2 or dtype.kind not in "fiu" or not shape[1]:
         hint = " (one vector for the whole slide?)" if len(shape) == 1 else ""
         raise UserError(
             f"Expected features [spot, feature] in {path}, received {dtype} of shape {shape}{hint}; "
             "extract one row per spot."
         )
+    if shape[1] > _WIDEST:
+        raise UserError(f"Expected at most {_WIDEST:,} features a spot in {path}, received {shape[1]:,}; is it turned?")
     for name, names in (("barcodes", rows.barcodes), ("coordinates", rows.corners)):
         if names is not None and len(names) != shape[0]:
             raise UserError(

@@ -25,9 +25,12 @@ class NumpyMatrix:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
+            why = "no numbers, or no NumPy file" if "pickle" in str(error) or "Python objects" in str(error) else error
+            raise UserError(f"Expected a .npy matrix, cannot read {path} ({why}); save it with numpy.save.") from error
+        if not isinstance(array, np.ndarray):  # NumPy opens archives under this name too
             raise UserError(
-                f"Expected a .npy matrix, cannot read {path} ({error}); save it with numpy.save."
-            ) from error
+                f"Expected one .npy matrix in {path}, received an archive of several; save it with numpy.save."
+            )
         return feature_file(self, path, "NumPy matrix", array, _rows(path, array.shape[0] if array.ndim else 0))
 
     def blocks(self, file: FeatureFile, size: int) -> Iterator[np.ndarray]:
@@ -48,25 +51,26 @@ class TorchTensor:
 
     def open(self, path: Path) -> FeatureFile:
         """Load the tensor; code in the file is never run."""
-        content = _load(path)
+        content = _Content(path)
         key = next((k for k in (*VALUES, "") if k in content), None)
         if key is None:
             raise UserError(
-                f"Expected a matrix or one of {', '.join(VALUES)} in {path}, received {', '.join(content)}; rename one."
+                f"Expected a matrix or one of {', '.join(VALUES)} in {path}, received "
+                f"{', '.join(content) or 'nothing'}; rename one."
             )
-        values = content[key]
-        rows = _rows(path, len(values))
-        barcodes = next(
-            (strings(np.asarray(content[k], dtype=object)) for k in BARCODES if k in content), rows.barcodes
-        )
-        corners = next((np.asarray(content[k], dtype=np.float64) for k in COORDS if k in content), rows.corners)
-        size = content.get("patch_size_level0", rows.patch_size)
-        named = Rows(str(path), barcodes, corners, None if size is None else float(size))
+        values = content.array(key)
+        rows = _rows(path, values.shape[0] if values.ndim else 0)
+        barcodes = next((strings(content.array(k, object)) for k in BARCODES if k in content), rows.barcodes)
+        corners = next((content.array(k, np.float64) for k in COORDS if k in content), rows.corners)
+        size = rows.patch_size
+        if "patch_size_level0" in content:
+            size = float(content.array("patch_size_level0", np.float64).reshape(-1)[:1].sum())
+        named = Rows(str(path), barcodes, corners, size)
         return feature_file(self, path, "PyTorch tensor", values, named, key)
 
     def blocks(self, file: FeatureFile, size: int) -> Iterator[np.ndarray]:
         """Slices of the tensor, which is loaded whole."""
-        array = _load(file.path)[file.key]
+        array = _Content(file.path).array(file.key)
         for start in range(0, file.shape[0], size):
             yield array[start : start + size]
 
@@ -90,7 +94,7 @@ def _rows(path: Path, n_rows: int) -> Rows:
             with open_h5(sidecar, "CLAM's coordinates") as h5:
                 found = rows_in_h5(h5, sidecar)
             return Rows(str(path), found.barcodes, found.corners, found.patch_size)
-        lines = [line.strip().split(",")[0].strip('"') for line in sidecar.read_text("utf-8-sig").splitlines()]
+        lines = [line.strip().split(",")[0].strip('"') for line in _text(sidecar).splitlines()]
         lines = [line for line in lines if line]
         if len(lines) == n_rows + 1 and lines[0].lower() in BARCODES:
             lines = lines[1:]
@@ -98,22 +102,46 @@ def _rows(path: Path, n_rows: int) -> Rows:
     return Rows(str(path))
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """A tensor as {"": matrix} or a dictionary of them, as NumPy; never runs code from the file."""
-    import torch
-
+def _text(path: Path) -> str:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling fails in many ways
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"Expected a tensor or a dictionary of tensors, cannot read {path} safely "
-            f"({type(error).__name__}); save it again with torch.save(tensor)."
+            f"Expected barcodes as UTF-8 text in {path}, cannot read it ({error}); save it again."
         ) from error
-    content = content if isinstance(content, dict) else {"": content}
-    as_numpy = {}
-    for key, value in content.items():
-        if isinstance(value, torch.Tensor):
-            value = value.detach()
-            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        as_numpy[str(key)] = value
-    return as_numpy
+
+
+class _Content(dict[str, Any]):
+    """What a `.pt` file holds, by name; a tensor alone has the name "". Code in the file is never run."""
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling fails in many ways
+            raise UserError(
+                f"Expected a tensor or a dictionary of tensors, cannot read {path} safely "
+                f"({type(error).__name__}); save it again with torch.save(tensor)."
+            ) from error
+        super().__init__(
+            {str(key): value for key, value in content.items()} if isinstance(content, dict) else {"": content}
+        )
+        self.path = path
+
+    def array(self, key: str, dtype: Any = None) -> np.ndarray:
+        """One of them as NumPy has it; number types that NumPy has not become float32."""
+        import torch
+
+        value = self[key]
+        try:
+            if isinstance(value, torch.Tensor):
+                value = value.detach().resolve_conj().resolve_neg()
+                small = value.is_floating_point() and value.dtype.itemsize <= 2 and value.dtype != torch.float16
+                value = (value.float() if small else value).numpy()
+            return np.asarray(value, dtype=dtype)
+        except (TypeError, ValueError, RuntimeError) as error:  # sparse, quantised, without values, ragged, text
+            raise UserError(
+                f"Expected a dense tensor of numbers as '{key or 'the whole file'}' in {self.path}, cannot read it "
+                f"({str(error).splitlines()[0][:80]}); save it again with torch.save(tensor.to_dense())."
+            ) from error

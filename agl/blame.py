@@ -12,6 +12,7 @@ from types import CodeType, ModuleType
 from agl.errors import first_line
 
 PLUGIN = "agl_plugin_"  # how modules made from a user's file are named
+_ERRNO = re.compile(r"\berrno = (\d+)|\bos error (\d+)")
 _CALL = re.compile(r"^([\w.<>]+)\(\) (?:takes|missing|got) ")  # what Python says where arguments do not fit
 _MEMORY = re.compile(
     r"not enough memory|out of memory|can't allocate memory|[Ii]nvalid buffer size|Storage size calculation overflowed"
@@ -19,6 +20,7 @@ _MEMORY = re.compile(
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
+    errno.EFBIG: "the file may not grow so large",
     errno.EDQUOT: "your share of the disk is full",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
@@ -51,10 +53,19 @@ def sentence(error: BaseException) -> str | None:
             f"This needs more memory than there is ({first_line(error)}). "
             "Look for a number that is too large, or take fewer spots, genes or features."
         )
-    if isinstance(error, OSError) and error.errno in REASONS:
-        reason = f"Could not use {error.filename or 'a file'}: {REASONS[error.errno]}. "
+    number = _of_the_disk(error)
+    if number in REASONS:
+        reason = f"Could not use {getattr(error, 'filename', None) or 'a file'}: {REASONS[number]}. "
         return reason + "Make room or choose another place; the same command resumes."
     return None
+
+
+def _of_the_disk(error: BaseException) -> int:
+    """The system's number of what went wrong, which HDF5 and safetensors have in their messages only; 0 for none."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = _ERRNO.search(str(error))
+    return int(found.group(1) or found.group(2)) if found else 0
 
 
 def _in_own_code(code: CodeType, line: int, what: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agl.data.reading.growing import GrowingArray
+from agl.data.reading.growing import GrowingArray, reserve_bytes
 from agl.data.reading.hashing import sha256_of_json
 from agl.data.slides import Dataset
 from agl.data.surroundings import Surroundings, surround
@@ -164,4 +164,5 @@ def _scratch(folder: Path, rows: int, columns: int) -> np.ndarray:
     if 4 * rows * columns < _IN_MEMORY:
         return np.empty((rows, columns), dtype=np.float32)
     with tempfile.TemporaryFile(dir=folder) as file:
+        reserve_bytes(file.fileno(), 4 * rows * columns)
         return np.memmap(file, np.float32, "w+", shape=(rows, columns))

@@ -11,6 +11,7 @@ from scipy import sparse
 from agl.data.reading.counts import count_blocks, move_columns
 from agl.data.reading.hdf5 import open_h5
 from agl.data.reading.names import RawNames, harmonise
+from agl.leftovers import replacing
 from agl.prediction.slide import Slide
 
 if TYPE_CHECKING:
@@ -97,12 +98,17 @@ def provenance(model: FittedModel, prediction: Prediction) -> dict[str, Any]:
 
 def write(adata: anndata.AnnData, path: Path) -> Path:
     """Write the file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        adata.write_h5ad(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    import h5py
+    from anndata.io import write_elem
+
+    adata.strings_to_categoricals()
+    # In memory first: where a disk is full, HDF5 goes on complaining while it takes its objects apart.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        write_elem(file, "/", adata)
+        file.flush()
+        image = file.id.get_file_image()
+    with replacing(path) as part:
+        part.write_bytes(image)
     return path
 
 

@@ -52,8 +52,13 @@ def agl(words: Sequence[str]) -> None:
 def import_sections() -> None:
     """The import alone, of larger sections, and their surroundings."""
     from agl.data.dataset import open_dataset
+    from agl.errors import UserError
 
-    open_dataset("large", features="latent", context=[6])
+    try:
+        open_dataset("large", features="latent", context=[6])
+    except UserError as error:
+        print(f"agl: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def start(
@@ -67,14 +72,16 @@ def start(
     return process
 
 
-def finish(folder: Path, target: Callable[..., Any], *given: Any, seconds: float = 300) -> tuple[int, str]:
+def finish(
+    folder: Path, target: Callable[..., Any], *given: Any, seconds: float = 300, said: str = "said.txt"
+) -> tuple[int, str]:
     """Exit status, and what was said."""
-    process = start(folder, target, *given)
+    process = start(folder, target, *given, said=said)
     process.join(seconds)
     if process.is_alive():
         kill_group(process)
-        raise AssertionError(f"still at work after {seconds} s:\n{(folder / 'said.txt').read_text()}")
-    return int(process.exitcode or 0), (folder / "said.txt").read_text()
+        raise AssertionError(f"still at work after {seconds} s:\n{(folder / said).read_text()}")
+    return int(process.exitcode or 0), (folder / said).read_text()
 
 
 def kill_group(process: multiprocessing.process.BaseProcess) -> None:

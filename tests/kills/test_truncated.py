@@ -47,7 +47,7 @@ FILES = ["result.json", "provenance.json", "config.yaml", "panel.csv", "per_gene
          "predictions.npz", "checkpoints/best.safetensors", "checkpoints/history.pt"]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize("name", FILES)
 def test_a_runs_file(name: str, seed: int, agl: Command, place: Path) -> None:
     rng = np.random.default_rng([seed, FILES.index(name)])
@@ -92,7 +92,7 @@ def test_the_history_of_an_interrupted_training(seed: int, agl: Command, place: 
     assert {name: (run / name).read_bytes() for name in truth} == truth
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_studys_journal(seed: int, agl: Command, place: Path) -> None:
     scenario, rng = scenarios(epochs=2)["grid"], np.random.default_rng(seed)
     scenario.study["training"]["epochs"] = 2

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 _HEADER = 128  # bytes reserved; the real header is padded to this length when the file is closed
+
+
+def reserve_bytes(file: int, size: int) -> None:
+    """Make a file that long, with room for it on the disk: a full one is an OSError here, and a crash in a mapping."""
+    os.ftruncate(file, size)
+    try:
+        os.posix_fallocate(file, 0, size)
+    except AttributeError:  # not on this system
+        return
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not on this file system, or nothing to reserve
+            raise
 
 
 class GrowingArray:
@@ -30,7 +44,8 @@ class GrowingArray:
         """Add rows [m, ...] at the end."""
         if block.shape[1:] != self.row_shape:
             raise ValueError(f"Expected rows of shape {self.row_shape}, received {block.shape[1:]}; cut them to it.")
-        np.ascontiguousarray(block, dtype=self.dtype).tofile(self._stream)
+        if block.size:  # `tofile` would not say why it failed
+            self._stream.write(np.ascontiguousarray(block, dtype=self.dtype).data.cast("B"))
         self.length += len(block)
 
     def reserve(self, rows: int) -> int:
@@ -38,7 +53,7 @@ class GrowingArray:
         first = self.length
         self.length += rows
         self._stream.flush()
-        self._stream.truncate(_HEADER + self.length * self._row_bytes)
+        reserve_bytes(self._stream.fileno(), _HEADER + self.length * self._row_bytes)
         self._stream.seek(0, 2)
         return first
 

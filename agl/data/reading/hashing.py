@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,12 @@ def sha256_remembered(path: Path, memo_folder: Path) -> str:
     digest = sha256_of_file(resolved)
     if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
         part = temporary(memo)
-        part.write_text(json.dumps({"stamp": stamp, "sha256": digest, "check": _check(stamp, digest)}))
-        os.replace(part, memo)
+        try:
+            part.write_text(json.dumps({"stamp": stamp, "sha256": digest, "check": _check(stamp, digest)}))
+            os.replace(part, memo)
+        except OSError:  # what cannot be remembered is computed again
+            with suppress(OSError):
+                part.unlink()
     return digest
 
 

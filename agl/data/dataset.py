@@ -110,7 +110,7 @@ def open_dataset(
         first if len(rows) == len(first) else first.subset(rows),
         features=table,
         key=encoders.key,
-        report=encoders.report(first.report),
+        report=encoders.report([each.report for each in opened.values()]),
     )
 
 

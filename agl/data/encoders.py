@@ -120,11 +120,11 @@ class Encoders:
                     out.append(wide[part])
         return {"spots": int(self._kept.sum()), "features": width}
 
-    def report(self, first: Mapping[str, Any]) -> dict[str, Any]:
+    def report(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The first import's report, with what became of the spots and features of all."""
         slides = self.imports[0][1].spots["slide"].to_numpy(str)[self._rows[0]]
-        sections, heard = {}, [sentence for _, dataset in self.imports for sentence in dataset.report["warnings"]]
-        warnings = list(dict.fromkeys([*first["warnings"], *heard]))
+        first, sections = reports[0], {}
+        warnings = list(dict.fromkeys(sentence for report in reports for sentence in report["warnings"]))
         for slide, section in first["sections"].items():
             here = slides == slide
             joined = {name: _joined(dataset.report, slide) for name, dataset in self.imports}

@@ -141,12 +141,12 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
     slide = header.slide
     is_gene = header.genes.is_gene()
     parts: list[np.ndarray] = []
-    tally = Tally(is_gene)
+    tally = Tally(is_gene, len(header.barcodes))
     kept = seen.kept.pop(slide, np.zeros(len(header.barcodes), dtype=bool))  # back when all has been read
 
     def measured() -> Iterator[tuple[int, sparse.csr_matrix]]:
         for start, block in count_blocks(header):
-            tally.add(block)
+            tally.add(start, block)
             library_size = library_sizes(header, start, block, is_gene)
             parts.append(library_size)
             kept[start : start + len(library_size)] &= library_size >= min_counts

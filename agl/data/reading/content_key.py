@@ -10,7 +10,6 @@ from agl.data.reading.cache import read_manifest
 from agl.data.reading.foreign import of_folder
 from agl.data.reading.formats.known import Formats
 from agl.data.reading.hashing import sha256_of_json, sha256_remembered
-from agl.data.reading.hdf5 import refuse_special_file
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.sections import Folder, SectionFiles
 from agl.errors import UserError
@@ -44,7 +43,6 @@ def content_key(
             return None
         if known := of_folder(path):
             raise UserError(f"Expected a file at {path}, found {known}.")
-        refuse_special_file(path, "a file")
         try:
             return sha256_remembered(path, memo)
         except OSError as error:

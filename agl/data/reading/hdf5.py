@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,25 +63,6 @@ def strings(values: Any) -> np.ndarray:
     result = np.empty(len(text), dtype=object)
     result[:] = [t.strip().strip("\x00") for t in text]
     return result
-
-
-def refuse_special_file(path: Path, what: str) -> None:
-    """A named pipe, a socket or a device would be waited for without end: say what is there instead.
-
-    Raises:
-        UserError: something at `path` that is neither a file nor a folder, or a link that leads nowhere.
-    """
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        if path.is_symlink():
-            raise UserError(
-                f"Expected {what} at {path}, found a link to {os.readlink(path)}, which leads nowhere "
-                f"({error.strerror}); mend the link or remove it."
-            ) from error
-        return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise UserError(f"Expected {what} at {path}, found a pipe, socket or device; put the file itself there.")
 
 
 def _why_not_opened(path: Path, what: str, error: Exception) -> str:

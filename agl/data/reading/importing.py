@@ -111,7 +111,7 @@ def _import_slide(
     header = read_header(section.slide, section.counts)
     tables = _tables(request, section)
     joined, matches = _join(request, header, tables)
-    tally = Tally(genes.is_gene[section.slide])
+    tally = Tally(genes.is_gene[section.slide], len(header.barcodes))
     spots, totals = _write_counts(header, joined, genes, tally, request.min_counts, out)
     nowhere = np.full(len(header.barcodes), -1)
     rows = {name: match.rows for name, match in matches.items()}
@@ -131,7 +131,7 @@ def _write_counts(
     """Stream the counts of joined spots; returns (positions of the spots kept, library size of every spot)."""
     spots, totals = [], []
     for start, block in count_blocks(header):
-        tally.add(block)
+        tally.add(start, block)
         library_size = library_sizes(header, start, block, genes.is_gene[header.slide])
         rows = np.flatnonzero(joined[start : start + block.shape[0]] & (library_size >= min_counts))
         counts = move_columns(block[rows], genes.columns[header.slide], len(genes.genes))

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 _SPOTS = 10  # below, nothing is said
+_MOST_SPOTS = 10_000  # of larger sections every n-th spot is looked at, and all for the smallest and largest count
 _TOP, _FEWEST_TOP, _TOP_MEAN = 20, 5, 0.5  # genes whose variance is looked at
 _UNDISPERSED, _EVEN = 0.7, 0.5  # at most, of Poisson's variance: of the top genes, of the totals
 _SIGMAS = 5.0
@@ -19,22 +20,30 @@ _GAP, _GAP_SPOTS, _GAP_GENES = 0.01, 5, 50
 
 
 class Tally:
-    """What the rules need to know of one slide's counts, block by block.
+    """What the rules need to know of one slide of `n_spots`, block by block.
 
-    >>> tally = Tally(np.ones(2, bool))
-    >>> tally.add(sparse.csr_matrix([[3, 0], [0, 5]])); tally.doubts()
+    >>> tally = Tally(np.ones(2, bool), 2)
+    >>> tally.add(0, sparse.csr_matrix([[3, 0], [0, 5]])); tally.doubts()
     []
     """
 
-    def __init__(self, is_gene: np.ndarray) -> None:
-        self._is_gene = is_gene
+    def __init__(self, is_gene: np.ndarray, n_spots: int) -> None:
+        self._is_gene, self._step = is_gene, max(1, -(-n_spots // _MOST_SPOTS))
         self._sum, self._squares, self._detected = (np.zeros(len(is_gene)) for _ in range(3))
         self._smallest, self._largest = np.iinfo(np.int64).max, 0
         self._totals: list[np.ndarray] = []
         self._spots = self._wide = self._gaps = 0
 
-    def add(self, block: sparse.csr_matrix) -> None:
-        """Add counts `[some spots, gene in file]`."""
+    def add(self, start: int, block: sparse.csr_matrix) -> None:
+        """Add counts `[some spots, gene in file]`, those from spot `start` on."""
+        counts = block.data if self._is_gene.all() else block.data[self._is_gene[block.indices]]
+        counts = counts if not len(counts) or counts.min() > 0 else counts[counts > 0]
+        if len(counts):
+            self._smallest = min(self._smallest, int(counts.min()))
+            self._largest = max(self._largest, int(counts.max()))
+        self._look_at(block[-start % self._step :: self._step])
+
+    def _look_at(self, block: sparse.csr_matrix) -> None:
         n_spots, n_genes = block.shape
         row = np.repeat(np.arange(n_spots), np.diff(block.indptr))
         known = self._is_gene[block.indices] & (block.data > 0)
@@ -44,9 +53,6 @@ class Tally:
         self._squares += np.bincount(gene, count**2, minlength=n_genes)
         self._detected += np.bincount(gene, minlength=n_genes)
         self._totals.append(np.bincount(row, count, minlength=n_spots))
-        if len(count):
-            self._smallest = min(self._smallest, int(count.min()))
-            self._largest = max(self._largest, int(count.max()))
         positive, ones = np.bincount(row, minlength=n_spots), np.bincount(row[count == 1], minlength=n_spots)
         wide = (positive >= _GAP_GENES) & (self._is_gene.sum() - positive >= _GAP_GENES)
         self._wide += int(wide.sum())
@@ -64,7 +70,7 @@ class Tally:
         if self._smallest != self._largest:
             return None
         rate = -np.log1p(-np.minimum(self._detected / self._spots, 1 - 0.5 / self._spots))
-        repeats = float(self._spots * -(np.expm1(-rate) + rate * np.exp(-rate)).sum())
+        repeats = float(self._step * self._spots * -(np.expm1(-rate) + rate * np.exp(-rate)).sum())
         if repeats < _REPEATS:
             return None
         return (

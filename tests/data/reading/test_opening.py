@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import os
 import shutil
 import socket
@@ -92,8 +93,8 @@ def packed(path, code):
 @pytest.mark.parametrize(("code", "name"), [(32015, "zstd"), (32001, "blosc"), (32999, "an unknown filter")])
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_filter_that_is_not_installed(section, monkeypatch, code, name, installed):
-    if h5py.h5z.filter_avail(code):
-        pytest.skip("hdf5plugin is installed and loaded")
+    if code < 32_100 and importlib.util.find_spec("hdf5plugin"):
+        pytest.skip("hdf5plugin is installed")
     monkeypatch.setattr(datasets, "plugins_installed", lambda: installed)
     packed(section, code)
     message = said(section)
@@ -106,8 +107,8 @@ def test_a_filter_is_named_for_other_files_too(tmp_path):
     path = tmp_path / "features.h5"
     with h5py.File(path, "w") as h5:
         h5["X/data"] = np.zeros(5)
-    packed(path, 32004)
-    with pytest.raises(UserError, match="is packed with lz4"), open_h5(path) as h5:
+    packed(path, 32999)
+    with pytest.raises(UserError, match="is packed with an unknown filter"), open_h5(path) as h5:
         h5["X/data"][...]
 
 
@@ -192,15 +193,24 @@ def unix_socket(path):
         os.chdir(here)
 
 
-@pytest.mark.parametrize("put", [pipe, link_circle, broken_link, device, unix_socket])
-def test_what_is_no_file_is_not_waited_for(section, put):
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [
+        (pipe, "it is a pipe"),
+        (link_circle, "its links lead in a circle"),
+        (broken_link, "there is no such file"),
+        (device, "it is a device or a socket"),
+        (unix_socket, "it is a device or a socket"),
+    ],
+)
+def test_what_is_no_file_is_not_waited_for(section, put, words):
     section.unlink()
     put(section)
-    with pytest.raises(UserError, match=r"it is a (pipe|device or a socket)|links lead in a circle|there is no such file"):
+    with pytest.raises(UserError, match=words):
         read_header("S1", section)
-    assert check(section.parent).status == "error"
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=words):
         open_dataset(section.parent, features="none")
+    assert any(words in f.message for f in check(section.parent).findings if f.level == "error")
 
 
 def as_gzip(path):

@@ -12,9 +12,9 @@ from agl.data.reading.plausible import Tally
 
 
 def doubts(counts, rows_at_once=50):
-    tally = Tally(np.ones(counts.shape[1], bool))
+    tally = Tally(np.ones(counts.shape[1], bool), len(counts))
     for start in range(0, len(counts), rows_at_once):
-        tally.add(sparse.csr_matrix(counts[start : start + rows_at_once]))
+        tally.add(start, sparse.csr_matrix(counts[start : start + rows_at_once]))
     return tally.doubts()
 
 
@@ -50,7 +50,7 @@ def test_fine_bins_with_small_counts_are_not_doubted():
 def test_few_spots_and_no_counts_are_not_doubted():
     assert doubts(np.ones((9, 300), int)) == []
     assert doubts(np.zeros((200, 300), int)) == []
-    assert Tally(np.ones(3, bool)).doubts() == []
+    assert Tally(np.ones(3, bool), 0).doubts() == []
 
 
 @pytest.mark.parametrize("value", [1, 7])
@@ -98,10 +98,22 @@ def test_blocks_of_any_size_say_the_same():
     assert doubts(counts, 1) == doubts(counts, 37) == doubts(counts, 1_000) != []
 
 
+def test_of_large_sections_every_nth_spot_is_looked_at():
+    """The same doubt from 25,000 spots in blocks of any size; one count of 2 anywhere and they are not binarised."""
+    rng = np.random.default_rng(0)
+    counts = (rng.poisson(0.5, size=(25_000, 40)) > 0).astype(int)
+    (said,) = doubts(counts, 977)
+    assert doubts(counts, 10_000) == [said]
+    expected = float(said.split("where ")[1].split(" ")[0].replace(",", ""))
+    assert expected == pytest.approx(counts.size * (1 - np.exp(-0.5) * 1.5), rel=0.02)
+    counts[24_999, 3] = 2
+    assert doubts(counts, 977) == []
+
+
 def test_columns_that_are_no_genes_are_not_looked_at():
     counts = section()
-    tally = Tally(np.arange(401) > 0)
-    tally.add(sparse.csr_matrix(np.c_[np.full(200, 7), counts > 0]))
+    tally = Tally(np.arange(401) > 0, 200)
+    tally.add(0, sparse.csr_matrix(np.c_[np.full(200, 7), counts > 0]))
     assert tally.doubts() == doubts(counts > 0)
 
 

@@ -17,7 +17,9 @@ def raised(function) -> BaseException:
 
 
 @pytest.mark.parametrize(
-    "function", [lambda: np.empty(10**15), lambda: torch.empty(10**15), lambda: torch.empty(2**62, 4)], ids=str
+    "function",
+    [lambda: np.empty(10**15), lambda: torch.empty(10**15), lambda: torch.empty(2**62, 4)],
+    ids=["numpy", "torch", "torch, two axes"],
 )
 def test_more_memory_than_there_is(function) -> None:
     said = sentence(raised(function))

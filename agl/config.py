@@ -91,6 +91,9 @@ class Component(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_word(cls, value: Any) -> Any:
+        for key in value if isinstance(value, Mapping) else ():
+            if not isinstance(key, str) or not key.isidentifier():
+                raise PydanticCustomError("argument", "Expected arguments named by words such as k or path")
         return {"name": value} if isinstance(value, str) else value
 
     @property

@@ -52,7 +52,9 @@ def module_behind(name: str, attribute: str) -> ModuleType:
         )
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever a user's module raises is the user's to see, in one sentence
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's module raises is the user's to see, in one sentence
         raise UserError(f"{name} could not be imported: {type(error).__name__}: {error}") from error
 
 
@@ -111,7 +113,9 @@ def _from_file(path: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() in it must not look like success
         del sys.modules[name]
         raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
     return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -136,9 +137,22 @@ def parse_value(text: str, word: str = "") -> Any:
         ) from None
 
 
+def written(value: Any) -> str:
+    """A value as `parse_value` reads it: JSON, with letters as they are and only what YAML could not read escaped.
+
+    >>> written({"name": "größer"}), parse_value(written(["\U0001f9ec", "a\u2028b"])) == ["\U0001f9ec", "a\u2028b"]
+    ('{"name": "größer"}', True)
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNREADABLE_LETTERS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
 class _Refused(yaml.MarkedYAMLError):
     """YAML that says something, but nothing that is wanted here."""
 
+
+# JSON leaves these as they are; YAML takes them for ends of lines, or not at all.
+_UNREADABLE_LETTERS = re.compile(f"{yaml.reader.Reader.NON_PRINTABLE.pattern}|[\x85\u2028\u2029\ufeff]")
 
 # PyYAML's constructors raise all of these, for a date that does not exist, a number of 5,000 digits, `!!bool maybe`.
 UNREADABLE = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)

@@ -52,7 +52,7 @@ def open_proxy(address: Address) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls it experimental
         storage = GrpcStorageProxy(host=host, port=int(port))
-    storage.wait_server_ready(timeout=10)
+    storage.wait_server_ready(timeout=8)
     return storage
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agl.config import Config, validate
 from agl.errors import UserError, did_you_mean
-from agl.trees import apply_override, is_override, merge, parse_value, read_yaml
+from agl.trees import apply_override, is_override, merge, parse_value, read_yaml, written
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -136,10 +136,10 @@ def overrides(key: str, value: Any) -> list[str]:
     ['split.name="spatial_blocks"', 'seed=1']
     """
     if not isinstance(value, Mapping):
-        return [f"{key}={json.dumps(value)}"]
+        return [f"{key}={written(value)}"]
     if "name" in value:
-        rest = [f"{key}.{k}={json.dumps(v)}" for k, v in value.items() if k != "name"]
-        return [f"{key}={json.dumps(value['name'])}", *rest]
+        rest = [f"{key}.{k}={written(v)}" for k, v in value.items() if k != "name"]
+        return [f"{key}={written(value['name'])}", *rest]
     return [word for k, v in value.items() for word in overrides(k, v)]
 
 

@@ -77,6 +77,8 @@ def queue_search(
     identify, datasets = identify or _identify, dict[str, Any]()
     corners = found.corners()
     names = [identify(config, datasets) for config in corners]
+    if found.search.folds is not None and identify is _identify:
+        check_folds(corners[0], found.search.folds)
     shared = found.config()
     search = found.search.model_dump(mode="json")
     same = {key: value for key, value in search.items() if key in ("parameters", "objective", "folds")}
@@ -118,6 +120,15 @@ def check_jobs(storage: str | None, jobs: int) -> None:
         raise UserError(f"Expected --jobs from 1 to {MOST_JOBS}, received {jobs}.")
     if storage is not None and jobs > 1:
         refuse_sqlite(parse_storage(storage), f"{jobs} workers")
+
+
+def check_folds(config: Config, folds: Sequence[int]) -> None:
+    """Before anything is trained: the folds that a search averages must be there."""
+    from agl.runs.train import prepare
+
+    n = len(prepare(config).experiments)
+    if wrong := [fold for fold in folds if not 0 <= fold < n]:
+        raise UserError(f"Expected search.folds from 0 to {n - 1}, received {wrong}. Leave them out to average all.")
 
 
 def _identify(config: Config, datasets: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from agl.estimators.committee import Committee
 from agl.estimators.inside import simplest_of_the_best
+from agl.trees import written
 
 LOSSES = ("mse", "pearson", "listwise")
 GENES = ("none", "coexpressed", "all")
@@ -91,8 +92,8 @@ def options_for(encoders: Sequence[str], *, context: bool) -> Options:
     factors = []
     if len(encoders) > 1:
         names = tuple(Path(name).name for name in encoders)
-        words = [f"data.features={json.dumps(name)}" for name in encoders]
-        factors.append(Factor("encoder", (*names, "all"), (*words, f"data.features={json.dumps(list(encoders))}")))
+        words = [f"data.features={written(name)}" for name in encoders]
+        factors.append(Factor("encoder", (*names, "all"), (*words, f"data.features={written(list(encoders))}")))
     if context:
         sizes = Committee.surroundings
         near = "data.context=[]", f"data.context={json.dumps(sizes)}"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agl.errors import UserError
+from agl.errors import UserError, first_line
 from agl.studies.address import Address
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ESTALE)
+
+# What Optuna raises over lines of a journal that are JSON and yet no entries.
+FOREIGN = (KeyError, TypeError, AssertionError, RecursionError, AttributeError, IndexError)
 
 
 class StorageGone(UserError):
@@ -30,10 +35,10 @@ def storage_errors(address: Address) -> Iterator[None]:
             f"The study's storage {address.shown} cannot be written: {_reason(error)}. "
             "What is finished is kept; mend it, and the same command goes on."
         ) from error
-    except (ValueError, KeyError) as error:
-        if address.kind == "journal" and (isinstance(error, ValueError) and _is_damage(error)):
+    except (ValueError, *FOREIGN) as error:
+        if address.kind == "journal" and _is_damage(error):
             raise StorageGone(
-                f"The journal {address.url} is damaged ({error}). Restore it from a copy, or remove it: "
+                f"The journal {address.url} is damaged ({first_line(error)}). Restore it from a copy, or remove it: "
                 "finished runs are kept in their folders and found again."
             ) from error
         raise
@@ -43,10 +48,12 @@ def storage_errors(address: Address) -> Iterator[None]:
         raise StorageGone(_gone(address, str(getattr(error, "orig", None) or _details(error)))) from error
 
 
-def _is_damage(error: ValueError) -> bool:
-    import json
-
-    return isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) or "Invalid log format" in str(error)
+def _is_damage(error: Exception) -> bool:
+    """No JSON in the journal, or JSON of another kind, over which Optuna stumbles while it reads."""
+    if isinstance(error, ValueError):
+        return isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) or "Invalid log format" in str(error)
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(name.startswith("optuna.storages.journal") for name in modules)
 
 
 def _is_connection_trouble(error: Exception) -> bool:

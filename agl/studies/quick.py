@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from agl.errors import UserError
-from agl.trees import read_yaml
+from agl.trees import read_yaml, written
 
 
 def quick_words(path: str | Path) -> list[str]:
@@ -27,5 +26,5 @@ def quick_words(path: str | Path) -> list[str]:
             f"Expected `quick:` with overrides in {path}, e.g. quick: {{training.epochs: 3, axes.seed: [0]}}, "
             f"{'found none' if quick is None else f'received {quick!r}'}; add it, or leave --quick out."
         )
-    name = f'name="{tree.get("name", Path(path).stem)}_quick"'
-    return [name, *(f"{key}={json.dumps(value)}" for key, value in quick.items())]
+    name = f"name={written(str(tree.get('name', Path(path).stem)) + '_quick')}"
+    return [name, *(f"{key}={written(value)}" for key, value in quick.items())]

@@ -13,6 +13,7 @@ from agl.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
+EXACT = 2**53  # whole numbers above are not exact in the sampler
 RANGE = ("low", "high", "log", "step")
 
 
@@ -39,6 +40,8 @@ def distribution(key: str, values: Any) -> BaseDistribution:
     numbers = [low, high] + ([] if step is None else [step])
     if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in numbers):
         raise UserError(f"Expected numbers in the range of {key}, received {dict(values)!r}.")
+    if any(abs(number) > EXACT or number != number for number in numbers):
+        raise UserError(f"Expected numbers up to 2^53 in the range of {key}, received {dict(values)!r}.")
     if low > high:
         raise UserError(f"Expected low <= high in the range of {key}, received low={low}, high={high}. Swap them.")
     if log and low <= 0:

@@ -27,7 +27,7 @@ from agl.estimators.inside import simplest_of_the_best
 from agl.runs.files import write_json, write_text
 from agl.runs.folder import Run
 from agl.studies.options import Options, options_for
-from agl.trees import apply_override, is_override
+from agl.trees import apply_override, is_override, written
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -113,8 +113,8 @@ def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
         if any(key == asked or key.startswith(f"{asked}.") for asked in ASKED):
             raise UserError(f"Expected settings that all runs share, received {word!r}: this is what is found out.")
     shared = [
-        f"data.root={json.dumps(str(path))}",
-        f"name={json.dumps(f'recommend/{Path(path).resolve().name}')}",
+        f"data.root={written(str(path))}",
+        f"name={written(f'recommend/{Path(path).resolve().name}')}",
         *words,
     ]
     dataset = load_data(load(shared))

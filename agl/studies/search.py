@@ -51,8 +51,13 @@ class Search(Section):
     @field_validator("objective", mode="before")
     @classmethod
     def _on_validation_spots(cls, value: Any) -> Any:
-        words = (value,) if isinstance(value, str) else tuple(value)
+        words = (value,) if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            raise UserError(f"Expected one objective or two, such as validation_scc, received {value!r}.")
+        words = tuple(words)
         for word in words:
+            if not isinstance(word, str):
+                raise UserError(f"Expected an objective as a word, received {word!r}. Set objective: validation_scc.")
             if word in TEST_SCORES:
                 raise UserError(
                     f"Expected an objective on validation spots, received {word!r}, a score on test spots: a search "

@@ -215,7 +215,7 @@ def open_study(storage: str, name: str | None = None) -> Study:
     opened = open_storage(address)
     with storage_errors(address), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        names = [study.study_name for study in opened.get_all_studies()]
+        names = [str(study.study_name) for study in opened.get_all_studies()]
         if name is None and len(names) == 1:
             name = names[0]
         if name is None:

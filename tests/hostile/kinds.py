@@ -98,7 +98,7 @@ def write_modules(work: Path) -> None:
     (work / "broken.py").write_text("def mine(:\n")
     (work / "exits.py").write_text("import sys\nsys.exit(0)\n")
     (work / "deep.py").write_text("def mine(): return mine()\nmine()\n")
-    (work / "raises.py").write_text("raise KeyboardInterrupt\n")
+    (work / "raises.py").write_text("raise BaseException(3)\n")
     (work / "bytes.py").write_bytes(b"\x00\xff\xfe")
     (work / "folder.py").mkdir()
     os.mkfifo(work / "pipe.py")

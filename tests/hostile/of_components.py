@@ -47,7 +47,7 @@ def cases() -> Iterator[Case]:
     """Names first, then arguments."""
     for key in SLOTS:
         for kind, word in WORDS.items():
-            fine = (kind == "nothing" and key not in ("loss", "model")) or False
+            fine = kind == "a mapping without a name"  # arguments of the default
             value = f"[{word}]" if key in MANY and kind != "nothing" else word
             words = ("train", *_without(NETWORK, key), *_beside(key), f"{key}={value}")
             yield Case("component", f"{key} is {kind}", words, write_modules, fine=fine)

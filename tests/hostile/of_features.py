@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import torch
 
+from tests.hostile.broken_h5 import Change, edit, linked, put, several, vast, without
 from tests.hostile.kinds import DAMAGED, NO_FILES, Attack
-from tests.hostile.of_sections import Change, _vast, edit, put, without
 from tests.hostile.stage import OWN, Case
 
 CHANGES: dict[str, Change] = {
@@ -23,23 +23,21 @@ CHANGES: dict[str, Change] = {
     "features of one dimension": edit("embeddings", lambda values: values[:, 0]),
     "features of three dimensions": edit("embeddings", lambda values: values[:, :, None]),
     "no columns": edit("embeddings", lambda values: values[:, :0]),
-    "no rows": lambda file: [edit(name, lambda values: values[:0])(file) for name in file] and None,
+    "no rows": several(*(edit(name, lambda values: values[:0]) for name in ("embeddings", "barcodes", "coords"))),
     "fewer rows than barcodes": edit("embeddings", lambda values: values[:-1]),
     "fewer columns than other slides": edit("embeddings", lambda values: values[:, :-1]),
     "not finite": edit("embeddings", lambda values: np.where(np.arange(256) == 3, np.nan, values)),
     "infinite": edit("embeddings", lambda values: np.where(np.arange(256) == 3, np.inf, values)),
     "complex": edit("embeddings", lambda values: values.astype(complex)),
-    "vast and empty": _vast("embeddings", (2**40, 256), "f4"),
-    "wide and empty": _vast("embeddings", (40, 2**40), "f4"),
+    "vast and empty": vast("embeddings", (2**40, 256), "f4"),
+    "wide and empty": vast("embeddings", (40, 2**40), "f4"),
     "a barcode twice": edit("barcodes", lambda values: np.repeat(values[:1], len(values), 0)),
     "barcodes of others": edit("barcodes", lambda values: np.array([[f"X{i}".encode()] for i in range(40)])),
     "barcodes of numbers": put("barcodes", np.arange(40.0)[:, None]),
     "barcodes without letters": edit("barcodes", lambda values: np.full((40, 1), b" ")),
-    "a type in place of features": lambda file: [without("embeddings")(file), file.__setitem__("embeddings", np.dtype("f4"))]
-    and None,
-    "a link to itself": lambda file: [without("embeddings")(file), file.__setitem__("embeddings", h5py.SoftLink("/embeddings"))]
-    and None,
-}  # fmt: skip
+    "a type in place of features": linked("embeddings", np.dtype("f4")),
+    "a link to itself": linked("embeddings", h5py.SoftLink("/embeddings")),
+}
 
 
 def _npy(array: Any, **options: Any) -> bytes:
@@ -66,7 +64,7 @@ ARRAYS: dict[str, bytes] = {
     "a number": _npy(np.array(3.0)),
     "a line": _npy(np.zeros(40)),
     "three dimensions": _npy(np.zeros((40, 8, 2))),
-    "no rows": _npy(np.zeros((0, 8))),
+    "no rows": several(*(edit(name, lambda values: values[:0]) for name in ("embeddings", "barcodes", "coords"))),
     "not finite": _npy(np.full((40, 8), np.nan)),
     "fields": _npy(np.zeros(40, dtype=[("a", "f4"), ("b", "i4")])),
     "dates": _npy(np.zeros((40, 8), dtype="M8[D]")),

@@ -23,8 +23,10 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
     "links in a circle": lambda work: [_in(work, "adata").mkdir(), _in(work, "adata", "it").symlink_to("..")],
     "a folder of pipes": lambda work: [os.mkfifo(_in(work, "adata", f"S{i}.h5ad")) for i in range(3)],
     "a folder of pictures": lambda work: _in(work, "a.png").write_bytes(b"\x89PNG\r\n\x1a\n"),
-    "one section alone": lambda work: shutil.copytree(work / "task" / "adata", _in(work, "adata"))
-    and [(work / "it" / "adata" / f"{name}.h5ad").unlink() for name in ("P2S1", "P3S1")],
+    "one section alone": lambda work: (
+        shutil.copytree(work / "task" / "adata", _in(work, "adata"))
+        and [(work / "it" / "adata" / f"{name}.h5ad").unlink() for name in ("P2S1", "P3S1")]
+    ),
     "a folder of .zarr": lambda work: _in(work, "S1.zarr", ".zgroup").write_text("{}"),
     "Space Ranger's folder": lambda work: DAMAGED["noise"](_in(work, "filtered_feature_bc_matrix.h5")),
     "hidden files": lambda work: DAMAGED["noise"](_in(work, "adata", ".S1.h5ad")),
@@ -32,9 +34,10 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
     "names of letters that are none": lambda work: DAMAGED["noise"](_in(work, "adata", "S\udcff.h5ad")),
     "names with new lines": lambda work: DAMAGED["noise"](_in(work, "adata", "S\n1.h5ad")),
     "pictures that are none": lambda work: [
-        shutil.copytree(work / "task", _in(work)), DAMAGED["noise"](_in(work, "patches", "P1S1.h5")),
+        shutil.copytree(work / "task", _in(work)),
+        DAMAGED["noise"](_in(work, "patches", "P1S1.h5")),
     ],
-}  # fmt: skip
+}
 COMMANDS = {
     "train": ("train", "data.root=it", *QUICK[1:]),
     "check": ("check", "it"),
@@ -106,18 +109,29 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "the synthetic study of a billion spots": ("synthetic", "spots=1000000000000"),
     "the synthetic study of wide layers": ("synthetic", "hidden=[1000000000]"),
     "the synthetic study of a huge seed": (
-        "synthetic", f"seeds=[{'9' * 40}]", "functions=[0]", "methods=[MSE]", "spots=100",
-        "evaluation_spots=40", "epochs=1",
+        "synthetic",
+        f"seeds=[{'9' * 40}]",
+        "functions=[0]",
+        "methods=[MSE]",
+        "spots=100",
+        "evaluation_spots=40",
+        "epochs=1",
     ),
     "the synthetic study of negative seeds": ("synthetic", "seeds=[-1]"),
     "wide layers": ("train", *QUICK, "model=mlp", "model.hidden=[1000000000]"),
     "negative layers": ("train", *QUICK, "model=mlp", "model.hidden=[-8]"),
     "100,000,000 partners": (
-        "train", *QUICK, "model=mlp", "model.start=none", "training.epochs=1", "loss=pairwise", "loss.n_partners=100000000",
+        "train",
+        *QUICK,
+        "model=mlp",
+        "model.start=none",
+        "training.epochs=1",
+        "loss=pairwise",
+        "loss.n_partners=100000000",
     ),
     "100,000 threads": ("train", *QUICK, "training.threads=100000"),
     "100,000 processes": ("train", *QUICK, "training.workers=100000"),
-}  # fmt: skip
+}
 RIGHT = ("100,000,000 partners", "a simulation of a huge seed", "the synthetic study of a huge seed")
 
 

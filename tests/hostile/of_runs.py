@@ -19,24 +19,49 @@ def _objects() -> bytes:
 
 
 WRONG: dict[str, dict[str, bytes]] = {
-    "config.yaml": {"an unknown key": b"sead: 1\n", "a list": b"[1]\n", "another run's": b"seed: 7\n", "a name outside": b"name: ../../x\n"},
-    "result.json": {"a list": b"[1]", "no scores": b"{}", "words": b'{"scc": "high", "pcc": "low"}', "5,000 digits": b'{"scc": ' + b"9" * 5000 + b"}"},
+    "config.yaml": {
+        "an unknown key": b"sead: 1\n",
+        "a list": b"[1]\n",
+        "another run's": b"seed: 7\n",
+        "a name outside": b"name: ../../x\n",
+    },
+    "result.json": {
+        "a list": b"[1]",
+        "no scores": b"{}",
+        "words": b'{"scc": "high", "pcc": "low"}',
+        "5,000 digits": b'{"scc": ' + b"9" * 5000 + b"}",
+    },
     "provenance.json": {"a list": b"[1]", "no data": b"{}", "words": b'{"data": "x", "split": 3}'},
-    "per_gene.csv": {"another table": b"a,b\n1,2\n", "only a header": b"slide,gene,spots,scc,pcc,mean_count,zero_fraction\n", "words": b"slide,gene,spots,scc,pcc,mean_count,zero_fraction\nS,G,x,x,x,x,x\n"},
+    "per_gene.csv": {
+        "another table": b"a,b\n1,2\n",
+        "only a header": b"slide,gene,spots,scc,pcc,mean_count,zero_fraction\n",
+        "words": b"slide,gene,spots,scc,pcc,mean_count,zero_fraction\nS,G,x,x,x,x,x\n",
+    },
     "predictions.npz": {"objects": _objects(), "cut short": _objects()[:60]},
     "panel.csv": {"another table": b"a,b\n1,2\n", "words": b"gene,role,weight\nA,primary,much\n"},
     "history.jsonl": {"a list": b"[1]\n", "words": b'{"epoch": "x"}\n', "nesting": b"[" * 100_000},
     "checkpoints/best.safetensors": {"a long header": b"\xff" * 8 + b"{}", "no header": b"\x02" + bytes(7) + b"{}"},
-}  # fmt: skip
+}
 COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # the command, and the files it reads
     "table": (("table", "runs"), ("config.yaml", "result.json", "provenance.json")),
-    "evaluate": (("evaluate", "run"), ("config.yaml", "result.json", "provenance.json", "checkpoints/best.safetensors")),
+    "evaluate": (
+        ("evaluate", "run"),
+        ("config.yaml", "result.json", "provenance.json", "checkpoints/best.safetensors"),
+    ),
     "predict": (("predict", "run", "P1S1"), ("config.yaml", "provenance.json", "checkpoints/best.safetensors")),
     "report": (
         ("report", "runs", "--section", "scores", "--section", "provenance", "--section", "maps"),
-        ("config.yaml", "result.json", "provenance.json", "per_gene.csv", "predictions.npz", "panel.csv", "history.jsonl"),
+        (
+            "config.yaml",
+            "result.json",
+            "provenance.json",
+            "per_gene.csv",
+            "predictions.npz",
+            "panel.csv",
+            "history.jsonl",
+        ),
     ),
-}  # fmt: skip
+}
 
 
 def cases() -> Iterator[Case]:

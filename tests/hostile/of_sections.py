@@ -4,122 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
+from tests.hostile.broken_h5 import (
+    Change,
+    at,
+    column_wise,
+    dense,
+    edit,
+    linked,
+    put,
+    said,
+    same,
+    several,
+    vast,
+    without,
+)
 from tests.hostile.kinds import DAMAGED, NO_FILES
 from tests.hostile.stage import OWN, Case
-
-Change = Callable[[Any], None]
-
-
-def put(place: str, values: Any, **attributes: Any) -> Change:
-    """Write a dataset in the place of whatever is there, its attributes kept."""
-
-    def change(file: Any) -> None:
-        kept = dict(file[place].attrs) if place in file else {}
-        if place in file:
-            del file[place]
-        file.create_dataset(place, data=values)
-        for name, value in {**kept, **attributes}.items():
-            file[place].attrs[name] = value
-
-    return change
-
-
-def edit(place: str, how: Callable[[np.ndarray], np.ndarray]) -> Change:
-    """Change the values of a dataset."""
-    return lambda file: put(place, how(file[place][...]))(file)
-
-
-def without(*places: str) -> Change:
-    """Take something away."""
-
-    def change(file: Any) -> None:
-        for place in places:
-            del file[place]
-
-    return change
-
-
-def said(place: str, **attributes: Any) -> Change:
-    """Change what is said about something; None takes it away."""
-
-    def change(file: Any) -> None:
-        for name, value in attributes.items():
-            key = name.replace("_", "-") if name != "_index" else name
-            if value is None:
-                del file[place].attrs[key]
-            else:
-                file[place].attrs[key] = value
-
-    return change
-
-
-def at(position: int, value: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """One value replaced."""
-
-    def how(values: np.ndarray) -> np.ndarray:
-        values = values.copy()
-        values.reshape(-1)[position] = value
-        return values
-
-    return how
-
-
-def _dense(file: Any, values: np.ndarray) -> None:
-    del file["X"]
-    file.create_dataset("X", data=values)
-    file["X"].attrs["encoding-type"], file["X"].attrs["encoding-version"] = "array", "0.2.0"
-
-
-def _column_wise(indices: Callable[[np.ndarray], np.ndarray], indptr: Callable[[np.ndarray], np.ndarray]) -> Change:
-    """The same counts column by column, then broken."""
-
-    def change(file: Any) -> None:
-        from scipy import sparse
-
-        rows = sparse.csr_matrix(tuple(file["X"][name][...] for name in ("data", "indices", "indptr")), shape=(40, 150))
-        columns = rows.tocsc()
-        for name, values in (
-            ("data", columns.data),
-            ("indices", indices(columns.indices)),
-            ("indptr", indptr(columns.indptr)),
-        ):
-            put(f"X/{name}", values)(file)
-        file["X"].attrs["encoding-type"] = "csc_matrix"
-
-    return change
-
-
-def _vast(place: str, shape: tuple[int, ...], dtype: str = "i4") -> Change:
-    """A dataset that says it is vast and holds nothing: compressed, it takes no room."""
-
-    def change(file: Any) -> None:
-        kept = dict(file[place].attrs) if place in file else {}
-        if place in file:
-            del file[place]
-        file.create_dataset(place, shape, dtype, chunks=True, compression="gzip")
-        for name, value in kept.items():
-            file[place].attrs[name] = value
-
-    return change
-
-
-def _linked(place: str, link: Any) -> Change:
-    def change(file: Any) -> None:
-        del file[place]
-        file[place] = link
-
-    return change
-
-
-def same(values: np.ndarray) -> np.ndarray:
-    """As it is."""
-    return values
-
 
 CHANGES: dict[str, Change] = {
     "no counts": without("X"),
@@ -162,24 +66,24 @@ CHANGES: dict[str, Change] = {
     "a row missing": edit("X/indptr", lambda values: values[:-1]),
     "a row too many": edit("X/indptr", lambda values: np.append(values, values[-1])),
     "rows of two dimensions": edit("X/indptr", lambda values: values[None]),
-    "column-wise, a place beyond the spots": _column_wise(at(3, 40), same),
-    "column-wise, a place far beyond": _column_wise(at(3, 2**31 - 1), same),
-    "column-wise, a negative place": _column_wise(at(3, -5), same),
-    "column-wise, columns that fall": _column_wise(same, at(75, 0)),
-    "column-wise, columns that end late": _column_wise(same, at(150, 10**9)),
-    "dense, of three dimensions": lambda file: _dense(file, np.ones((40, 150, 2), np.int32)),
-    "dense, of one": lambda file: _dense(file, np.ones(40, np.int32)),
-    "dense, a number": lambda file: _dense(file, np.array(3)),
-    "dense, words": lambda file: _dense(file, np.full((40, 150), b"a")),
-    "dense, too wide": lambda file: _dense(file, np.ones((40, 151), np.int32)),
-    "dense, too short": lambda file: _dense(file, np.ones((39, 150), np.int32)),
-    "dense, truths": lambda file: _dense(file, np.ones((40, 150), bool)),
-    "dense, vast and empty": _vast("X", (2**33, 2**33)),
-    "vast counts": _vast("X/data", (2**40,)),
-    "vast places": _vast("X/indices", (2**40,)),
-    "vast rows": _vast("X/indptr", (2**40,)),
-    "a vast index of spots": _vast("obs/barcode", (2**40,), "S16"),
-    "no spots": lambda file: [edit("X/indptr", lambda v: v[:1])(file), edit("obs/barcode", lambda v: v[:0])(file)] and None,
+    "column-wise, a place beyond the spots": column_wise(at(3, 40), same),
+    "column-wise, a place far beyond": column_wise(at(3, 2**31 - 1), same),
+    "column-wise, a negative place": column_wise(at(3, -5), same),
+    "column-wise, columns that fall": column_wise(same, at(75, 0)),
+    "column-wise, columns that end late": column_wise(same, at(150, 10**9)),
+    "dense, of three dimensions": dense(np.ones((40, 150, 2), np.int32)),
+    "dense, of one": dense(np.ones(40, np.int32)),
+    "dense, a number": dense(np.array(3)),
+    "dense, words": dense(np.full((40, 150), b"a")),
+    "dense, too wide": dense(np.ones((40, 151), np.int32)),
+    "dense, too short": dense(np.ones((39, 150), np.int32)),
+    "dense, truths": dense(np.ones((40, 150), bool)),
+    "dense, vast and empty": vast("X", (2**33, 2**33)),
+    "vast counts": vast("X/data", (2**40,)),
+    "vast places": vast("X/indices", (2**40,)),
+    "vast rows": vast("X/indptr", (2**40,)),
+    "a vast index of spots": vast("obs/barcode", (2**40,), "S16"),
+    "no spots": several(edit("X/indptr", lambda v: v[:1]), edit("obs/barcode", lambda v: v[:0])),
     "a spot's name twice": edit("obs/barcode", lambda values: at(1, values[0])(values)),
     "all spots of one name": edit("obs/barcode", lambda values: np.full_like(values, b"AAAC-1")),
     "spots without a name": edit("obs/barcode", lambda values: np.full_like(values, b"")),
@@ -200,22 +104,40 @@ CHANGES: dict[str, Change] = {
     "all spots in one place": edit("obsm/spatial", np.zeros_like),
     "patients' codes beyond": edit("obs/patient/codes", at(3, 9)),
     "patients without names": without("obs/patient/categories"),
-    "two patients": lambda file: [
-        put("obs/patient/categories", np.array([b"P1", b"P2"]))(file), edit("obs/patient/codes", at(3, 1))(file),
-    ] and None,  # fmt: skip
-    "a link to another file": _linked("X", h5py.ExternalLink("/etc/passwd", "/X")),
-    "a link to a file that is not there": _linked("X", h5py.ExternalLink("nowhere.h5", "/X")),
-    "a link to itself": _linked("X", h5py.SoftLink("/X")),
-    "a link to nowhere": _linked("var", h5py.SoftLink("/nowhere")),
-    "a type in place of the counts": lambda file: [without("X")(file), file.__setitem__("X", np.dtype("f8"))] and None,
-}  # fmt: skip
+    "two patients": several(
+        put("obs/patient/categories", np.array([b"P1", b"P2"])), edit("obs/patient/codes", at(3, 1))
+    ),
+    "a link to another file": linked("X", h5py.ExternalLink("/etc/passwd", "/X")),
+    "a link to a file that is not there": linked("X", h5py.ExternalLink("nowhere.h5", "/X")),
+    "a link to itself": linked("X", h5py.SoftLink("/X")),
+    "a link to nowhere": linked("var", h5py.SoftLink("/nowhere")),
+    "a type in place of the counts": linked("X", np.dtype("f8")),
+}
 MAY_BE = {  # what may also be read as it is meant
-    "no word on the index", "no encoding of counts", "the same place twice", "a gene's name twice", "dense, truths", "no shape",
-    "genes' names of 100,000 letters", "genes without a name", "places of three", "places that are not finite",
-    "places of one dimension", "fewer places", "places of words", "all spots in one place", "spots' names that are numbers",
-    "patients without names", "spots' names that are bytes of nothing", "counts that are huge", "counts of 2^62",
-    "spots' names of two dimensions", "an unknown encoding of counts", "a row too many", "places of shares",
-}  # fmt: skip
+    "no word on the index",
+    "no encoding of counts",
+    "the same place twice",
+    "a gene's name twice",
+    "dense, truths",
+    "no shape",
+    "genes' names of 100,000 letters",
+    "genes without a name",
+    "places of three",
+    "places that are not finite",
+    "places of one dimension",
+    "fewer places",
+    "places of words",
+    "all spots in one place",
+    "spots' names that are numbers",
+    "patients without names",
+    "spots' names that are bytes of nothing",
+    "counts that are huge",
+    "counts of 2^62",
+    "spots' names of two dimensions",
+    "an unknown encoding of counts",
+    "a row too many",
+    "places of shares",
+}
 COMMANDS = {"train": ("train", *OWN), "check": ("check", "task")}
 
 

@@ -86,7 +86,7 @@ def cases() -> Iterator[Case]:
             )
             yield Case("journal", f"{kind} at the end, {reader}", words, _appending(line), copies=("grid",), fine=True)
     for kind, tree in TREES.items():
-        yield Case("study", f"grid with {kind}", ("grid", "s.yaml", *QUICK), _file(tree))
+        yield Case("study", f"grid with {kind}", ("grid", "s.yaml", *QUICK), _file(tree), fine="quick" in kind)
         yield Case("study", f"quick grid with {kind}", ("grid", "s.yaml", "--quick", *QUICK), _file(tree))
     for kind, tree in SEARCHES.items():
         fine = kind == "a huge seed"

@@ -23,6 +23,7 @@ QUICK = (
     "data.root={sections}", "data.features=latent", "model=ridge", "fold=0", "primary.k=10", "primary.min_detection=0",
 )  # fmt: skip
 NETWORK = (*QUICK[:2], "model={name: mlp, hidden: [8], start: none}", *QUICK[3:], "training.epochs=1")
+FURNITURE = {"study": "study.yaml", "grid": "grid", "journal": "grid/study.journal"}
 OWN = ("data.root=task", *QUICK[1:])  # a copy of the sections that may be broken
 
 
@@ -141,24 +142,20 @@ class Stage:
             word = word.replace(f"{{{name}}}", place)
         return word
 
-    def _ask(self, words: list[str], work: Path, said: Path, limit: float = SECONDS) -> dict:
+    def _ask(self, words: list[str], work: Path, said: Path, *, here: bool = False) -> dict:
         assert self.server.stdin is not None
         assert self.server.stdout is not None
         environment = {"AGL_CACHE": str(self.folder / "cache"), "AGL_HOSTILE_OUT": str(said), "COLUMNS": "200"}
-        request = {"words": words, "cwd": str(work), "environment": environment, "limit": limit}
+        request = {"words": words, "cwd": str(work), "environment": environment, "limit": SECONDS, "here": here}
         print(json.dumps(request), file=self.server.stdin, flush=True)
         return json.loads(self.server.stdout.readline())
 
     def _left(self, base: Path, work: Path) -> Iterator[str]:
         """Half-written files, anything outside the folder of the command, and the mark of hostile code."""
         for folder, folders, files in os.walk(base):
-            for name in [*folders, *files]:
-                path = Path(folder, name)
-                if (
-                    LEFT.search(name)
-                    or name == MARK
-                    or (work not in path.parents and path != work and path not in work.parents)
-                ):
+            for path in (Path(folder, name) for name in [*folders, *files]):
+                outside = path != work and work not in path.parents and path not in work.parents
+                if LEFT.search(path.name) or path.name == MARK or outside:
                     yield str(path.relative_to(base))
 
 
@@ -180,29 +177,34 @@ def staged(folder: Path) -> Iterator[Stage]:
 
 
 def _furnish(stage: Stage) -> None:
+    """Clean things to break. All commands are run once, so that what they import is there when a case is tried."""
     from agl.data.simulate.task import simulate
 
     place = stage.folder / "furniture"
     place.mkdir()
     size = {"n_patients": 3, "spots_per_slide": 40, "n_genes": 150, "features": "latent", "seed": 1}
     stage.places["sections"] = stage.places["task"] = str(simulate(place / "task", **size))
-    stage.places["furniture"] = str(place)
-    words = [stage._filled(word, place) for word in (*QUICK, "name=done", f"output={place}")]
-    for more in (["loss=mse"], ["model={name: mlp, hidden: [8], start: none}", "training.epochs=1"]):
-        said = stage.folder / "said"
-        said.mkdir(exist_ok=True)
-        answer = stage._ask(["train", *words, *more], place, said, limit=600)
-        assert answer["code"] == 0, f"{answer}\n{(said / 'stderr').read_text()}"
+
+    def do(*words: str) -> None:
+        stage._ask([stage._filled(word, place) for word in words], place, place, here=True)
+
+    done = ("name=done", f"output={place}")
+    do("train", *QUICK, *done)
+    do("train", *NETWORK, *done)
+    do("train", *NETWORK, "auxiliary.genes=dkgsb", "auxiliary.outer.start=0", "name=other", f"output={place}")
     runs = sorted((place / "done").iterdir())
     stage.places |= {"runs": str(place / "done"), "run": str(next(r for r in runs if "mlp" in r.name))}
-    (place / "study.yaml").write_text(
-        f"name: grid\noutput: {place}\nfold: 0\ndata: {{root: {stage.places['sections']}, features: latent}}\n"
-        "model: ridge\nprimary: {k: 10, min_detection: 0}\naxes: {data.normalise: [train, slide]}\n"
+    for words in (("table", "{runs}"), ("evaluate", "{run}"), ("predict", "{run}", "P1S1", "--out", f"{place}/x.h5ad")):
+        do(*words)
+    do("report", "{runs}", "--out", f"{place}/report")
+    do("check", "{sections}")
+    shared = (
+        f"output: {place}\nfold: 0\ndata: {{root: {stage.places['sections']}, features: latent}}\n"
+        "model: ridge\nprimary: {k: 10, min_detection: 0}\n"
     )
-    answer = stage._ask(["grid", str(place / "study.yaml")], place, stage.folder / "said", limit=600)
-    assert answer["code"] == 0, (stage.folder / "said" / "stderr").read_text()
-    stage.places |= {
-        "study": str(place / "study.yaml"),
-        "grid": str(place / "grid"),
-        "journal": str(place / "grid" / "study.journal"),
-    }
+    (place / "study.yaml").write_text(f"name: grid\n{shared}axes: {{data.normalise: [train, slide]}}\n")
+    search = "search: {parameters: {data.min_counts: [1, 2]}, trials: 1, folds: [0]}\n"
+    (place / "search.yaml").write_text(f"name: search\n{shared}{search}")
+    do("grid", f"{place}/study.yaml")
+    do("search", f"{place}/search.yaml", "model=mlp", "training.epochs=1")
+    stage.places |= {name: str(place / path) for name, path in FURNITURE.items()}

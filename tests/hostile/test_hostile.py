@@ -1,6 +1,6 @@
-"""Three hundred and more hostile inputs: each a sentence and exit status 2, or the right result; nothing hangs or stays.
+"""Hostile inputs of all kinds: each a sentence and exit status 2, or the right result; none hangs or leaves anything.
 
-`python -m tests.hostile` prints what each gave as a table; `python -m tests.hostile WORD ...` those whose name has a word.
+`python -m tests.hostile` prints what each gave as a table; `python -m tests.hostile WORD ...` those with a word.
 """
 
 from __future__ import annotations

@@ -109,6 +109,7 @@ def open_dataset(
     return replace(
         first if len(rows) == len(first) else first.subset(rows),
         features=table,
+        left_out=encoders.left_out,
         key=encoders.key,
         report=encoders.report([each.report for each in opened.values()]),
     )
@@ -173,14 +174,7 @@ def _all_counted(report: dict[str, Any]) -> bool:
 
 def load(folder: Path, files: Sequence[SectionFiles]) -> Dataset:
     """A cached import as a dataset; patches are read from the original `files`."""
-    spots = pd.read_csv(
-        folder / "index.csv",
-        dtype={"barcode": str, "slide": str, "patient": str},
-        keep_default_na=False,
-        na_values={"array_row": [""], "array_col": [""]},
-        float_precision="round_trip",
-    )
-    spots = spots.drop(columns=[name for name in ("array_row", "array_col") if spots[name].isna().all()])
+    spots = _read_index(folder / "index.csv")
     genes = tuple(json.loads((folder / "genes.json").read_text("utf-8")))
     report = json.loads((folder / "report.json").read_text("utf-8"))
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("indptr", "indices", "data")}
@@ -196,6 +190,7 @@ def load(folder: Path, files: Sequence[SectionFiles]) -> Dataset:
         report,
         folder,
         np.load(folder / "feature_rows.npy"),
+        _read_index(folder / "left_out.csv") if (folder / "left_out.csv").is_file() else None,
     )
     if report["patch_shape"] is None:
         return dataset
@@ -208,6 +203,17 @@ def load(folder: Path, files: Sequence[SectionFiles]) -> Dataset:
     )
     object.__setattr__(dataset, "patches", reader)
     return dataset
+
+
+def _read_index(path: Path) -> pd.DataFrame:
+    spots = pd.read_csv(
+        path,
+        dtype={"barcode": str, "slide": str, "patient": str},
+        keep_default_na=False,
+        na_values={"array_row": [""], "array_col": [""]},
+        float_precision="round_trip",
+    )
+    return spots.drop(columns=[name for name in ("array_row", "array_col") if spots[name].isna().all()])
 
 
 def _mapped_csr(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:

@@ -90,6 +90,12 @@ class Encoders:
         return kept
 
     @property
+    def left_out(self) -> pd.DataFrame | None:
+        """The spots that have every encoder's features but too few counts; None where there are none."""
+        shallow = self.imports[0][1].spots.iloc[self._rows[0][~self._kept]]
+        return shallow.reset_index(drop=True) if len(shallow) else None
+
+    @property
     def _names(self) -> str:
         return " and ".join(name for name, _ in self.imports)
 

@@ -39,6 +39,7 @@ class Dataset:
         folder: the cached import, None for a dataset made in memory.
         feature_rows: int64 [spot] the row of each spot in its slide's file of features (or patches); None where
             there is no such file.
+        left_out: rows as in `spots` for those that have too few counts to be there; None where there are none.
     """
 
     spots: pd.DataFrame
@@ -51,9 +52,15 @@ class Dataset:
     report: dict[str, Any]
     folder: Path | None = None
     feature_rows: np.ndarray | None = None
+    left_out: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.spots)
+
+    @property
+    def listed(self) -> pd.DataFrame:
+        """`spots`, then those left out: what splits are made of, because no count decides who is in it."""
+        return self.spots if self.left_out is None else pd.concat([self.spots, self.left_out], ignore_index=True)
 
     @cached_property
     def slide_names(self) -> tuple[str, ...]:
@@ -124,6 +131,7 @@ class Dataset:
             self.report,
             self.folder,
             None if self.feature_rows is None else self.feature_rows[rows],
+            self.left_out,
         )
 
     def as_in_files(self, spots: np.ndarray, slides: Sequence[str] = ()) -> np.ndarray:

@@ -38,17 +38,29 @@ def load_data(config: Config) -> Dataset:
 
 
 def load_splits(config: Config, dataset: Dataset) -> list[Split]:
-    """Every fold of the config's split, validation carved from its training spots."""
+    """Every fold of the config's split, validation carved from its training spots.
+
+    Splits are made of all spots that have features, whatever their counts; those left out for their counts are taken
+    away afterwards. So no count, least of all a test spot's, decides which spots are in which part.
+    """
     splits = registry.build(
         "split",
         config.split,
-        dataset.spots,
+        dataset.listed,
         root=data_folder(config),
         seed=config.seed,
         validation_fraction=config.validation.fraction,
         validation_unit=config.validation.unit,
     )
-    return splits_of(config.split.name, splits, validated=not registry.is_estimator(config.model))
+    validated = not registry.is_estimator(config.model)
+    folds = splits_of(config.split.name, splits, validated=validated)
+    return splits_of(config.split.name, [_counted(fold, len(dataset)) for fold in folds], validated=validated)
+
+
+def _counted(split: Split, spots: int) -> Split:
+    """A split of all listed spots, without those left out; the others come first."""
+    parts = {name: getattr(split, name) for name in ("train", "validation", "test")}
+    return replace(split, **{name: positions[positions < spots] for name, positions in parts.items()})
 
 
 def permuted(dataset: Dataset, seed: int) -> Dataset:

@@ -14,8 +14,17 @@ from agl.data.reading.locate import BUILTIN
 from agl.data.reading.sections import Folder, SectionFiles
 from agl.errors import UserError
 
-_IMPORTED = ("index.csv", "genes.json", "indptr.npy", "indices.npy", "data.npy", "library_size.npy", "features.npy")
-_CACHE_FORMAT = 3  # raise when the same input files give different cached files
+_IMPORTED = (
+    "index.csv",
+    "left_out.csv",
+    "genes.json",
+    "indptr.npy",
+    "indices.npy",
+    "data.npy",
+    "library_size.npy",
+    "features.npy",
+)
+_CACHE_FORMAT = 5  # raise when the same input files give different cached files
 
 
 def content_key(

@@ -120,6 +120,9 @@ def _import_slide(
     if out.features is not None:
         vitals[section.slide] = _write_features(out.features, section, header, tables, matches, spots)
     _write_index(out.folder / "index.csv", section, header, spots)
+    left_out = np.setdiff1d(np.flatnonzero(joined), spots)
+    if left_out.size:
+        _write_index(out.folder / "left_out.csv", section, header, left_out)
     doubts = vitals[section.slide].doubts() if section.slide in vitals else []
     described = describe(section, header, tables, matches, totals, spots, genes)
     return described | {"count_doubts": tally.doubts(), "feature_doubts": doubts}

@@ -47,7 +47,7 @@ CONFIG_MISTAKES = [
     (["loss=margin_ranking", "model=convex"], "use loss=pairwise, its smooth form"),
     (["model=convex", "model.penalty=-1"], "Expected penalties above 0"),
     (["model=committee", "model.without=[lisstwise]"], "Did you mean 'listwise'"),
-    (["data.features=none", "model=committee"], "or choose a model of patches"),
+    (["data.features=none", "model=committee"], "Expected patches or features to learn from"),
 ]
 
 

@@ -76,8 +76,10 @@ def test_their_files_are_part_of_the_run(own: Path, monkeypatch: pytest.MonkeyPa
     assert prior == {"name": "mine.py:length", "by": 1.0}
 
 
-def test_every_slot_of_the_config_is_walked() -> None:
-    config = Config().with_("model=mlp", "auxiliary.genes=dkgsb", "plugins=[agl.training.plugins:Plugin]")
+def test_every_slot_of_the_config_is_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from agl.training.plugins import Plugin\n\nclass Watch(Plugin): ...\n")
+    config = Config().with_("model=mlp", "auxiliary.genes=dkgsb", "plugins=[mine.py:Watch]")
     names = [component.name for component in components(complete(config))]
     assert {"leave_one_patient_out", "dispersion", "mlp", "listwise", "dkgsb", "auto", "balanced", "grouped"} <= set(
         names

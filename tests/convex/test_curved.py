@@ -28,12 +28,16 @@ def strank_sum(name: str, options: dict[str, Any], scores: Tensor, data: Any, sp
     """strank's loss of the caller's full tables, times the number of spots; scores of empty spots are 0."""
     n_spots, n_genes = data.counts.shape
     full = torch.zeros(n_spots, n_genes, dtype=torch.float64).index_copy(0, spots.rows, scores.T)
-    if name == "pairwise":  # so many partners that every spot has all others of its slide equally often
-        kept = data.slides[data.library_size > 0]
-        lengths = np.unique(kept, return_counts=True)[1]
-        options = {**options, "n_partners": math.lcm(*(int(n) - 1 for n in lengths if n > 1))}
     loss = getattr(strank, f"{name}_nll")
     counts, library = torch.as_tensor(data.counts), torch.as_tensor(data.library_size)
+    if name == "pairwise":  # slide by slide, with all others of the slide as partners
+        total = torch.zeros(n_genes, dtype=torch.float64)
+        for code in np.unique(data.slides):
+            rows = torch.as_tensor(np.flatnonzero((data.slides == code) & (data.library_size > 0)))
+            if len(rows) > 1:
+                some = {**options, "n_partners": len(rows) - 1, "library_size": library[rows]}
+                total = total + loss(full[rows], counts[rows], **some) * len(rows)
+        return total
     return loss(full, counts, slides=torch.as_tensor(data.slides), library_size=library, **options) * n_spots
 
 

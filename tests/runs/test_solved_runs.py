@@ -200,7 +200,7 @@ def test_what_a_solved_run_does_not_use_makes_no_other_run(solved) -> None:
         (["model=convex", "model.penalty=0"], "penalties above 0"),
         (["model=low_rank", "auxiliary.genes=gradient_similarity"], "model=mlp"),
         (["model=committee", "model.without=[contxt]"], "Expected an ingredient to leave out, received 'contxt'"),
-        (["model=convex", "data.features=none"], "data.features=builtin"),
+        (["model=convex", "data.features=none"], "name a folder of feature files"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(agl, sections: Path, tmp_path: Path, words, part) -> None:

@@ -61,7 +61,7 @@ def kinds_note(reasons: dict[str, list[str]], names: dict[str, list[str]]) -> st
     """One sentence on the columns of all slides that were left out for their feature type; None without any.
 
     >>> kinds_note({"S1": ["", "feature type Custom"]}, {"S1": ["ERBB2", "guide"]})
-    "1 columns are no genes (1 Custom, e.g. guide of S1): neither scored nor part of the library size"
+    '1 columns are no genes (1 Custom, e.g. guide of S1): neither scored nor part of the library size'
     """
     counts: Counter[str] = Counter()
     example = ""

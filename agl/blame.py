@@ -32,6 +32,9 @@ REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "its links lead in a circle",
     errno.EINVAL: "no file can have that name, or it is no file",
+    errno.EIO: "the disk or the network failed",
+    errno.ESTALE: "the network file system lost it",
+    errno.EMFILE: "too many files are open (`ulimit -n` raises the limit)",
     errno.ENXIO: "it is a device or a pipe",
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +28,20 @@ def test_more_memory_than_there_is(function) -> None:
     said = sentence(raised(function))
     assert said is not None
     assert said.startswith("This needs more memory than there is (")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EIO, "the disk or the network failed"),
+        (errno.ESTALE, "the network file system lost it"),
+        (errno.EMFILE, "too many files are open"),
+    ],
+)
+def test_what_the_system_says(number: int, words: str) -> None:
+    said = sentence(OSError(number, os.strerror(number), "S1.h5ad"))
+    assert said is not None
+    assert said.startswith(f"Could not use S1.h5ad: {words}")
 
 
 def test_other_errors_of_torch_are_nobodys_fault() -> None:

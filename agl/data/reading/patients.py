@@ -6,11 +6,9 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from agl.data.reading.hdf5 import open_h5, strings
+from agl.data.reading.columns import Table
+from agl.data.reading.hdf5 import open_h5
 from agl.data.reading.names import nearest
 from agl.data.reading.spelling import alike, clean, find_slide, key, one_spelling
 from agl.data.reading.tables import TextTable, header_of, read_text_table
@@ -88,15 +86,9 @@ def patient_in_obs(slide: str, counts: Path) -> str | None:
     """The patient in the h5ad's `obs`, None without one; more than one patient in a section is an error."""
     with open_h5(counts, "an h5ad file") as h5:
         obs = h5.get("obs")
-        if obs is None or not hasattr(obs, "keys") or _PATIENT not in obs:
+        if not hasattr(obs, "keys") or _PATIENT not in obs:
             return None
-        column = obs[_PATIENT]
-        if hasattr(column, "keys") and "codes" in column:
-            names = _used(column["codes"], _words(column["categories"]))
-        elif "__categories" in obs and _PATIENT in obs["__categories"]:  # anndata < 0.8
-            names = _used(column, _words(obs["__categories"][_PATIENT]))
-        else:
-            names = set(_words(column))
+        names = set(Table(h5, "obs", slide).text(_PATIENT))
     patients = sorted({clean(name) for name in names} - {""})
     if len(patients) > 1:
         raise UserError(
@@ -104,18 +96,6 @@ def patient_in_obs(slide: str, counts: Path) -> str | None:
             f"{OBS} ({', '.join(patients[:3])}); save one h5ad per patient."
         )
     return patients[0] if patients else None
-
-
-def _words(column: Any) -> list[str]:
-    """A column of an h5ad as text; values that a mask calls missing are empty."""
-    if not hasattr(column, "keys"):
-        return list(strings(column[...]))
-    missing = column["mask"][...] if "mask" in column else np.zeros(len(column["values"]), dtype=bool)
-    return ["" if gone else word for word, gone in zip(strings(column["values"][...]), missing, strict=True)]
-
-
-def _used(codes: Any, categories: list[str]) -> set[str]:
-    return {categories[code] for code in np.unique(codes[...]) if code >= 0}
 
 
 def in_one_spelling(owners: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -122,7 +122,7 @@ def test_every_kind_of_column(owned, column):
     with h5py.File(root / "adata" / "S0.h5ad", "a") as h5:
         del h5["obs/patient"]
         with anndata.settings.override(allow_write_nullable_strings=True):
-            write_elem(h5["obs"], "patient", column)
+            write_elem(h5["obs"], "patient", column[np.arange(12) % 3])
     assert patients(root) == {"S0": "1", "S1": "1"}
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_column_is_one_sentence(owned):
     root = owned("X", "1")
     with h5py.File(root / "adata" / "S0.h5ad", "a") as h5:
         h5["obs/patient/codes"][0] = 9
-    with pytest.raises(UserError, match=r"received a damaged one at .*S0\.h5ad"):
+    with pytest.raises(UserError, match=r"Expected categories numbered from 0 to 0 in obs\['patient'\] of slide 'S0'"):
         find_sections(root)
 
 

@@ -141,11 +141,29 @@ class Dataset:
         row = np.zeros(len(spots), dtype=np.int64) if self.feature_rows is None else self.feature_rows[spots]
         return np.asarray(spots)[np.lexsort((row, self.slide_codes[spots], place))]
 
+    def changed(self) -> str | None:
+        """What became of the cached files that this dataset reads as it goes; None where they are as they were.
+
+        One that was deleted, or built again, is still read: what is open stays.
+        """
+        from agl.data.reading.cache import damage
+
+        mapped = getattr(self.features, "filename", None)
+        folders = [folder for folder in (self.folder, Path(mapped).parent if mapped else None) if folder is not None]
+        cached = [folder for folder in dict.fromkeys(folders) if (folder / "manifest.json").is_file()]
+        return next((found for folder in cached if (found := damage(folder))), None)
+
     def lost_genes(self) -> pd.DataFrame:
         """Every gene of a slide that is not in `genes`: slide, gene, reason."""
         if self.folder is None:
             return pd.DataFrame(columns=["slide", "gene", "reason"])
-        return pd.read_csv(self.folder / "lost_genes.csv", dtype=str, keep_default_na=False)
+        try:
+            return pd.read_csv(self.folder / "lost_genes.csv", dtype=str, keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"Expected the cached import {self.folder} to stay while it is used, found it gone or changed "
+                f"({error}); open the dataset again."
+            ) from None
 
     @cached_property
     def _position(self) -> dict[str, int]:

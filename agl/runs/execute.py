@@ -86,6 +86,11 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
     test = experiment.split.test
     dataset, n_primary = experiment.dataset, len(experiment.panel.primary)
     scores = fitted.predict(test)[:, :n_primary]
+    if changed := dataset.changed():
+        raise UserError(
+            f"Expected the cached import of the data to stay as it is while a run reads it, found that {changed}. "
+            f"Delete {run.folder} and start the same command again: the data are imported anew."
+        )
     if not bool(scores.isfinite().all()):
         raise UserError(
             f"Expected finite scores of the test spots, received NaN or infinity: the training of {run.folder} has "

@@ -39,6 +39,7 @@ def predict() -> None:
 def cases() -> dict[str, Scenario]:
     found = scenarios(epochs=4)
     found["grid"] = Scenario("grid", agl, (["grid", "study.yaml"],), "runs", study=found["grid"].study)
+    del found["pool"]
     return found | {"predict": Scenario("report", predict, (), "runs/run", ("P1S1.h5ad",))}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.kills.harness import scenarios, under_kills, uninterrupted
 
-KILLS = {"import": 6, "train": 4, "grid": 2, "search": 3, "report": 4}
+KILLS = {"import": 6, "train": 4, "grid": 3, "search": 3, "report": 4}
 
 
 @pytest.mark.parametrize("name", KILLS)

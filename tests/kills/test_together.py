@@ -13,12 +13,12 @@ def at_once(scenario: Scenario, folder: Path, n: int) -> list[int]:
     """Exit statuses of the same command, given several times at once."""
     processes = [start(folder, scenario.target, *scenario.given, said=f"said-{i}.txt") for i in range(n)]
     for process in processes:
-        process.join(300)
+        process.join(1200)
         assert not process.is_alive()
     return [int(process.exitcode or 0) for process in processes]
 
 
-@pytest.mark.parametrize("name", ["import", "train", "search", "report"])
+@pytest.mark.parametrize("name", ["import", "train", "grid", "search", "report"])
 def test_the_same_command_three_times_at_once(name: str, stock: Path, tmp_path: Path) -> None:
     scenario = scenarios(epochs=4)[name]
     truth, _ = uninterrupted(scenario, stock, tmp_path / "whole")

@@ -197,7 +197,7 @@ def _furnish(stage: Stage) -> None:
     for words in (("table", "{runs}"), ("evaluate", "{run}"), ("predict", "{run}", "P1S1", "--out", f"{place}/x.h5ad")):
         do(*words)
     do("report", "{runs}", "--out", f"{place}/report")
-    do("check", "{sections}")
+    do("check", "{sections}", "--features", "latent")
     shared = (
         f"output: {place}\nfold: 0\ndata: {{root: {stage.places['sections']}, features: latent}}\n"
         "model: ridge\nprimary: {k: 10, min_detection: 0}\n"

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from agl.data.checking.report import CheckReport
 from agl.data.checking.section import Findings, Seen
@@ -15,7 +14,9 @@ from agl.data.reading.locate import BUILTIN
 from agl.data.reading.names import clean_name
 from agl.data.reading.remarks import about_genes
 from agl.data.reading.sections import Folder
+from agl.data.reading.spelling import find_slide
 from agl.data.reading.vital_signs import odd_scales
+from agl.data.splitting.fold_files import listed_slides, read_folds
 from agl.places import regular_file
 
 
@@ -41,11 +42,15 @@ def examine_beside(folder: Folder, found: Findings, seen: Seen) -> None:
     for split in sorted(p for p in folder.root.glob("splits*") if p.is_dir()):
         tests = sorted(split.glob("test_*.csv"))
         found.note("note", None, f"{split.name}: {len(tests)} folds in HEST-bench's format.")
+        readable = bool(tests)
         for table in tests + sorted(split.glob("train_*.csv")):
-            listed = found.attempt(None, _Reader(table).sample_ids, "warning") or []
-            unknown = [slide for slide in listed if slide not in folder.slides]
+            listed = found.attempt(None, partial(listed_slides, table), "warning") or []
+            unknown = [name for name in listed if find_slide(name, folder.slides) is None]
             if unknown:
                 found.note("warning", None, f"{split.name}/{table.name} lists '{unknown[0]}', which has no section.")
+            readable &= bool(listed) and not unknown
+        if readable:
+            found.attempt(None, partial(read_folds, split, slides=folder.slides), "warning")
     everywhere = [{clean_name(n) for n in raw.names} for raw in seen.names.values()]
     shared = set.intersection(*everywhere) if everywhere else set()
     for panel in sorted(folder.root.glob("var_*genes.json")):
@@ -67,9 +72,6 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = regular_file(path, "a small file beside the sections")
-
-    def sample_ids(self) -> list[str]:
-        return pd.read_csv(self.path, dtype=str, encoding="utf-8-sig")["sample_id"].tolist()
 
     def gene_panel(self) -> list[str]:
         return [str(name) for name in json.loads(self.path.read_text("utf-8"))["genes"]]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from agl.data.reading.spelling import find_slide
 from agl.data.splitting.holdout import hold_out, patient_or_slide
 from agl.data.splitting.splits import Split
 from agl.errors import UserError, did_you_mean
@@ -39,9 +40,11 @@ def named_slides(
     known = sorted(set(slide))
     parts = {"test": _listed(test), "validation": _listed(validation), "train": _listed(train)}
     for part, names in parts.items():
-        for name in names:
-            if name not in known:
+        for place, name in enumerate(names):
+            slide_meant = find_slide(name, known)
+            if slide_meant is None:
                 raise UserError(f"Expected slides that exist in {part}, received {name!r}.{did_you_mean(name, known)}")
+            names[place] = slide_meant
     named = [name for names in parts.values() for name in names]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise UserError(f"Expected each slide in one part of the split, found {', '.join(twice)} twice.")

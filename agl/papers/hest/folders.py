@@ -8,8 +8,9 @@ from pathlib import Path
 
 import h5py
 
+from agl.data.reading.spelling import find_slide
+from agl.data.splitting.fold_files import read_folds
 from agl.errors import UserError, did_you_mean
-from agl.papers.hest.folds import read_hest_folds
 from agl.papers.hest.published import task_name
 from agl.places import regular_file
 
@@ -74,11 +75,12 @@ def read_task(folder: Path, root: Path, embeddings: Path | None = None) -> Bench
     Raises:
         UserError: no folds, a slide of a fold without counts, no gene list.
     """
-    folds = read_hest_folds("splits", folder)
     slides = sorted(path.stem for path in (folder / "adata").glob("*.h5ad"))
-    named = sorted({slide for _, train, test in folds for slide in train + test})
-    if missing := [slide for slide in named if slide not in slides]:
+    written = sorted({slide for _, train, test in read_folds("splits", folder) for slide in train + test})
+    if missing := [slide for slide in written if find_slide(slide, slides) is None]:
         raise UserError(f"Expected adata/{missing[0]}.h5ad, which the folds name, found none. Fetch the task again.")
+    folds = read_folds("splits", folder, slides=slides)
+    named = sorted({slide for _, train, test in folds for slide in train + test})
     read_panel(folder)
     return BenchmarkTask(folder.name, folder, tuple(slides), tuple(folds), _encoders(folder, root, embeddings, named))
 

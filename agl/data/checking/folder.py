@@ -15,7 +15,7 @@ from agl.data.reading.names import clean_name
 from agl.data.reading.remarks import about_genes
 from agl.data.reading.sections import Folder
 from agl.data.reading.spelling import find_slide
-from agl.data.reading.vital_signs import odd_scales
+from agl.data.reading.vital_signs import odd_scales, refuse_lifeless
 from agl.data.splitting.fold_files import listed_slides, read_folds
 from agl.places import regular_file
 
@@ -27,6 +27,7 @@ def examine_together(report: CheckReport, kind: str, found: Findings, seen: Seen
     _one_size("features of one width", seen.widths, found)
     _one_size("patches of one size", seen.patch_shapes, found)
     if len(set(seen.widths.values())) == 1:
+        found.attempt(None, partial(refuse_lifeless, seen.vitals))
         for slide, sentence in odd_scales(seen.vitals):
             found.note("warning", slide, sentence)
     if seen.headers:

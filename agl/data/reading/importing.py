@@ -32,7 +32,7 @@ from agl.data.reading.patches import PatchFile, PatchReader, open_patches
 from agl.data.reading.patients import alike_warnings
 from agl.data.reading.plausible import Tally
 from agl.data.reading.sections import TissueSection
-from agl.data.reading.vital_signs import Vitals, odd_scales
+from agl.data.reading.vital_signs import Vitals, odd_scales, refuse_lifeless
 from agl.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -67,6 +67,7 @@ def import_sections(request: Request, folder: Path) -> dict[str, Any]:
             request.progress(section.slide, done, len(request.sections))
             slides[section.slide] = _import_slide(request, section, genes, out, vitals)
         request.progress("", len(request.sections), len(request.sections))
+    refuse_lifeless(vitals)
     report: dict[str, Any] = {"sections": slides}
     report["genes"] = {"kept": len(genes.genes), "notes": list(genes.notes)}
     report["features"] = {"source": request.features, "width": width, "dtype": str(dtype)} if width else None

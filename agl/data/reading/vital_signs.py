@@ -111,6 +111,19 @@ class Vitals:
             )
 
 
+def refuse_lifeless(slides: Mapping[str, Vitals]) -> None:
+    """Nothing can be learnt where features vary in no slide.
+
+    Raises:
+        UserError: every slide has the same features for all its spots.
+    """
+    if slides and all(signs.flat for signs in slides.values()):
+        raise UserError(
+            "Expected features that vary between the spots of a slide, received the same for all spots of every slide; "
+            "extract them again."
+        )
+
+
 def odd_scales(slides: Mapping[str, Vitals]) -> list[tuple[str, str]]:
     """(slide, what is wrong) for slides whose features are on another scale than those of the others.
 

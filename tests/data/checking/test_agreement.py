@@ -228,6 +228,19 @@ def features_that_are_not_finite(tools: Tools) -> None:
 
 
 @case(REFUSED)
+def features_that_vary_nowhere(tools: Tools) -> None:
+    for i, slide in enumerate(tools.slides):
+        slide.features[:] = i
+        tools.write(slide)
+
+
+@case(USABLE)
+def features_of_a_slide_that_do_not_vary(tools: Tools) -> None:
+    tools.slides[0].features[:] = 0
+    tools.write(tools.slides[0])
+
+
+@case(REFUSED)
 def features_of_another_width(tools: Tools) -> None:
     tools.slides[0].features = tools.slides[0].features[:, :3]
     tools.write(tools.slides[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 WORDS: dict[Any, str] = {
@@ -41,6 +41,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, option) for option in get_args(hint))
+    if origin is Mapping:
+        return isinstance(value, Mapping)
     if origin is Literal:
         return any(value == option and type(value) is type(option) for option in get_args(hint))
     if origin in (Sequence, list, tuple):
@@ -64,5 +66,7 @@ def _words(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(str, get_args(hint)))
     if origin in (Sequence, list, tuple):
-        return f"a list like [{', '.join([WORDS.get(next(iter(get_args(hint)), None), 'a value')] * 2)}]"
+        item = next(iter(get_args(hint)), None)
+        word = "{key: value}" if get_origin(item) is Mapping else WORDS.get(item, "a value")
+        return f"a list like [{word}, {word}]"
     return WORDS.get(hint, getattr(hint, "__name__", str(hint)))

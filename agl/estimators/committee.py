@@ -82,12 +82,15 @@ class Committee:
                     raise UserError(
                         f"Expected a member of {', '.join(KEYS)}, received {key!r}.{did_you_mean(key, KEYS)}"
                     )
-            if not member.get("penalties"):
+            penalties, rank = member.get("penalties"), member.get("rank")
+            if not penalties:
                 raise UserError(
                     f"Expected penalties of every member, received none for {member}; write penalties: [1]."
                 )
-            if member.get("rank") is not None and member["rank"] < 1:
-                raise UserError(f"Expected ranks of at least 1, received {member['rank']}; leave it out for full rank.")
+            if not isinstance(penalties, Sequence) or not all(_is_penalty(value) for value in penalties):
+                raise UserError(f"Expected penalties above 0 as in penalties: [1, 10], received {penalties!r}.")
+            if rank is not None and (not isinstance(rank, int) or isinstance(rank, bool) or rank < 1):
+                raise UserError(f"Expected ranks of at least 1, received {rank!r}; leave it out for full rank.")
 
     def fit(self, sample: Sample) -> CommitteeScores:
         """Solve every member on all training spots."""
@@ -136,6 +139,10 @@ class Committee:
         if not kept:
             raise UserError(f"Expected members to be left, received without={list(self.without)}, which leaves none.")
         return kept
+
+
+def _is_penalty(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _solved(sample: Sample, members: Sequence[Member], bound: float | None, votes: Votes) -> list[tuple[str, Tensor]]:

@@ -9,12 +9,12 @@ import pytest
 
 from tests.kills.harness import scenarios, under_kills, uninterrupted
 
-KILLS = {"import": 6, "train": 4, "grid": 3, "search": 3, "report": 4}
+KILLS = {"import": 4, "train": 2, "grid": 2, "search": 2, "report": 3}
 
 
 @pytest.mark.parametrize("name", KILLS)
 def test_after_kills_the_same_command_gives_the_same_bytes(name: str, stock: Path, tmp_path: Path) -> None:
-    scenario = scenarios(epochs=4)[name]
+    scenario = scenarios(epochs=3)[name]
     truth, seconds = uninterrupted(scenario, stock, tmp_path / "whole")
     assert truth
     tally = under_kills(scenario, stock, tmp_path / "killed", truth, seconds, KILLS[name], random.Random(name))

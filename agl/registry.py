@@ -168,8 +168,11 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
 def _completed(target: Callable[..., Any], word: str, value: Any) -> Any:
     """The value of an argument, completed where it is a component or a list of them."""
     slot = nested(target).get(word)
-    if slot is None or value is None:
+    optional = parameters(target)[word].default is None if word in parameters(target) else True
+    if slot is None or (value is None and optional):
         return value
+    if slot.many and not isinstance(value, str | list | tuple):
+        raise UserError(f"Expected a list of names for {word}, received {value!r}.")
     items = [value] if isinstance(value, str) or not slot.many else list(value)
     found = []
     for item in items:

@@ -1,11 +1,11 @@
-# make demo | make test | make lint | make bench
+# make demo | make test | make lint | make bench | make hostile
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE  # importing torch takes seconds more without
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench hostile clean
 
 # The stamp is newer than the project's own files, so a changed dependency installs again.
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard strank/losses/native*.[ch] agl/papers/strank_synthetic/native*.[ch])
@@ -32,6 +32,9 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/epoch.py --quick
 	$(BIN)/python benchmarks/synthetic.py --quick
 	$(BIN)/python benchmarks/scale.py --quick
+
+hostile: $(VENV)/.installed
+	$(BIN)/python -m tests.hostile
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -12,6 +12,8 @@ from agl.errors import UserError, did_you_mean
 from agl.slots import Slot
 from agl.values import wanted
 
+LAST_SEED = 2**32 - 1  # of scikit-learn
+
 
 class Nested(NamedTuple):
     """An argument that is itself a component, or a list of them."""
@@ -82,8 +84,17 @@ def check_arguments(kind: str, component: Component, target: Callable[..., Any])
             raise UserError(f"The {what} takes no argument {word!r}.{known}")
         if word in components:
             continue  # checked as a component
-        if (expected := wanted(target, word, value)) is not None:
+        if (expected := wanted(target, word, value) or _by_name(word, value)) is not None:
             raise UserError(f"Expected {expected} for {word} of the {what}, received {value!r}.")
+
+
+def _by_name(word: str, value: Any) -> str | None:
+    """What an argument of this name must be, whatever its annotation says; None where the value is so."""
+    if word in ("path", "folder") and value is not None and not isinstance(value, str):
+        return "a path"
+    if (word.endswith("seed") or word == "random_state") and isinstance(value, int) and not 0 <= value <= LAST_SEED:
+        return f"a whole number from 0 to {LAST_SEED}"
+    return None
 
 
 def check_complete(kind: str, component: Component, target: Callable[..., Any]) -> None:

@@ -58,7 +58,8 @@ def sentence(error: BaseException) -> str | None:
         )
     number = _of_the_disk(error)
     if number in REASONS:
-        reason = f"Could not use {getattr(error, 'filename', None) or 'a file'}: {REASONS[number]}. "
+        file = getattr(error, "filename", None)
+        reason = f"Could not use {file or 'a file'}: {REASONS[number]}. "
         return reason + "Make room or choose another place; the same command resumes."
     return None
 

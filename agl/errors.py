@@ -31,8 +31,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("zzz", ["listwise", "pairwise"])
     ' Known: listwise, pairwise.'
     """
-    words = sorted(known)
-    near = get_close_matches(name, words, n=1, cutoff=0.6)
+    words = sorted(map(str, known))
+    near = get_close_matches(str(name)[:200], words, n=1, cutoff=0.6)
     if near:
         return f" Did you mean '{near[0]}'?"
     return f" Known: {', '.join(words)}." if words else ""

@@ -15,13 +15,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from agl.errors import UserError
+
 WEEK = 7 * 24 * 3600  # seconds after which nobody writes any more
 _OWNED = re.compile(r"\.(\d+)\.(?:tmp|old|partial)$")
 
 
 def temporary(target: Path, ending: str = "tmp") -> Path:
     """Where this process writes what will become `target`."""
-    return target.with_name(f".{target.name}{mark(ending)}")
+    return beside(target, f".{target.name}{mark(ending)}")
+
+
+def beside(target: Path, name: str) -> Path:
+    """Another name in the folder of `target`.
+
+    Raises:
+        UserError: a target that is no name, such as an empty word.
+    """
+    if not target.name:
+        raise UserError(f"Expected the name of a file or folder to write, received {str(target)!r}. Name a new one.")
+    return target.with_name(name)
 
 
 @contextmanager
@@ -30,7 +43,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
     For folders that only one process writes to, so that a killed writer's file is the next one's to overwrite.
     """
-    part = target.with_name(target.name + ".part")
+    part = beside(target, target.name + ".part")
     try:
         yield part
         part.replace(target)
@@ -44,7 +57,7 @@ def replace_folder(part: Path, target: Path) -> None:
     """Let `part` be `target`. Whoever is killed here leaves the old folder or the new one, never half of either."""
     old = temporary(target, "old")
     while True:
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
         with suppress(FileNotFoundError):
             target.rename(old)
         try:
@@ -53,7 +66,13 @@ def replace_folder(part: Path, target: Path) -> None:
         except OSError:
             if not target.exists():
                 raise  # else another process was quicker: what it wrote makes way as well
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder, or a link and not what it leads to; what cannot be removed stays."""
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def mark(ending: str = "tmp") -> str:
@@ -64,8 +83,7 @@ def mark(ending: str = "tmp") -> str:
 def sweep(folder: Path, pattern: str = "*") -> None:
     """Remove temporary files and folders in `folder` that no living process writes."""
     for path in list(abandoned(folder, pattern)):
-        with suppress(OSError):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        remove(path)
 
 
 def abandoned(folder: Path, pattern: str = "*") -> Iterator[Path]:

@@ -14,7 +14,6 @@ import ast
 import hashlib
 import importlib
 import importlib.util
-import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -23,7 +22,7 @@ from types import ModuleType
 from agl.blame import PLUGIN
 from agl.builtins import WHERE
 from agl.errors import UserError, did_you_mean
-from agl.places import regular_file
+from agl.places import expanded, regular_file
 
 OFFER = "AGL_COMPONENTS"
 HOME = frozenset(place.partition(":")[0] for places in WHERE.values() for place in places.values())
@@ -102,7 +101,7 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 def _from_file(path: str) -> ModuleType:
-    file = regular_file(os.path.expanduser(path), "a Python file before ':'")
+    file = regular_file(expanded(path), "a Python file before ':'")
     name = f"{PLUGIN}{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]

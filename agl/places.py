@@ -10,6 +10,8 @@ from pathlib import Path
 
 from agl.errors import UserError
 
+MOST_LETTERS = 1000  # of a sentence; what a user gave may be a megabyte
+LARGE = 1 << 30  # bytes of a file that is looked at for holes
 LONGEST = 255  # bytes of a name in nearly all file systems
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines and paragraphs
 
@@ -57,12 +59,14 @@ def unwritable(text: str) -> str | None:
 
 
 def plain_line(text: str) -> str:
-    """A sentence on one line, without control characters: whoever named a file may not write to the terminal.
+    """A sentence on one line, of bounded length and without control characters: a name may not write to the terminal.
 
     >>> plain_line("a\\n  b \\x1b[31mc")
     'a b \\\\x1b[31mc'
     """
     words = " ".join(text.split())
+    if len(words) > MOST_LETTERS:
+        words = f"{words[: MOST_LETTERS // 2]} ... {words[-MOST_LETTERS // 2 :]}"
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in UNPRINTABLE else c for c in words)
 
 
@@ -93,17 +97,24 @@ def regular_file(path: str | Path, what: str) -> Path:
     return Path(path)
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with a home folder in place of `~`; as it is where there is no such home."""
+    return Path(os.path.expanduser(path))
+
+
 def not_a_file(path: str | Path) -> str | None:
     """Why a path is no file that can be read; None where it is one."""
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except OSError as error:
         known = {errno.ELOOP: "its links lead in a circle", errno.EACCES: "permission denied"}
         return known.get(error.errno or 0, "there is no such file")
     except ValueError:  # a NUL character
         return "no file can have that name"
+    mode = found.st_mode
     if stat.S_ISREG(mode):
-        return None
+        holes = found.st_size > LARGE and found.st_blocks * 512 < found.st_size // 1000
+        return f"it is {found.st_size:,} bytes of empty space, as of a download that has not come" if holes else None
     if stat.S_ISDIR(mode):
         return "it is a folder"
     return "it is a pipe" if stat.S_ISFIFO(mode) else "it is a device or a socket, not a file"

@@ -21,6 +21,7 @@ from agl.builtins import WHERE
 from agl.config import Component
 from agl.errors import UserError, did_you_mean
 from agl.origins import module_behind
+from agl.places import regular_file
 
 # Of what is not built in and could be of several kinds, how one of each is told from the others.
 TELLING: dict[str, Callable[[Any], bool]] = {
@@ -167,8 +168,11 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
 def _completed(target: Callable[..., Any], word: str, value: Any) -> Any:
     """The value of an argument, completed where it is a component or a list of them."""
     slot = nested(target).get(word)
-    if slot is None or value is None:
+    optional = parameters(target)[word].default is None if word in parameters(target) else True
+    if slot is None or (value is None and optional):
         return value
+    if slot.many and not isinstance(value, str | list | tuple):
+        raise UserError(f"Expected a list of names for {word}, received {value!r}.")
     items = [value] if isinstance(value, str) or not slot.many else list(value)
     found = []
     for item in items:
@@ -207,4 +211,7 @@ def file_digests(components: Sequence[Component]) -> dict[str, str]:
     files |= {str(component.args["path"]) for component in components if "path" in component.args}
     folders = [Path(str(component.args["folder"])) for component in components if "folder" in component.args]
     files |= {str(file) for folder in folders for file in folder.glob("*.csv") if file.is_file()}
-    return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sorted(files)}
+    return {
+        Path(file).name: hashlib.sha256(regular_file(file, "a file of a component").read_bytes()).hexdigest()
+        for file in sorted(files)
+    }

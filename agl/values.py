@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -25,7 +26,10 @@ def wanted(target: Callable[..., Any], argument: str, value: Any) -> str | None:
     ('a number', 'a whole number or null', None)
     """
     hint = _hints(target).get(argument, Any)
-    return None if _fits(value, hint) else _words(hint)
+    if _fits(value, hint):
+        return None
+    odd = isinstance(value, (int, float)) and not isinstance(value, bool) and not _usual(value)
+    return _words(hint) + (" that is finite and, if whole, below 2^63" if odd else "")
 
 
 @functools.cache
@@ -50,13 +54,18 @@ def _fits(value: Any, hint: Any) -> bool:
         if isinstance(value, str):
             return item is str  # one name is a list of one where a component takes it so
         return isinstance(value, (list, tuple)) and all(_fits(part, item) for part in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (float, int):
+        return (
+            isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool) and _usual(value)
+        )
     if hint is str:
         return isinstance(value, (str, int, float)) and not isinstance(value, bool)  # a slide may be called 12
     return isinstance(value, hint) if hint in (bool, type(None)) else True
+
+
+def _usual(value: int | float) -> bool:
+    """Whether a number is finite, and a whole one fits the 64 bits that most of what it is given to has room for."""
+    return -(2**63) <= value < 2**63 if isinstance(value, int) else math.isfinite(value)
 
 
 def _words(hint: Any) -> str:

@@ -132,3 +132,27 @@ def test_halves_of_a_run_are_removed_by_whoever_takes_it_up(tmp_path: Path) -> N
         file.touch()
     with locked(tmp_path):
         assert {path.name for path in tmp_path.rglob("*")} == {"checkpoints", ".lock", "history.jsonl"}
+
+
+def test_a_link_in_the_place_of_a_folder_makes_way_and_is_not_left(tmp_path: Path) -> None:
+    from agl.leftovers import replace_folder
+
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "data").touch()
+    for name, leads_to in (("here", tmp_path / "precious"), ("nowhere", tmp_path / "nothing"), ("circle", "circle")):
+        part = tmp_path / f"{name}.new"
+        part.mkdir()
+        (tmp_path / name).symlink_to(leads_to)
+        replace_folder(part, tmp_path / name)
+        assert (tmp_path / name).is_dir()
+        assert not (tmp_path / name).is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"precious", "here", "nowhere", "circle"}
+    assert (tmp_path / "precious" / "data").exists()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_target_without_a_name(path: str) -> None:
+    from agl.errors import UserError
+
+    with pytest.raises(UserError, match="Expected the name of a file or folder to write"):
+        temporary(Path(path))

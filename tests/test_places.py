@@ -76,12 +76,17 @@ def test_what_is_no_file_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "there").symlink_to(tmp_path / "here")
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     (tmp_path / "link").symlink_to(good)
+    for name, size in (("holes", 2 << 30), ("small holes", 1 << 20)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
     monkeypatch.chdir(tmp_path)  # the address of a socket is short
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
     said = {
         "good": None,
         "link": None,
+        "small holes": None,
+        "holes": "it is 2,147,483,648 bytes of empty space, as of a download that has not come",
         "pipe": "it is a pipe",
         "here": "its links lead in a circle",
         "dangling": "there is no such file",

@@ -53,3 +53,22 @@ def test_annotations_nobody_can_resolve_are_left_alone(tmp_path: Path) -> None:
         "from __future__ import annotations\ndef mine(scores, counts, *, a: Nowhere = 1): return scores.mean(0)\n"
     )
     assert registry.complete("loss", Component.model_validate({"name": f"{tmp_path}/mine.py:mine", "a": "b"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "args", "part"),
+    [
+        ("gene_set", "random", {"seed": -1}, "Expected a whole number from 0 to 4294967295 for seed"),
+        ("split", "random_spots", {"fold_seed": -1}, "Expected a whole number from 0 to 4294967295 for fold_seed"),
+        ("estimator", "hest-raw", {"random_state": 2**32}, "Expected a whole number from 0 to 4294967295 for random_"),
+        ("split", "hest_csv", {"folder": 3}, "Expected a path for folder"),
+        ("gene_set", "random", {"k": 10**30}, "below 2^63 for k"),
+        ("loss", "listwise", {"count_power": float("nan")}, "Expected a number that is finite"),
+        ("selector", "prior_mixture", {"priors": 3}, "Expected a list of names for priors, received 3"),
+        ("selector", "prior_mixture", {"priors": None}, "Expected a list of names for priors, received None"),
+    ],
+)
+def test_values_that_no_function_could_use(kind: str, name: str, args: dict, part: str) -> None:
+    with pytest.raises(UserError) as caught:
+        registry.complete(kind, Component.model_validate({"name": name, **args}))
+    assert part in str(caught.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from agl.errors import UserError, did_you_mean
-from agl.places import not_a_file
+from agl.places import expanded, not_a_file
 
 
 def read_names(path: str | Path, root: str | Path | None = None) -> list[str]:
@@ -105,8 +104,8 @@ def _var(file: Path) -> pd.DataFrame:
 
 
 def _existing(path: str | Path, root: str | Path | None = None) -> Path:
-    file = Path(os.path.expanduser(path))
-    places = [file] if root is None else [file, Path(os.path.expanduser(root)) / file]
+    file = expanded(path)
+    places = [file] if root is None else [file, expanded(root) / file]
     for place in places:
         if not_a_file(place) is None:
             return place

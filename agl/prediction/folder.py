@@ -21,6 +21,7 @@ import yaml
 from agl.config import load
 from agl.errors import UserError
 from agl.estimators import written
+from agl.places import expanded
 from agl.prediction.card import card
 from agl.prediction.fitted import FittedModel
 from agl.prediction.recipe import Recipe
@@ -135,6 +136,6 @@ def _with_own_files(model: FittedModel, folder: Path) -> dict[str, Any]:
     name = model.config.model.name
     if ".py:" in name:
         file, _, attribute = name.rpartition(":")
-        shutil.copyfile(Path(file).expanduser(), folder / Path(file).name)
+        shutil.copyfile(expanded(file), folder / Path(file).name)
         tree["model"]["name"] = f"{Path(file).name}:{attribute}"
     return tree

@@ -10,6 +10,7 @@ from agl.data.reading.formats.known import Formats
 from agl.data.reading.locate import BUILTIN, locate_features
 from agl.data.reading.sections import LAYOUTS
 from agl.errors import UserError
+from agl.places import expanded
 from agl.prediction.recipe import Recipe
 
 
@@ -32,9 +33,9 @@ def locate_slide(
         source: an h5ad, a file of features or of patches, a folder with one section, or, with `root`, a section's name.
         features: where the model's encoders' features are, in its order: a file, a folder, or `locate_features`' words.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if root is not None:
-        name, given, home = str(source), None, Path(root).expanduser()
+        name, given, home = str(source), None, expanded(root)
         if not home.is_dir():
             raise UserError(f"Expected the folder of the section at {home}, found none. Check --root.")
     elif path.is_dir():
@@ -68,8 +69,8 @@ def _features(
     for name, words in zip(recipe.names, given or recipe.names, strict=True):
         if words == BUILTIN:
             found[name] = None
-        elif given and Path(words).expanduser().is_file():
-            found[name] = Path(words).expanduser()
+        elif given and expanded(words).is_file():
+            found[name] = expanded(words)
         else:
             found[name] = _located(words, home, slide.name, formats)
     return found

@@ -103,7 +103,7 @@ def write(adata: anndata.AnnData, path: Path) -> Path:
 
     adata.strings_to_categoricals()
     # In memory first: where a disk is full, HDF5 goes on complaining while it takes its objects apart.
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    with h5py.File("scores", "w", driver="core", backing_store=False) as file:
         write_elem(file, "/", adata)
         file.flush()
         image = file.id.get_file_image()

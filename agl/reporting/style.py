@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ RULES: Any = {
     "axes.titlelocation": "left", "grid.color": GRID, "grid.linewidth": 0.7, "legend.frameon": False,
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "white",
     "lines.linewidth": 1.4, "svg.fonttype": "path", "image.interpolation": "nearest",
+    "text.parse_math": False,  # a dollar in a name is a dollar
 }  # fmt: skip
 
 
@@ -104,7 +106,8 @@ def save(figure: Figure, folder: Path, name: str, title: str, caption: str, data
     import matplotlib as mpl
 
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({**RULES, "svg.hashsalt": name}):
+    with mpl.rc_context({**RULES, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a pictogram in a name is a box
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once, for both files
         text = io.StringIO()

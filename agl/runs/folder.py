@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,21 @@ from typing import TYPE_CHECKING, Any
 
 from agl.config import Config, validate
 from agl.errors import UserError, first_line
+from agl.places import shortened
 from agl.runs.files import sweep_parts
 from agl.runs.provenance import run_id
 from agl.trees import read_yaml
 
 if TYPE_CHECKING:
     from agl.data.dataset import Dataset
+
+_PARTS: dict[str, Any] = {"train": None, "validation": None, "test": None}
+RECORDED: dict[str, Any] = {  # what the provenance of a run holds, as far as it is read again
+    "finished": None,
+    "data": {"key": None, "report": {"sections": None}},
+    "split": {"name": None, "protocol": None, "optimistic": None, "slides": _PARTS, "spots": _PARTS},
+    "packages": {"agl": None, "torch": None},
+}
 
 
 @dataclass(frozen=True)
@@ -48,10 +57,34 @@ class Run:
         """The run's numbers."""
         return self._json("result.json")
 
+    def score(self, name: str) -> float:
+        """One of the run's numbers; NaN where it is undefined."""
+        value = self.result.get(name, "none")
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise UserError(
+                f"Expected a number or null as {name} in {self.folder / 'result.json'}, received {shortened(value)}. "
+                "Remove that folder and train anew."
+            )
+        return float("nan") if value is None else float(value)
+
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the result comes from."""
-        return self._json("provenance.json")
+        """Where the result comes from, as far as it was recorded."""
+        return self._provenance(whole=False)
+
+    @property
+    def whole_provenance(self) -> dict[str, Any]:
+        """Where the result comes from, all of it, as a model needs it that is given away."""
+        return self._provenance(whole=True)
+
+    def _provenance(self, *, whole: bool) -> dict[str, Any]:
+        found = self._json("provenance.json")
+        if (place := _lacking(found, RECORDED, whole)) is not None:
+            raise UserError(
+                f"Expected a run's provenance in {self.folder / 'provenance.json'}, found another {place} or none. "
+                "Remove that folder and train anew."
+            )
+        return found
 
     @property
     def config(self) -> Config:
@@ -78,6 +111,19 @@ class Run:
             what = f"something else ({first_line(found)})" if isinstance(found, Exception) else type(found).__name__
             raise UserError(f"Expected keys and values in {file}, received {what}. Remove that folder and train anew.")
         return found
+
+
+def _lacking(found: Any, shape: Mapping[str, Any], whole: bool) -> str | None:
+    """The first place where a tree of keys and values is not of this shape; with `whole`, or has nothing."""
+    for key, inner in shape.items():
+        if key not in found:
+            if whole:
+                return key
+        elif inner:
+            place = _lacking(found[key], inner, whole) if isinstance(found[key], dict) else ""
+            if place is not None:
+                return f"{key}.{place}".rstrip(".")
+    return None
 
 
 def open_run(folder: str | Path) -> Run:

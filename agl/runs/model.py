@@ -45,7 +45,7 @@ def experiment_of(run: Run) -> Experiment:
     from agl.runs.train import prepare
 
     experiment = prepare(run.config).experiments[0]
-    key = run.provenance["data"]["key"]
+    key = run.whole_provenance["data"]["key"]
     if experiment.dataset.key != key:
         raise UserError(
             f"Expected the data that {run.folder} was trained on (content {key[:12]}), received others (content "
@@ -90,7 +90,7 @@ def _fitted_again(run: Run, experiment: Experiment) -> Scorer:
 
 def _about(run: Run, n_heads: int) -> dict[str, Any]:
     """What a model's card says of where it comes from, as plain values."""
-    provenance, config = run.provenance, run.config
+    provenance, config = run.whole_provenance, run.config
     split, report = provenance["split"], provenance["data"]["report"]
     slides = sorted({*split["slides"]["train"], *split["slides"]["validation"]})
     patients = {report["sections"][slide]["patient"] for slide in slides if slide in report["sections"]}

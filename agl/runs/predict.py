@@ -46,9 +46,8 @@ def evaluate_again(folder: str | Path) -> dict[str, Any]:
         seed=experiment.config.seed,
     )
     numbers = summary(table)
-    before = run.result
     keys = ("scc", "pcc", "scc_pooled", "pcc_pooled")
-    pairs = [(float(numbers[key]), float("nan") if before[key] is None else float(before[key])) for key in keys]
+    pairs = [(float(numbers[key]), run.score(key)) for key in keys]
     same = all(a == b or abs(a - b) < 1e-6 or (np.isnan(a) and np.isnan(b)) for a, b in pairs)
     return {**numbers, "as_recorded": same}
 
@@ -97,7 +96,7 @@ def _own_data(run: Run, section: str) -> Path:
     from agl.errors import did_you_mean
     from agl.training.loading import data_folder
 
-    known = sorted(run.provenance["data"]["report"]["sections"])
+    known = sorted(run.whole_provenance["data"]["report"]["sections"])
     if section not in known:
         raise UserError(
             f"Expected a file, or a section of the run's data, received {section!r}.{did_you_mean(section, known)}"
@@ -107,5 +106,5 @@ def _own_data(run: Run, section: str) -> Path:
 
 def _role(run: Run, section: str) -> str:
     """Whether the section helped to make the model: train, validation, test, several of them, or none."""
-    slides = run.provenance["split"]["slides"]
+    slides = run.whole_provenance["split"]["slides"]
     return " and ".join(part for part in ("train", "validation", "test") if section in slides[part])

@@ -24,8 +24,16 @@ def complete(config: Config) -> Config:
     What a run does not use takes its default: an estimator's loss, auxiliary genes and training, the balance
     where there are no auxiliary genes, a gene set's outer problem.
     """
+    check_names(config)
     config = without_unused(with_choices(config))
     return Config.model_validate(_completed(config, config))
+
+
+def check_names(config: Config) -> None:
+    """Every component that is named must be there, also one that this run has no use for: a slip is a slip."""
+    for kinds, component in standing(config):
+        if component.name not in (UNUSED, "auto"):
+            registry.find(registry.which(kinds, component.name), component.name)
 
 
 def with_choices(config: Config) -> Config:

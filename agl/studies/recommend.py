@@ -114,7 +114,7 @@ def plan(path: str | Path, words: Sequence[str] = ()) -> Plan:
             raise UserError(f"Expected settings that all runs share, received {word!r}: this is what is found out.")
     shared = [
         f"data.root={written(str(path))}",
-        f"name={written(f'recommend/{Path(path).resolve().name}')}",
+        f"name={written(f'recommend/{Path(path).absolute().name}')}",
         *words,
     ]
     dataset = load_data(load(shared))

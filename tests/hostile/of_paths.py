@@ -20,6 +20,9 @@ ODD = {
 }
 WITHOUT = tuple(word for word in QUICK if not word.startswith("data.root"))
 GENES = tuple(word for word in QUICK if not word.startswith("primary"))
+SHORT = (
+    "functions=[0]", "samplings=[uniform]", "seeds=[0]", "methods=[MSE]", "spots=60", "evaluation_spots=20", "epochs=1",
+)  # fmt: skip
 READ = {  # a file, or a folder, that is read
     "train CONFIG": ("train", "{path}", *QUICK),
     "data.root": ("train", *WITHOUT, "data.root={path}"),
@@ -30,7 +33,9 @@ READ = {  # a file, or a folder, that is read
     "split's folder": ("train", *QUICK, "split=hest_csv", "split.folder={path}"),
     "grid STUDY": ("grid", "{path}", *QUICK),
     "search STUDY": ("search", "{path}", *QUICK),
-    "synthetic STUDY": ("synthetic", "{path}"),
+    "synthetic STUDY": ("synthetic", "{path}", *SHORT),
+    "export RUN": ("export", "{path}", "--out", "model"),
+    "predict SOURCE": ("predict", "{run}", "{path}", "--out", "scores.h5ad"),
     "check PATH": ("check", "{path}"),
     "check --features": ("check", "{sections}", "--features", "{path}"),
     "features ROOT": ("features", "{path}"),
@@ -45,7 +50,8 @@ READ = {  # a file, or a folder, that is read
     "worker --storage": ("worker", "--study", "x", "--storage", "journal:{path}"),
     "status --storage": ("study", "status", "--storage", "journal:{path}"),
 }
-WRITTEN = {  # a file, or a folder, that is made
+WRITTEN = {
+    "export --out": ("export", "{run}", "--out", "{path}"),  # a file, or a folder, that is made
     "output": ("train", *QUICK, "output={path}"),
     "simulate FOLDER": ("simulate", "{path}", "spots_per_slide=12", "n_genes=80", "features=latent"),
     "report --out": ("report", "{runs}", "--out", "{path}", "--section", "summary"),

@@ -66,6 +66,7 @@ LINES: dict[str, bytes] = {
     "nesting": b"[" * 100_000 + b"\n",
     "a NUL": b"\x00" * 4096,
 }
+STRANGERS = ("a study that is a number", "a trial of no study")  # of no concern to another study
 READERS = {
     "status": ("study", "status", "--storage", "journal:it/study.journal"),
     "worker": ("worker", "--study", "grid", "--storage", "journal:it/study.journal"),
@@ -81,9 +82,8 @@ def cases() -> Iterator[Case]:
             fine = reader == "grid" and kind in ("nothing", "empty", "a link to nothing")
             yield Case("journal", f"{kind}, {reader}", words, _replacing(make), fine=fine)
         for kind, line in LINES.items():
-            yield Case(
-                "journal", f"{kind} alone, {reader}", words, _replacing(_bytes(line)), fine=kind == "half a line"
-            )
+            fine = kind == "half a line" or (reader == "grid" and kind in STRANGERS)
+            yield Case("journal", f"{kind} alone, {reader}", words, _replacing(_bytes(line)), fine=fine)
             yield Case("journal", f"{kind} at the end, {reader}", words, _appending(line), copies=("grid",), fine=True)
     for kind, tree in TREES.items():
         yield Case("study", f"grid with {kind}", ("grid", "s.yaml", *QUICK), _file(tree), fine="quick" in kind)

@@ -13,33 +13,8 @@ import pytest
 from tests.hostile.cases import CASES
 from tests.hostile.stage import Case, Stage, staged
 
-# The suite tries every tenth; `python -m tests.hostile` tries all, which takes some minutes.
-# Still open, to be mended one by one: each of these gives something that is not clean.
-OPEN = {
-    "argument: alpha of estimator ridge is a huge number",
-    "argument: memory of selector famo is a huge number",
-    "argument: normalise of primary variance is a huge number",
-    "argument: normalise of prior mean is a huge number",
-    "argument: prune of engine forward is a huge number",
-    "argument: tau of selector gradient_similarity is a huge number",
-    "argument: tau of selector prior_mixture is a huge number",
-    "argument: weight of selector amal is a huge number",
-    "argument: without of estimator committee is a list",
-    "component: auxiliary.objective is a circle of links",
-    "component: auxiliary.objective is a module of ours that is no component",
-    "component: auxiliary.objective is an escape",
-    "features: .npy is a terabyte of holes",
-    "features: .npy of no rows",
-    "gene list: a gene of a million letters, primary",
-    "journal: a trial of no study alone, grid",
-    "path: data.root has a home that is none",
-    "path: gene set's path has 10,000 letters",
-    "path: predict RUN has 10,000 letters",
-    "path: recommend PATH has 10,000 letters",
-    "run: provenance.json is words, table",
-    "written path: data.cache has a home that is none",
-}
-TRIED = [case for case in CASES[::10] if case.id not in OPEN]
+# The suite tries every eleventh, which meets every kind in every room; `make hostile` tries all, which takes minutes.
+TRIED = CASES[::11]
 
 
 @pytest.fixture(scope="module")

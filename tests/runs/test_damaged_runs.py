@@ -57,3 +57,37 @@ def test_a_folder_that_looks_like_an_override_is_a_folder(tmp_path: Path, monkey
     Path("loss=mse").mkdir()
     Path("loss=mse", "config.yaml").write_text("seed: 3\n")
     assert Run(Path("loss=mse")).config.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("{}", "finished"),
+        ('{"finished": "now", "data": 3}', "data"),
+        ('{"finished": "now", "data": {"key": "k", "report": "x"}}', "data.report"),
+        ('{"finished": "now", "data": {"key": "k"}}', "data.report"),
+    ],
+)
+def test_a_provenance_that_lacks_something(run: Path, content: str, place: str) -> None:
+    (run / "provenance.json").write_text(content)
+    with pytest.raises(UserError, match=f"found another {place} or none"):
+        _ = Run(run).whole_provenance
+
+
+def test_a_provenance_of_an_earlier_version_is_read_as_far_as_it_goes(run: Path) -> None:
+    (run / "provenance.json").write_text('{"data": {"key": "k"}}')
+    assert Run(run).provenance == {"data": {"key": "k"}}
+
+
+@pytest.mark.parametrize(
+    ("value", "right"), [("0.5", True), ("null", True), ('"high"', False), ("true", False), ("[]", False)]
+)
+def test_a_score_is_a_number_or_nothing(run: Path, value: str, right: bool) -> None:
+    (run / "result.json").write_text(f'{{"scc": {value}}}')
+    if value in ("0.5", "null"):
+        assert str(Run(run).score("scc")) in ("0.5", "nan")
+    else:
+        with pytest.raises(UserError, match="Expected a number or null as scc in"):
+            Run(run).score("scc")
+    with pytest.raises(UserError, match="Expected a number or null as pcc in"):
+        Run(run).score("pcc")

@@ -27,6 +27,7 @@ from typing import Any
 from agl.data.reading.hashing import sha256_of_file
 from agl.errors import UserError
 from agl.leftovers import sweep, temporary
+from agl.places import expanded
 
 _log = logging.getLogger("agl.data")
 _MANIFEST = "manifest.json"
@@ -40,7 +41,7 @@ def cache_root(cache_dir: Path | str | None) -> Path:
     Raises:
         UserError: it cannot be written to.
     """
-    root = Path(cache_dir or os.environ.get("AGL_CACHE") or Path.home() / ".cache" / "agl").expanduser()
+    root = expanded(cache_dir or os.environ.get("AGL_CACHE") or "~/.cache/agl")
     try:
         for name in ("datasets", "fingerprints"):
             (root / name).mkdir(parents=True, exist_ok=True)

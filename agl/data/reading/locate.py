@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agl.data.reading.formats.known import Formats
 from agl.errors import UserError, did_you_mean
+from agl.places import expanded
 
 BUILTIN, NONE = "builtin", "none"
 _ENDINGS = ("", "_patches", "_features", "_embeddings", ".features", ".embeddings")
@@ -57,7 +58,7 @@ def _candidates(spec: str, root: Path, formats: Formats) -> list[Path]:
         if not paths:
             raise UserError(f"Expected feature files matching '{spec}', found none; check the pattern.")
         return paths
-    places = [Path(spec).expanduser(), root / spec]
+    places = [expanded(spec), root / spec]
     places += [root / "features" / spec, root / f"features_{spec}", root / "embeddings" / spec]
     if not any(place.is_dir() for place in places):
         places += _in_trident(spec, root)
@@ -97,7 +98,7 @@ def _trident_folders(name: str, root: Path) -> list[Path]:
 
 
 def _glob(pattern: str, root: Path) -> list[Path]:
-    here = sorted(glob(str(Path(pattern).expanduser()), recursive=True))
+    here = sorted(glob(str(expanded(pattern)), recursive=True))
     return [Path(p) for p in here or sorted(glob(str(root / pattern), recursive=True)) if Path(p).is_file()]
 
 

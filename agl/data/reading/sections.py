@@ -11,6 +11,7 @@ from agl.data.reading.foreign import why_not_sections
 from agl.data.reading.names import nearest
 from agl.data.reading.patients import PatientTables, in_one_spelling, names_patients, patient_of
 from agl.errors import UserError
+from agl.places import expanded
 
 LAYOUTS = {"adata": "HEST-bench task", "st": "HEST-1k", ".": "folder of h5ad files"}
 SECTIONS_CSV = "sections.csv"
@@ -73,7 +74,7 @@ def find_sections(
 
 def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Folder:
     """Find the sections of `root` by file name alone (fast: nothing is opened)."""
-    root = Path(root).expanduser()
+    root = expanded(root)
     if root.is_file() and root.suffix == ".h5ad":
         return Folder(
             root.parent, "one h5ad file", (_files(root, root.parent),), None, _metadata(root.parent, metadata)

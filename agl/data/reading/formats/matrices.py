@@ -24,7 +24,7 @@ class NumpyMatrix:
         """Look at the header."""
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a header that is none fails in many ways
             why = "no numbers, or no NumPy file" if "pickle" in str(error) or "Python objects" in str(error) else error
             raise UserError(f"Expected a .npy matrix, cannot read {path} ({why}); save it with numpy.save.") from error
         if not isinstance(array, np.ndarray):  # NumPy opens archives under this name too

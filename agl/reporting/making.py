@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -47,8 +47,8 @@ class SectionMaker:
             if all(isinstance(part, PageSection) for part in found):
                 return [part for part in found if part.items]
         raise UserError(
-            f"Expected a PageSection or a list of Text, Table, Listing and SavedFigure from the report section "
-            f"{self.name!r}, received {type(answer).__name__}; return one of these (see agl.reporting.parts)."
+            "Expected a PageSection or a list of Text, Answers, Table, Listing and SavedFigure from the report "
+            f"section {self.name!r}, received {type(answer).__name__}; return one of these (see agl.reporting.parts)."
         )
 
     @property
@@ -105,6 +105,5 @@ def make_sections(makers: Sequence[SectionMaker], report: ReportInput) -> list[P
             continue
         for block in report.blocks:
             for section in (section for maker in together for section in maker.make(block)):
-                title = f"{section.title} · {block.name}" if report.several else section.title
-                found.append(PageSection(title, section.items))
+                found.append(replace(section, chapter=block.name if report.several else section.chapter))
     return found

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from agl.reporting.parts import Item, Listing, PageSection, Table, Text
+from agl.reporting.parts import Answers, Item, Listing, PageSection, Table, Text
 from agl.reporting.style import VARIABLES, MethodStyle, SavedFigure
 
 LONG, SHORT = 40, 28  # characters from which a cell gets room of its own, and up to which it stays on one line
@@ -41,18 +41,32 @@ def to_html(
         subtitle=subtitle,
         css=(files / "page.css").read_text("utf-8"),
         footer=footer,
+        chapters=_contents(sections),
         sections=[
-            {"title": s.title, "anchor": s.anchor, "items": [_item(item, styles, folder) for item in s.items]}
+            {
+                "title": s.title,
+                "chapter": s.chapter,
+                "anchor": s.anchor,
+                "items": [_item(item, styles, folder) for item in s.items],
+            }
             for s in sections
         ],
     )
+
+
+def _contents(sections: Sequence[PageSection]) -> dict[str, list[PageSection]]:
+    """Sections by chapter, for the links at the top: a line each, those without a chapter first."""
+    chapters: dict[str, list[PageSection]] = {"": []}
+    for section in sections:
+        chapters.setdefault(section.chapter, []).append(section)
+    return chapters
 
 
 def to_markdown(title: str, subtitle: str, sections: Sequence[PageSection], footer: str) -> str:
     """The same for a repository: tables as Markdown, figures by their files."""
     parts = [f"# {title}", subtitle]
     for section in sections:
-        parts.append(f"## {section.title}")
+        parts.append(f"## {section.heading}")
         parts += [_in_markdown(item) for item in section.items]
     return "\n\n".join(part for part in [*parts, footer] if part) + "\n"
 
@@ -80,6 +94,8 @@ def _in_markdown(item: Item) -> str:
         return f"> **Note.** {item.words}" if item.warning else item.words
     if isinstance(item, Listing):
         return f"<details><summary>{_cell(item.title)}</summary>\n\n```yaml\n{item.text.rstrip()}\n```\n\n</details>"
+    if isinstance(item, Answers):
+        return "\n".join(f"* {each.question}: **{each.value}** ({each.spread})" for each in item.numbers)
     if isinstance(item, SavedFigure):
         return f"### {item.title}\n\n![{item.title}](figures/{item.name}.png)\n\n{item.caption}"
     heading = f"### {item.title}\n\n" if item.title else ""
@@ -92,6 +108,8 @@ def _item(item: Item, styles: Mapping[str, MethodStyle], folder: Path) -> dict[s
         return {"kind": "text", "words": item.words, "warning": item.warning}
     if isinstance(item, Listing):
         return {"kind": "listing", "title": item.title, "text": item.text}
+    if isinstance(item, Answers):
+        return {"kind": "answers", "numbers": item.numbers}
     if isinstance(item, SavedFigure):
         link = _inside(folder / "figures" / f"{item.name}.csv")
         return {

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of texts, tables, listings and figures, for HTML and Markdown alike."""
+"""What a page is made of: sections of texts, numbers, tables, listings and figures, for HTML and Markdown alike."""
 
 from __future__ import annotations
 
@@ -53,20 +53,42 @@ class Listing:
     text: str
 
 
-Item = Text | Table | Listing | SavedFigure
+@dataclass(frozen=True)
+class Answer:
+    """A number set large: what it answers, the number, and how sure it is."""
+
+    question: str
+    value: str
+    spread: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Numbers side by side, for the first thing a reader sees."""
+
+    numbers: tuple[Answer, ...]
+
+
+Item = Text | Answers | Table | Listing | SavedFigure
 
 
 @dataclass
 class PageSection:
-    """A heading and what is below it."""
+    """A heading and what is below it; `chapter` names the block of runs it speaks of, where there are several."""
 
     title: str
     items: list[Item] = field(default_factory=list)
+    chapter: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Title and chapter."""
+        return f"{self.title} · {self.chapter}" if self.chapter else self.title
 
     @property
     def anchor(self) -> str:
         """The heading as a link's target."""
-        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+        return "-".join("".join(c if c.isalnum() else " " for c in self.heading.lower()).split())
 
 
 def write_csv(folder: Path, name: str, table: pd.DataFrame) -> str:

@@ -23,7 +23,7 @@ Make = Callable[..., Path]
 class Page(HTMLParser):
     """Tags, ids, targets, and whether every element is closed."""
 
-    VOID = ("meta", "br", "img", "path", "use", "image", "rect", "link")
+    VOID = ("meta", "br", "img", "input", "path", "use", "image", "rect", "link")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -107,6 +107,13 @@ def test_the_same_runs_give_the_same_report(built: tuple[Path, Path], tmp_path: 
     assert again.with_name("report.md").read_bytes() == path.with_name("report.md").read_bytes()
 
 
+def test_a_shade_says_that_there_is_more_and_every_wide_thing_can_be_scrolled(built: tuple[Path, Path]) -> None:
+    text = built[1].read_text()
+    assert ".wide, .drawing { overflow-x:auto; background:linear-gradient" in text
+    assert text.count('class="wide" tabindex="0"') == text.count('class="wide"') > 3  # with the keyboard, too
+    assert text.count('class="zoom"') == text.count("larger</label>") > 0
+
+
 def test_figures_are_drawn_in_theme_colours_only(built: tuple[Path, Path]) -> None:
     from agl.reporting.style import GRID, INK, MUTED
 
@@ -185,7 +192,7 @@ def test_mixed_data_sets_are_never_averaged(make_run: Make, world, tmp_path: Pat
 def test_a_single_run_is_a_report_too(make_run: Make, world, tmp_path: Path) -> None:
     folder = make_run(tmp_path, world, fold=1)
     page = Page(write_report([folder], tmp_path / "out").read_text()).text
-    assert "There is nothing to compare" in page
+    assert "Differences" not in page  # nothing to compare: no section, no link to one
     assert "± nan" not in page
 
 

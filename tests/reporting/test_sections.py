@@ -15,7 +15,7 @@ from agl.reporting.build import write_report
 from agl.reporting.inputs import read_input
 from agl.reporting.making import KIND, make_sections, section_makers
 from agl.reporting.parts import PageSection, Table, Text, write_csv
-from agl.reporting.sections.summary import summary
+from agl.reporting.sections.summary import answers, summary
 from agl.testing import check_report_section
 from agl.testing.report_sections import write_example
 
@@ -163,5 +163,45 @@ def test_the_summary_says_nothing_twice(runs: Path, tmp_path: Path) -> None:
     """A method's counterpart without auxiliary genes is often the baseline, too."""
     report = read_input([runs], tmp_path / "out")
     assert [family.name for family in report.blocks[0].compared] == ["differences", "differences-matched"]
-    words = [item.words for item in summary(report).items]
-    assert len(words) == len(set(words)) > 1
+    words = [item.words for item in summary(report).items if isinstance(item, Text)]
+    assert len(words) == len(set(words)) >= 1
+
+
+def test_the_first_numbers_are_those_of_the_runs(runs: Path, tmp_path: Path) -> None:
+    report = read_input([runs], tmp_path / "out")
+    (block,) = report.blocks
+    best = block.results.methods(block.name)[0]
+    mine = block.frame[block.frame.method == best]
+    by_fold = mine.groupby("fold").scc.mean()
+    highest, difference, share = answers(block)
+    assert (highest.question, highest.value) == (f"Highest mean: {best}", f"{by_fold.mean():.3f}")
+    assert highest.spread == f"SCC per slide; {len(by_fold)} folds: {by_fold.min():.3f} to {by_fold.max():.3f}"
+    compared = block.compared[0].comparisons
+    row = compared.table[compared.table.method == best].iloc[0]
+    assert difference.question == f"{best} against {row.baseline}"
+    assert difference.value == f"{row.difference:+.3f}"
+    assert f"95% interval over {row.n} patients [{row.units_low:+.3f}".replace("-", "−") in difference.spread
+    assert share.value == f"{mine.groupby('fold').share.mean().mean():.0%}"
+
+
+def test_too_few_units_claim_nothing_in_large_type_either(make_run: Callable, world, tmp_path: Path) -> None:
+    for fold in range(3):
+        for loss in ("mse", "pearson"):
+            make_run(tmp_path / "runs", world, f"loss={loss}", fold=fold)
+    report = read_input([tmp_path / "runs"], tmp_path / "out")
+    difference = answers(report.blocks[0])[1]
+    units = report.blocks[0].compared[0].comparisons.units.difference
+    span = f"{units.min():+.3f} to {units.max():+.3f}".replace("-", "−")
+    assert difference.spread == f"SCC; 3 patients: {span}; too few to claim a difference"
+
+
+def test_several_blocks_are_a_line_each(make_run: Callable, world, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    for key in ("worldkey", "secondkey"):
+        for loss in ("mse", "pearson"):
+            make_run(tmp_path / key, replace(world, key=key), f"loss={loss}", fold=1)
+    report = read_input([tmp_path / "worldkey", tmp_path / "secondkey"], tmp_path / "out")
+    (table,) = (item for item in summary(report).items if isinstance(item, Table))
+    assert list(table.rows["runs on"]) == [block.name for block in report.blocks]
+    assert "1 slide" in table.rows["in each"][0]

@@ -22,6 +22,7 @@ from agl.data.geometry import pitch
 from agl.errors import UserError, did_you_mean
 from agl.reporting.figures.thumbnails import Thumbnail, find_thumbnail
 from agl.reporting.style import (
+    MUTED,
     SHADES,
     TWO_SIDED,
     SavedFigure,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SLIDES, GENES = 3, 3
-NO_COUNT = "#c6c8cb"
+WIDTH = 3.1  # inches of one map; three fill the page
+DRAWN = 1000  # spots up to which circles are drawn one by one and stay sharp when enlarged
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,8 @@ def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: 
     xy = picture.place(found.x, found.y) if picture else np.column_stack([found.x, found.y])
     extent = np.ptp(xy, axis=0) + pitch(xy, alone=1.0) * 1.2
     tall = float(np.clip(extent[1] / extent[0], 0.5, 1.6))
-    width = 1.65
     with house_style():
-        figure = new_figure(3 * width + 0.8, len(found.genes) * (width * tall + 0.25) + 0.35)
+        figure = new_figure(3 * WIDTH + 0.8, len(found.genes) * (WIDTH * tall + 0.25) + 0.35)
         grid = figure.subplots(len(found.genes), 3, squeeze=False)
         for row, gene in enumerate(found.genes):
             observed, predicted = found.observed[:, row], found.predicted[:, row]
@@ -141,11 +142,11 @@ def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: 
             panels = [(seen, SHADES, 0, 1), (predicted, SHADES, 0, 1), (predicted - observed, TWO_SIDED, -1, 1)]
             for axes, (values, colours, low, high) in zip(grid[row], panels, strict=True):
                 _spots(axes, xy, values, picture, (colours, low, high))
-            grid[row, 0].set_ylabel(short(gene, 16), fontsize=9.5)
-            grid[row, 1].set_title(_score_words(observed, predicted), fontsize=8.5)
+            grid[row, 0].set_ylabel(short(gene, 16), fontsize=11)
+            grid[row, 1].set_title(_score_words(observed, predicted), fontsize=10)
         for axes, words in zip(grid[0], ("observed", "predicted", "predicted − observed"), strict=True):
             said = axes.get_title(loc="left")
-            axes.set_title(words + (f", {said}" if said else ""), fontsize=9)
+            axes.set_title(words + (f", {said}" if said else ""), fontsize=10)
         for colours, low, high, columns in ((SHADES, 0, 1, slice(0, 2)), (TWO_SIDED, -1, 1, slice(2, 3))):
             scale = ScalarMappable(Normalize(low, high), colours)
             bar = figure.colorbar(
@@ -154,11 +155,11 @@ def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: 
             bar.set_ticks([low, (low + high) / 2, high])
             bar.set_label("rank on the slide" if low == 0 else "difference of ranks", fontsize=8.5)
             bar.outline.set_visible(False)
-    on = " over the H&E picture" if picture else ""
+    on = " over the H&E picture in grey" if picture else ""
     caption = (
         f"Slide {found.slide}{on}: {method}, seed {seed}, not trained on this slide's fold. Both pictures show ranks "
-        "among the slide's spots, so they share one scale; grey: no count. In the residual, orange is too high and "
-        "purple too low."
+        "among the slide's spots, so they share one scale; an empty ring: no count. In the residual, orange is too "
+        "high and purple too low."
     )
     name = file_name("map", block, found.slide, method)
     return save(figure, folder, name, f"Slide {found.slide}", caption, _long(found))
@@ -167,21 +168,27 @@ def _draw(found: Map, picture: Thumbnail | None, block: str, method: str, seed: 
 def _spots(
     axes: Axes, xy: np.ndarray, values: np.ndarray, picture: Thumbnail | None, scale: tuple[str, float, float]
 ) -> None:
-    """Circles as wide as most of the pitch, in data units, so that they fit at any size."""
+    """Circles as wide as most of the pitch, in data units, so that they fit at any size; rings without a count."""
     from matplotlib import colormaps
     from matplotlib.collections import EllipseCollection
 
     colours, low, high = scale
     step = pitch(xy, alone=1.0)
     if picture is not None:
-        axes.imshow(picture.pixels, alpha=0.75, rasterized=True)
-    wide = np.full(len(xy), step * (0.66 if picture else 0.86))
-    shades = colormaps[colours].with_extremes(bad=NO_COUNT)
-    circles = EllipseCollection(
-        wide, wide, np.zeros(len(xy)), units="x", offsets=xy, offset_transform=axes.transData, array=values,
-        cmap=shades, clim=(low, high), lw=0, rasterized=True,
-    )  # fmt: skip
-    axes.add_collection(circles)
+        grey = picture.pixels.mean(2)
+        axes.imshow(grey, cmap="gray", vmin=grey.min() - 128, vmax=255, rasterized=True)  # light: spots stand out
+    across = step * (0.7 if picture else 0.86)
+    empty = np.ma.getmaskarray(values)
+    for where, style in (
+        (~empty, {"array": np.ma.compressed(values), "cmap": colormaps[colours], "clim": (low, high), "lw": 0}),
+        (empty, {"facecolor": "none", "edgecolor": MUTED, "lw": 0.5}),
+    ):
+        axes.add_collection(
+            EllipseCollection(
+                [across], [across], [0], units="x", offsets=xy[where], offset_transform=axes.transData,
+                rasterized=len(xy) > DRAWN, **style,
+            )
+        )  # fmt: skip
     low_corner, high_corner = xy.min(0) - step, xy.max(0) + step
     axes.set_xlim(low_corner[0], high_corner[0])
     axes.set_ylim(high_corner[1], low_corner[1])  # picture rows go down

@@ -61,6 +61,7 @@ def draw_differences(
 ) -> SavedFigure:
     """One row a method: its difference in every unit, their mean, and the intervals over units and over genes."""
     table = found.table[found.table.n > 0].head(MOST)
+    over_units = bool(np.isfinite(table.units_low).any())
     rng = np.random.default_rng(0)
     with house_style():
         figure = new_figure(5.4, 1.1 + 0.42 * len(table))
@@ -78,7 +79,7 @@ def draw_differences(
             if np.isfinite(each["genes_low"]):
                 axes.plot([each["genes_low"], each["genes_high"]], [row + 0.26] * 2, color=colour, lw=1.2)
             axes.scatter(each["difference"], row, marker="D", s=34, color=colour, edgecolor=PAPER, lw=0.8, zorder=3)
-        axes.locator_params(axis="x", nbins=6)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_yticks(range(len(table)), [short(str(name)) for name in table.method])
         axes.set_ylim(len(table) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
@@ -86,12 +87,12 @@ def draw_differences(
         axes.set_xlabel(f"difference in SCC from {against}" if len(against) < 26 else "difference in SCC")
         thick = axes.plot([], [], color=INK, lw=3, label=f"95% interval over {found.unit}s")
         thin = axes.plot([], [], color=INK, lw=1.2, label="95% interval over genes")
-        intervals = ([*thick] if np.isfinite(table.units_low).any() else []) + [*thin]
+        intervals = ([*thick] if over_units else []) + [*thin]
         figure.legend(handles=intervals, loc="outside upper right", ncols=2, borderaxespad=0)
+    thick_line = f"The thick line asks whether other {found.unit}s would show the difference. " if over_units else ""
     caption = (
-        f"A dot is a {found.unit}, the diamond the mean over {found.unit}s. The thick line asks whether other "
-        f"{found.unit}s would show the difference (drawn from 6 {found.unit}s on), the thin one whether other genes "
-        "would, on these very slides."
+        f"A dot is a {found.unit}, the diamond the mean over {found.unit}s. {thick_line}The thin line asks whether "
+        "other genes would show the difference, on these very slides."
     )
     data = found.units.merge(found.table, on=["method", "baseline"], suffixes=("", "_mean"))
     return save(figure, folder, name, f"Every {found.unit}'s difference from {against}", caption, data)

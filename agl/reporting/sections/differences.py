@@ -24,9 +24,7 @@ _STATISTICS = (
 def differences(block: RunBlock) -> PageSection:
     """Paired differences from the baseline, and of auxiliary genes from none."""
     section = PageSection("Differences")
-    if not block.compared:
-        words = "There is nothing to compare: a single method, or none shares a fold with its baseline."
-        section.items.append(Text(words))
+    if not block.compared:  # a single method, or none shares a fold with its baseline
         return section
     first = block.compared[0].comparisons
     section.items.append(Text(first.words + " " + _STATISTICS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from agl.analysis.tables import METHOD, OF_REACHABLE, best_rows, mean_sd, methods_frame, percent
@@ -35,17 +36,29 @@ def scores(block: RunBlock) -> PageSection:
     ]
     note = (
         "Mean over folds (a fold's seeds are averaged first) ± sample standard deviation over all runs (folds × "
-        "seeds); ± folds and ± seeds take the SCC's spread apart. Bold: the highest mean, which is no claim; see "
-        "Differences. Undefined: (slide, gene) scores that do not exist, left out of means."
+        "seeds). Bold: the highest mean, which is no claim."
     )
+    if (methods.seeds > 1).any():
+        note += " ± folds and ± seeds take the SCC's spread apart."
+    if methods.undefined.any():
+        note += " Undefined: (slide, gene) scores that do not exist, left out of means."
     if reachable:
         note += (
             f" Of reachable: the SCC over its noise ceiling ({number(float(methods.ceiling.mean()))} on average), "
             "the SCC that the true expression itself would have with counts this noisy."
         )
+    shown = pd.DataFrame(rows)
+    if not (methods.seeds > 1).any():
+        shown = shown.drop(columns=["± folds", "± seeds"])
+    if not methods.undefined.any():
+        shown = shown.drop(columns="undefined")
+    if np.allclose(methods[["scc", "pcc"]], methods[["scc_pooled", "pcc_pooled"]], equal_nan=True):
+        shown = shown.drop(columns=["SCC pooled", "PCC pooled"])
+        note += " A fold has one test slide, so scores pooled over a fold's spots are the same."
     csv = write_csv(block.folder, file_name("methods", block.name), methods)
     write_csv(block.folder, file_name("runs", block.name), block.frame)
-    bold = frozenset((int(i), titles[score]) for score, where in best.items() for i in where)
+    shown = shown.loc[:, (shown != "–").any()]
+    bold = frozenset((int(i), titles[score]) for score, where in best.items() for i in where if titles[score] in shown)
     section = PageSection("Scores")
     if methods.optimistic.any():
         section.items.append(Text("Optimistic split: spots beside the test spots were trained on.", warning=True))
@@ -53,7 +66,7 @@ def scores(block: RunBlock) -> PageSection:
         words = "Not every method has run on every fold: the means are of different folds. Differences are paired."
         section.items.append(Text(words, warning=True))
     left = f" The first {MOST_ROWS} of {len(rows)} methods; the file has them all." if len(rows) > MOST_ROWS else ""
-    section.items.append(Table("", pd.DataFrame(rows[:MOST_ROWS]), bold, note + left, csv))
+    section.items.append(Table("", shown.head(MOST_ROWS), bold, note + left, csv))
     if len(methods) > 1:
         section.items.append(draw_scores(block.frame, block.name, list(methods.method), block.styles, block.figures))
     return section

@@ -28,13 +28,14 @@ def recommend(
     it was stopped. Settings that all runs share may follow: split, primary, data.features, seed, output, ...
     """
     from agl.analysis.recommendation import read_findings
-    from agl.cli.printing import print_json
+    from agl.cli.printing import print_json, print_warnings
     from agl.progress import display
     from agl.reporting.build import write_report
     from agl.reporting.inputs import ReportOptions
     from agl.studies import recommend as study
 
     asked = study.plan(path, words or [])
+    print_warnings(asked.first.warnings)
     with display() as progress:
         answer = study.recommend(asked, progress)
     findings = read_findings(asked.folder)

@@ -49,13 +49,14 @@ def grid(
     as_json: AsJson = False,
 ) -> None:
     """Train every cell of a grid: all combinations of the values on the `axes:` of a study file."""
-    from agl.cli.printing import print_runs
+    from agl.cli.printing import print_runs, print_warnings
     from agl.studies.board import failed_report
     from agl.studies.launch import check_jobs, queue_grid
 
     check_jobs(storage, jobs)
     launched = queue_grid(study, _words(study, words, quick), storage=storage, retries=retries, many=yes)
     typer.echo(f"{len(launched.names):,} cells in the grid {launched.study.name!r}.", err=True)
+    print_warnings(launched.warnings)
     _run(launched, jobs)
     cells = [cell for cell in launched.study.cells() if cell.name in launched.names]
     runs = launched.study.runs(launched.names)
@@ -75,12 +76,14 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Look for good values of the keys under `search.parameters:`, judged on validation spots."""
+    from agl.cli.printing import print_warnings
     from agl.studies.board import failed_report
     from agl.studies.launch import check_jobs, queue_search
 
     check_jobs(storage, jobs)
     launched = queue_search(study, _words(study, words, quick), storage=storage, retries=retries, many=yes)
     typer.echo(f"{len(launched.names):,} trials in the search {launched.study.name!r}.", err=True)
+    print_warnings(launched.warnings)
     _run(launched, jobs)
     _print_study(launched.study, as_json)
     _end_with_failures(failed_report(launched.study.cells()))

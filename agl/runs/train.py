@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from agl.data.dataset import Dataset
     from agl.data.splitting.splits import Split
+    from agl.data.splitting.twins import Twins
     from agl.runs.folder import Run
     from agl.training.experiment import Experiment
 
@@ -56,8 +57,19 @@ def prepare(config: Config) -> Prepared:
         refuse_leaks(found, allow=completed.allow_leaks)
         split = replace(splits[fold], optimistic=True) if found.twins else splits[fold]
         experiments.append(Experiment(completed.model_copy(update={"fold": fold}), dataset, split))
-    warnings = (*dataset.report.get("warnings", ()), *(pair.words for pair in twins))
-    return Prepared(completed, experiments, warnings)
+    return Prepared(completed, experiments, _warnings(dataset, twins))
+
+
+def warnings_of(datasets: Iterable[Dataset]) -> tuple[str, ...]:
+    """What deserves a look in data that can be learned from, each sentence once."""
+    from agl.data.splitting.twins import twins_of
+
+    found = (_warnings(data, twins_of(data.counts, data.slide_codes, data.slide_names)) for data in datasets)
+    return tuple(dict.fromkeys(sentence for sentences in found for sentence in sentences))
+
+
+def _warnings(dataset: Dataset, twins: Sequence[Twins]) -> tuple[str, ...]:
+    return (*dataset.report.get("warnings", ()), *(pair.words for pair in twins))
 
 
 def train(
@@ -74,9 +86,6 @@ def train_each(
     from agl.runs.execute import execute
     from agl.runs.folder import folder_of
 
-    if on_message is not None and prepared.experiments:
-        for sentence in prepared.experiments[0].dataset.report.get("warnings", ()):
-            on_message(f"warning  {sentence}")
     for experiment in prepared.experiments:
         known = (folder_of(experiment.config, experiment.dataset) / "result.json").is_file()
         run = execute(experiment, progress=progress)

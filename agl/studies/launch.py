@@ -31,6 +31,7 @@ class Launched:
 
     study: Study
     names: list[str]
+    warnings: tuple[str, ...] = ()  # what was seen in the data that deserves a look
 
 
 def default_storage(config: Config) -> str:
@@ -59,7 +60,7 @@ def queue_grid(
     first = configs[0][1]
     study = create_study(storage or default_storage(first), first.name, kind="grid", retries=retries)
     study.add(list(entries.values()))
-    return Launched(study, list(entries))
+    return Launched(study, list(entries), _warnings(datasets))
 
 
 def queue_search(
@@ -97,7 +98,7 @@ def queue_search(
         study.set_attr(key, value)
     entries = [Entry(f"trial-{i:04d}", (), found.shared) for i in range(found.search.trials)]
     study.add(entries)
-    return Launched(study, [entry.name for entry in entries])
+    return Launched(study, [entry.name for entry in entries], _warnings(datasets))
 
 
 def queue_study(path: str | Path, words: Sequence[str] = (), **options: Any) -> Launched:
@@ -129,6 +130,12 @@ def check_folds(config: Config, folds: Sequence[int]) -> None:
     n = len(prepare(config).experiments)
     if wrong := [fold for fold in folds if not 0 <= fold < n]:
         raise UserError(f"Expected search.folds from 0 to {n - 1}, received {wrong}. Leave them out to average all.")
+
+
+def _warnings(datasets: dict[str, Any]) -> tuple[str, ...]:
+    from agl.runs.train import warnings_of
+
+    return warnings_of(datasets.values())
 
 
 def _identify(config: Config, datasets: dict[str, Any]) -> str:

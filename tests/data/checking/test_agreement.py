@@ -325,3 +325,18 @@ def test_the_example_and_simulated_sections_have_no_warnings(tmp_path: Path) -> 
         report, said = ask_both(Path(root), "auto")
         assert (report.status, said) == ("ok", ())
         assert report.train == [f"data.root={root}"]
+
+
+def test_every_command_that_learns_says_the_same_once(tools: Tools, agl: Callable, tmp_path: Path, monkeypatch) -> None:
+    """Train, grid and search: warnings before anything is trained, each once however many cells share the data."""
+    monkeypatch.chdir(tmp_path)
+    tools.obs(tools.slides[0], "in_tissue", np.arange(36) % 2)
+    shared = f"data: {{root: {tools.root}, features: uni}}\nprimary: {{k: 5, min_detection: 0}}\nmodel: ridge\nfold: 0\n"
+    (tmp_path / "one.yaml").write_text(shared)
+    (tmp_path / "grid.yaml").write_text(f"name: g\n{shared}axes: {{seed: [0, 1]}}\n")
+    search = "search: {parameters: {model.alpha: {low: 1.0, high: 9.0}}, trials: 1}\n"
+    (tmp_path / "search.yaml").write_text(f"name: s\n{shared}{search}")
+    for command, file in (("train", "one.yaml"), ("grid", "grid.yaml"), ("search", "search.yaml")):
+        status, _, err = agl(command, file)
+        assert status == 0, err
+        assert err.count("warning: S0: 18 of 36 spots have in_tissue = 0 but are kept") == 1, (command, err)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +19,8 @@ from agl.runs.execute import execute
 from agl.runs.folder import Run, RunIsBusy, find_runs, folder_of, locked, open_run
 from agl.runs.train import prepare, train
 from agl.training.experiment import Experiment
+from tests.forked import agl as agl_command
+from tests.forked import finish, kill_group, start
 
 QUICK = [
     "training.epochs=4",
@@ -152,53 +150,44 @@ def test_the_same_run_twice_gives_the_same_bytes(sections: Path, tmp_path: Path)
         assert (runs[0].folder / name).read_bytes() == (runs[1].folder / name).read_bytes()
 
 
-COMMAND = "from agl.cli import main; import sys; sys.argv[0] = 'agl'; main()"
-
-
-def start(sections: Path, output: Path, *words: str) -> subprocess.Popen:
-    arguments = [f"data.root={sections}", f"output={output}", *QUICK, "training.epochs=40", "fold=0", *words]
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "train", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["auxiliary.genes=dkgsb"]], ids=["none", "dkgsb"])
 def test_killed_and_resumed_equals_uninterrupted(sections: Path, tmp_path: Path, words: list[str]) -> None:
-    whole = start(sections, tmp_path / "whole", *words)
-    assert whole.wait() == 0, whole.stderr.read().decode()
-    broken = start(sections, tmp_path / "broken", *words)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "broken").rglob("history.pt")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    broken.send_signal(signal.SIGKILL)
-    broken.wait()
-    assert not list((tmp_path / "broken").rglob("result.json"))
-    assert start(sections, tmp_path / "broken", *words).wait() == 0
-    first, second = find_runs(tmp_path / "whole")[0], find_runs(tmp_path / "broken")[0]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    command = ["train", f"data.root={sections}", *QUICK, "training.epochs=15", "fold=0", *words]
+    for folder in (whole, broken):
+        folder.mkdir()
+    assert finish(whole, agl_command, command) == (0, (whole / "said.txt").read_text())
+    process = start(broken, agl_command, command)
+    while not list(broken.rglob("history.pt")) and process.is_alive():
+        time.sleep(0.005)
+    kill_group(process)
+    assert not list(broken.rglob("result.json"))
+    status, said = finish(broken, agl_command, command)
+    assert status == 0, said
+    first, second = find_runs(whole)[0], find_runs(broken)[0]
     assert weights(first) == weights(second)
     for name in ("per_gene.csv", "history.jsonl", "result.json", "panel.csv"):
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+
+
+def hold(folder: Path) -> None:
+    """In a process of its own."""
+    with locked(folder):
+        (folder / "held").touch()
+        time.sleep(60)
 
 
 def test_two_processes_do_not_train_one_run(sections: Path, tmp_path: Path) -> None:
     experiment = prepare(config_of(sections, tmp_path, "fold=0")).experiments[0]
     folder = folder_of(experiment.config, experiment.dataset)
     folder.mkdir(parents=True)
-    code = (
-        f"from pathlib import Path; from agl.runs.folder import locked; import time\n"
-        f"with locked(Path({str(folder)!r})): "
-        "print('held', flush=True); time.sleep(60)"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert holder.stdout.readline().strip() == b"held"
+    holder = start(tmp_path, hold, folder)
+    while not (folder / "held").exists() and holder.is_alive():
+        time.sleep(0.005)
     with pytest.raises(RunIsBusy, match=f"being trained by process {holder.pid}. Wait for it, or stop it first."):
         execute(experiment)
-    holder.kill()
-    holder.wait()
+    kill_group(holder)
     assert execute(experiment).finished
     with locked(folder):
         pass

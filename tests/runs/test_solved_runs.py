@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+
+from tests.forked import agl as agl_command
+from tests.forked import start
 
 QUICK = ["primary.k=10", "primary.min_detection=0", "data.features=latent", "fold=0"]
 LOW_RANK = ["model=low_rank", "model.ranks=[2,4]", "model.penalties=[3,1]"]
@@ -170,13 +171,9 @@ def test_killed_and_resumed_equals_uninterrupted(solved, sections: Path, tmp_pat
     """Killed while the selector learns; solved anew from the beginning, with one line of history a record."""
     (tmp_path / "dies.py").write_text(DIES)
     words = [*MODELS["dkgsb"], "plugins=[dies.py:Dies]"]
-    command = "from agl.cli import main; import sys; sys.argv[0] = 'agl'; main()"
-    broken = subprocess.run(
-        [sys.executable, "-c", command, "train", f"data.root={sections}", *QUICK, "name=broken", *words],
-        cwd=tmp_path,
-        check=False,
-    )
-    assert broken.returncode == -signal.SIGKILL
+    process = start(tmp_path, agl_command, ["train", f"data.root={sections}", *QUICK, "name=broken", *words])
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     [left] = tmp_path.glob("runs/broken/*")
     assert len(history(left)) == 4
     assert not (left / "result.json").exists()

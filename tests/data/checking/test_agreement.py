@@ -331,7 +331,9 @@ def test_every_command_that_learns_says_the_same_once(tools: Tools, agl: Callabl
     """Train, grid and search: warnings before anything is trained, each once however many cells share the data."""
     monkeypatch.chdir(tmp_path)
     tools.obs(tools.slides[0], "in_tissue", np.arange(36) % 2)
-    shared = f"data: {{root: {tools.root}, features: uni}}\nprimary: {{k: 5, min_detection: 0}}\nmodel: ridge\nfold: 0\n"
+    shared = (
+        f"data: {{root: {tools.root}, features: uni}}\nprimary: {{k: 5, min_detection: 0}}\nmodel: ridge\nfold: 0\n"
+    )
     (tmp_path / "one.yaml").write_text(shared)
     (tmp_path / "grid.yaml").write_text(f"name: g\n{shared}axes: {{seed: [0, 1]}}\n")
     search = "search: {parameters: {model.alpha: {low: 1.0, high: 9.0}}, trials: 1}\n"

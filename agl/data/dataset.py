@@ -131,6 +131,7 @@ def _imported(
     folder = scan_folder(root, metadata=metadata)
     files = choose(folder, sections)
     feature_files = locate_features(features, folder.root, [f.slide for f in files], formats)
+    overlooked = folder.overlooked() if sections is None else []
     kind = "files" if feature_files else features
     key = content_key(folder, files, feature_files, kind, formats, min_counts, tolerance, min_matched, cache)
 
@@ -142,7 +143,10 @@ def _imported(
     def read(folder: Path) -> Dataset:
         dataset = load(folder, files)
         patches = [f.patches for f in files] if dataset.features is None else None
-        return replace(dataset, key=imported_key(folder, patches, cache))
+        warnings = [*dataset.report["warnings"], *overlooked]
+        return replace(
+            dataset, key=imported_key(folder, patches, cache), report=dataset.report | {"warnings": warnings}
+        )
 
     return _read(cache, key, build, read)
 

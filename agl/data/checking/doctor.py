@@ -86,6 +86,7 @@ def check(
     examine_together(report, kind, found, seen)
     examine_start(report, kind, found, seen)
     examine_beside(folder, found, seen)
+    found.warn(None, folder.overlooked() if sections is None else [])
     found.worst_first()
     return report
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 _PLACES = "add the spot centres as obsm['spatial'], (x, y) in full-resolution pixels, and write an h5ad"
 _HEAD = 4096
+_OF_SECTIONS = (".h5", ".loom", ".h5seurat", ".h5mu", ".rds", ".h5ad.gz", ".h5ad.zip", ".zarr.zip")
+_NO_SECTION = "a file of patches or features"
 
 
 def of_folder(path: Path) -> str | None:
@@ -90,7 +92,7 @@ def of_hdf5(name: str, keys: Collection[str]) -> str | None:
     if {"assays", "cell.names"} <= set(keys) or {"assays", "meta.data"} <= set(keys):
         return _from_r(f"SeuratDisk::LoadH5Seurat('{name}')")
     if {"img", "coords"} <= set(keys) or "embeddings" in keys or {"features", "coords"} <= set(keys):
-        return "a file of patches or features; it belongs into patches/ or a folder of features"
+        return f"{_NO_SECTION}; it belongs into patches/ or a folder of features"
     return None
 
 
@@ -107,6 +109,22 @@ def why_not_sections(root: Path) -> str | None:
             if not entry.name.startswith(".") and (found := _one(entry)) is not None:
                 return found
     return None
+
+
+def about_overlooked(folder: Path, slides: Collection[str]) -> list[str]:
+    """What lies beside sections and is one as well, in a format that is not read; a sentence each.
+
+    What has a section's name is taken for what that section was made from.
+    """
+    found = []
+    for entry in sorted(folder.iterdir()):
+        stem = entry.name.partition(".")[0]
+        if stem in slides or entry.name.startswith(".") or not (entry.is_dir() or entry.name.endswith(_OF_SECTIONS)):
+            continue
+        known = _one(entry)
+        if known is not None and _NO_SECTION not in known:
+            found.append(f"{entry.name} lies beside the sections and is left out: {known.partition(' is ')[2]}.")
+    return found
 
 
 def _one(entry: Path) -> str | None:

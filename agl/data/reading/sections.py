@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agl.data.reading.foreign import why_not_sections
+from agl.data.reading.foreign import about_overlooked, why_not_sections
 from agl.data.reading.names import nearest
 from agl.data.reading.patients import PatientTables, in_one_spelling, names_patients, patient_of
 from agl.errors import UserError
 from agl.places import expanded
 
 LAYOUTS = {"adata": "HEST-bench task", "st": "HEST-1k", ".": "folder of h5ad files"}
+ONE_FILE = "one h5ad file"
 SECTIONS_CSV = "sections.csv"
 
 
@@ -52,6 +53,10 @@ class Folder:
     def slides(self) -> tuple[str, ...]:
         return tuple(f.slide for f in self.files)
 
+    def overlooked(self) -> list[str]:
+        """Sections beside these in formats that are not read, a sentence each."""
+        return [] if self.layout == ONE_FILE else about_overlooked(self.files[0].counts.parent, self.slides)
+
 
 def find_sections(
     root: Path | str, *, sections: Sequence[str] | None = None, metadata: Path | str | None = None
@@ -77,7 +82,7 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
     root = expanded(root)
     if root.is_file() and root.suffix == ".h5ad":
         return Folder(
-            root.parent, "one h5ad file", (_files(root, root.parent),), None, _metadata(root.parent, metadata)
+            root.parent, ONE_FILE, (_files(root, root.parent),), None, _metadata(root.parent, metadata)
         )
     if root.is_file():
         if known := why_not_sections(root):

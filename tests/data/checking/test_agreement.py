@@ -75,6 +75,14 @@ def case(usable: bool, features: str = "uni") -> Callable[[Callable[..., Any]], 
 
 
 @case(USABLE)
+def a_section_in_another_format_beside_them(tools: Tools) -> None:
+    """Left out, which is said; what was made into one of the sections is not."""
+    for name in ("T9", "S0"):
+        (tools.root / "adata" / f"{name}.zarr").mkdir()
+        (tools.root / "adata" / f"{name}.zarr" / ".zgroup").write_text("{}")
+
+
+@case(USABLE)
 def nothing_changed(tools: Tools) -> None:
     pass
 
@@ -342,3 +350,10 @@ def test_every_command_that_learns_says_the_same_once(tools: Tools, agl: Callabl
         status, _, err = agl(command, file)
         assert status == 0, err
         assert err.count("warning: S0: 18 of 36 spots have in_tissue = 0 but are kept") == 1, (command, err)
+
+
+def test_a_section_in_another_format_is_named_once(tools: Tools) -> None:
+    CASES["a_section_in_another_format_beside_them"][0](tools)
+    _, said = ask_both(tools.root, "uni")
+    [sentence] = [each for each in said if "zarr" in each]
+    assert sentence.startswith("T9.zarr lies beside the sections and is left out: a Zarr store of AnnData; write ")

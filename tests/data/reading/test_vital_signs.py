@@ -146,7 +146,7 @@ def test_the_doubts_of_every_encoder_reach_the_run(task, make_slide, agl):
             *("primary.k=2", "primary.min_detection=0"),
         )
         assert status == 0, err
-        assert "warning  S2: The features of 15 of 30 spots are all 0 in" in err
+        assert "warning: S2: The features of 15 of 30 spots are all 0 in" in err
 
 
 def test_real_and_simulated_sections_give_no_warning(tmp_path):

@@ -92,19 +92,23 @@ class Runs(Sequence[Run]):
             parts.append(table.assign(undefined=table.scc.isna()))
         return pd.concat(parts, ignore_index=True)
 
-    def one(self, **wanted: Any) -> Run:
-        """The run with this fold, seed, or other key of its config.
-
-        Raises:
-            UserError: none, or several.
-        """
+    def those(self, **wanted: Any) -> Runs:
+        """The runs with this fold, seed, or other key of their config."""
         from agl.trees import value_at
 
         def fits(run: Run) -> bool:
             tree = run.config.to_dict()
             return all(value_at(tree, SHORT.get(key, key)) == value for key, value in wanted.items())
 
-        found = [run for run in self._runs if fits(run)]
+        return Runs([run for run in self._runs if fits(run)])
+
+    def one(self, **wanted: Any) -> Run:
+        """The run with this fold, seed, or other key of its config.
+
+        Raises:
+            UserError: none, or several.
+        """
+        found = self.those(**wanted)
         if len(found) != 1:
             what = ", ".join(f"{key}={value}" for key, value in wanted.items()) or "any setting"
             folds = sorted({str(run.config.fold) for run in self._runs})
@@ -119,6 +123,17 @@ class Runs(Sequence[Run]):
         from agl.runs.model import model_of
 
         return model_of(self.one(**wanted))
+
+    def ensemble(self, **wanted: Any) -> Model:
+        """The average of all these runs' models, folds and seeds of one config, say; its spread is their disagreement.
+
+        It has no left-out slides of its own: every member's test slides were trained on by others.
+
+        >>> runs.ensemble(loss="mse").predict(adata).layers["agl_spread"]  # doctest: +SKIP
+        """
+        from agl.runs.model import ensemble_of_runs
+
+        return ensemble_of_runs(self.those(**wanted))
 
     def __repr__(self) -> str:
         if not self._runs:

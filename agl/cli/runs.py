@@ -91,14 +91,14 @@ Trust = Annotated[bool, typer.Option(help="Run the Python file that the model br
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    runs: Annotated[list[Path], typer.Argument(help="A finished run; of several, such as a config's folds, the mean.")],
     out: Annotated[Path, typer.Option(help="The new folder of the model.")],
 ) -> None:
     """A run's model in a folder of its own, to be given away: weights, genes, scores, and a card to read."""
     from agl.runs.folder import open_run
-    from agl.runs.model import model_of
+    from agl.runs.model import ensemble_of_runs
 
-    typer.echo(f"Wrote {model_of(open_run(run)).save(out)}")
+    typer.echo(f"Wrote {ensemble_of_runs([open_run(run) for run in runs]).save(out)}")
 
 
 def predict(

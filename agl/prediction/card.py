@@ -20,8 +20,10 @@ SHOWN = 10
 def card(model: FittedModel) -> str:
     """Markdown, with nothing in it that the model does not know of itself."""
     config, about = model.config, model.about
+    ensemble = f"mean of {about['members']} models: " if "members" in about else ""
+    title = f"{ensemble}{config.model.name}, {config.loss.name}: {len(model.genes)} genes"
     lines = [
-        f"# {config.model.name}, {config.loss.name}: {len(model.genes)} genes from {config.data.features_label}",
+        f"# {title} from {config.data.features_label}",
         "",
         "Scores rank the spots of one slide by a gene's expression: higher is more. They have no unit and cannot be "
         "compared between slides or genes. Not for diagnosis.",
@@ -70,11 +72,14 @@ def _scores(about: Any) -> list[str]:
     if "per_gene" not in about:
         return ["Not known: the run has no test spots."]
     genes = by_gene(about["per_gene"])
-    noun = "slide" if about.get("test_slides", 0) == 1 else "slides"
+    n = about.get("test_slides", "?")
+    where = f"On {n} test {'slide' if n == 1 else 'slides'} that had no part in training"
+    if "members" in about:
+        where = f"Each of the {about['members']} members on the slides left out of its training ({n} in all)"
     lines = [
-        f"On {about.get('test_slides', '?')} test {noun} that had no part in training, mean over {len(genes)} genes: "
-        f"Spearman {genes.scc.mean():.3f}, Pearson {genes.pcc.mean():.3f} (log expression, inside slides). The ceiling "
-        "is the largest correlation that counts of this depth allow.",
+        f"{where}, mean over {len(genes)} genes: Spearman {genes.scc.mean():.3f}, "
+        f"Pearson {genes.pcc.mean():.3f} (log expression, inside slides). "
+        "The ceiling is the largest correlation that counts of this depth allow.",
         "",
         "| gene | Spearman | Pearson | ceiling |",
         "|---|---:|---:|---:|",

@@ -6,6 +6,8 @@ config.yaml          of the run it comes from
 per_gene.csv         its test scores, gene by gene, beside the noise ceiling
 README.md            the model card
 *.py                 the file of a model of your own, if it is one
+
+An ensemble has no weights of its own: its members are models like this one, in member-0, member-1, ...
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from agl.errors import UserError
 from agl.estimators import written
 from agl.places import expanded
 from agl.prediction.card import card
+from agl.prediction.ensemble import Averaged
 from agl.prediction.fitted import FittedModel
 from agl.prediction.recipe import Recipe
 from agl.prediction.scorers import Network, Solved, network
 
 VERSION = 1
+ENSEMBLE, MEMBER = "ensemble", "member-"
 NAMES = ("model.json", "weights.safetensors", "config.yaml")
 
 
@@ -42,18 +46,22 @@ def save(model: FittedModel, folder: Path) -> Path:
     if folder.exists():
         raise UserError(f"Expected a new folder for the model, {folder} is there. Choose another, or remove it.")
     kind, tensors, n_genes = _weights(model)
+    members = model.scorer.members if isinstance(model.scorer, Averaged) else ()
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         config = _with_own_files(model, part)
-        save_file({key: value.contiguous() for key, value in tensors.items()}, str(part / "weights.safetensors"))
-        (part / "weights.safetensors").chmod(0o644)  # safetensors lets only the owner read
+        for position, member in enumerate(members):
+            save(member, part / f"{MEMBER}{position}")
+        if not members:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, str(part / "weights.safetensors"))
+            (part / "weights.safetensors").chmod(0o644)  # safetensors lets only the owner read
         about = {key: value for key, value in model.about.items() if key != "per_gene"}
         (part / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
         tree = {"format": VERSION, "kind": kind, "genes": list(model.genes), "heads": n_genes}
         tree |= {"recipe": model.recipe.to_dict(), "about": about}
-        tree |= {"sha256": {name: _digest(part / name) for name in NAMES[1:]}}
+        tree |= {"sha256": {name: _digest(part / name) for name in NAMES[1:] if (part / name).is_file()}}
         (part / "model.json").write_text(json.dumps(tree, indent=1), "utf-8")
         if "per_gene" in model.about:
             (part / "per_gene.csv").write_text(model.about["per_gene"], "utf-8")
@@ -76,7 +84,8 @@ def read(folder: Path, *, trust: bool = False) -> FittedModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    missing = [name for name in NAMES if not (folder / name).is_file()]
+    members = [path for i in range(len(list(folder.glob(f"{MEMBER}*")))) if (path := folder / f"{MEMBER}{i}").is_dir()]
+    missing = [name for name in NAMES if not (folder / name).is_file() and not (members and "weights" in name)]
     if missing:
         raise UserError(f"Expected a saved model in {folder}, found no {missing[0]}. Was it written by agl export?")
     try:
@@ -85,14 +94,18 @@ def read(folder: Path, *, trust: bool = False) -> FittedModel:
         for name, digest in tree["sha256"].items():
             if _digest(folder / name) != digest:
                 raise ValueError(f"{name} is not what was written")
-        tensors = load_file(str(folder / "weights.safetensors"))
+        tensors = {} if members else load_file(str(folder / "weights.safetensors"))
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"Expected a model in {folder}, received a damaged one ({error}). Copy it again.") from None
     if tree.get("format") != VERSION:
         raise UserError(f"Expected a model of format {VERSION}, {folder} has {tree.get('format')}. Update agl.")
     config = load([folder / "config.yaml"])
-    if tree["kind"] != "network":
-        scorer: Any = Solved(written.read(tree["kind"], tensors))
+    if tree["kind"] == ENSEMBLE:
+        if len(members) != int(tree["heads"]):
+            raise UserError(f"Expected {tree['heads']} members in {folder}, found {len(members)}. Copy it again.")
+        scorer: Any = Averaged(tuple(read(member, trust=trust) for member in members), genes)
+    elif tree["kind"] != "network":
+        scorer = Solved(written.read(tree["kind"], tensors))
     else:
         component = config.model
         if ".py:" in component.name:
@@ -115,7 +128,9 @@ def _digest(path: Path) -> str:
 
 
 def _weights(model: FittedModel) -> tuple[str, dict[str, Any], int]:
-    """Kind of the scores, tensors, number of heads."""
+    """Kind of the scores, tensors, number of heads; of an ensemble, of members."""
+    if isinstance(model.scorer, Averaged):
+        return ENSEMBLE, {}, len(model.scorer.members)
     if isinstance(model.scorer, Network):
         state = {key: value.detach().cpu() for key, value in model.scorer.model.state_dict().items()}
         return "network", state, int(model.about["heads"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agl.errors import UserError
@@ -37,6 +38,15 @@ def model_of(run: Run) -> Model:
         experiment = experiment_of(run)
         recipe, scorer = recipe_of(experiment), _fitted_again(run, experiment)
     return Model(genes, recipe, scorer, config, _about(run, len(panel)))
+
+
+def ensemble_of_runs(runs: Sequence[Run]) -> Model:
+    """The average of several runs' models; of one run, its model."""
+    from agl.prediction.ensemble import ensemble_of
+    from agl.prediction.model import Model
+
+    models = [model_of(run) for run in runs]
+    return models[0] if len(models) == 1 else Model.of(ensemble_of(models))
 
 
 def experiment_of(run: Run) -> Experiment:

@@ -81,9 +81,7 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
     """Find the sections of `root` by file name alone (fast: nothing is opened)."""
     root = expanded(root)
     if root.is_file() and root.suffix == ".h5ad":
-        return Folder(
-            root.parent, ONE_FILE, (_files(root, root.parent),), None, _metadata(root.parent, metadata)
-        )
+        return Folder(root.parent, ONE_FILE, (_files(root, root.parent),), None, _metadata(root.parent, metadata))
     if root.is_file():
         if known := why_not_sections(root):
             raise UserError(f"Expected tissue sections as h5ad, {known}.")

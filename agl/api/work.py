@@ -186,7 +186,7 @@ def open_run(*folders: str | Path) -> Runs:
 
 
 def load_model(folder: str | Path, *, trust: bool = False) -> Model:
-    """A model that was saved or exported.
+    """A model that was saved or exported, from its folder, or from `hf://OWNER/NAME` on the Hugging Face hub.
 
     Args:
         trust: also one that brings Python code of its own, which is then run.

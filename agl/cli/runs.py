@@ -93,16 +93,24 @@ Trust = Annotated[bool, typer.Option(help="Run the Python file that the model br
 def export(
     runs: Annotated[list[Path], typer.Argument(help="A finished run; of several, such as a config's folds, the mean.")],
     out: Annotated[Path, typer.Option(help="The new folder of the model.")],
+    push: Annotated[str | None, typer.Option(help="Also send it to OWNER/NAME on the Hugging Face hub.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="For everybody to see; default: private.")] = False,
 ) -> None:
     """A run's model in a folder of its own, to be given away: weights, genes, scores, and a card to read."""
+    from agl import hub
     from agl.runs.folder import open_run
     from agl.runs.model import ensemble_of_runs
 
-    typer.echo(f"Wrote {ensemble_of_runs([open_run(run) for run in runs]).save(out)}")
+    if push is not None:
+        hub.check_name(push)
+    folder = ensemble_of_runs([open_run(run) for run in runs]).save(out)
+    typer.echo(f"Wrote {folder}")
+    if push is not None:
+        typer.echo(f"Sent to {hub.push(folder, push, private=not public)}")
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A finished run, or a model that was exported.")],
+    model: Annotated[str, typer.Argument(help="A finished run, an exported model, or hf://OWNER/NAME.")],
     slide: Annotated[
         str, typer.Argument(help="An h5ad, feature file, patch file or folder; or a section of --root, or of the run.")
     ],

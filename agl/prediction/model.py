@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agl import hub
 from agl.data.reading.formats.known import Formats
 from agl.errors import UserError
 from agl.prediction import folder as model_folder
@@ -33,8 +35,13 @@ class Model(FittedModel):
 
     @classmethod
     def load(cls, folder: str | Path, *, trust: bool = False) -> Model:
-        """Read what `save` wrote; `trust`: also a model that brings Python code of its own, which is then run."""
-        return cls.of(model_folder.read(Path(folder), trust=trust))
+        """Read what `save` wrote, or what `push` sent to `hf://OWNER/NAME`.
+
+        Args:
+            trust: also a model that brings Python code of its own, which is then run.
+        """
+        found = hub.fetch(str(folder)) if str(folder).startswith(hub.SCHEME) else Path(folder)
+        return cls.of(model_folder.read(found, trust=trust))
 
     def predict(
         self,
@@ -73,3 +80,9 @@ class Model(FittedModel):
     def save(self, folder: str | Path) -> Path:
         """Write the model into a new folder that can be given away (`agl.prediction.folder`)."""
         return model_folder.save(self, Path(folder))
+
+    def push(self, repository: str, *, private: bool = True) -> str:
+        """Send the model's folder to OWNER/NAME on the Hugging Face hub; its page. Needs `agl[hub]` and a login."""
+        hub.check_name(repository)
+        with tempfile.TemporaryDirectory() as place:
+            return hub.push(self.save(Path(place) / "model"), repository, private=private)

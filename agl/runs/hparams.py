@@ -9,6 +9,16 @@ from typing import Any
 
 from agl.config import Config
 
+FIRST = (
+    "loss.name",
+    "model.name",
+    "auxiliary.genes.name",
+    "primary.name",
+    "data.features",
+    "split.name",
+    "fold",
+    "seed",
+)
 NOT_A_SETTING = ("name", "output", "data.root", "data.cache")  # where things lie
 
 
@@ -39,14 +49,14 @@ def write_hparams(folder: Path, config: Config, result: Mapping[str, Any]) -> No
 
 
 def hparam_values(config: Config) -> dict[str, bool | int | float | str]:
-    """The config as dotted keys with values that HParams can show.
+    """The config as dotted keys with values that HParams can show; what studies vary stands first.
 
     >>> hparam_values(Config())["training.epochs"]
     200
     """
     found: dict[str, bool | int | float | str] = {}
     _collect(config.to_dict(), "", found)
-    return found
+    return {key: found[key] for key in sorted(found, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))}
 
 
 def _collect(tree: Mapping[str, Any], prefix: str, found: dict[str, bool | int | float | str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agl.errors import UserError
+from agl.hub import SCHEME
 from agl.runs.folder import Run, open_run
 from agl.runs.model import experiment_of, model_of
 
@@ -86,7 +87,7 @@ def open_model(folder: str | Path, *, trust: bool = False) -> tuple[Run | None, 
     """The model in a folder: of a finished run, or one that was exported."""
     from agl.prediction.model import Model
 
-    if (Path(folder) / "model.json").is_file():
+    if str(folder).startswith(SCHEME) or (Path(folder) / "model.json").is_file():
         return None, Model.load(folder, trust=trust)
     run = open_run(folder)
     return run, model_of(run)

@@ -38,3 +38,9 @@ def test_what_cannot_be_shown_is_left_out() -> None:
     values = hparam_values(Config())
     assert "fold" not in values  # None
     assert all(isinstance(value, (bool, int, float, str)) for value in values.values())
+
+
+def test_what_studies_vary_stands_first() -> None:
+    names = list(hparam_values(Config().with_("fold=1")))
+    assert names[:4] == ["loss.name", "model.name", "auxiliary.genes.name", "primary.name"]
+    assert names.index("seed") < 8 < names.index("training.epochs")

@@ -54,7 +54,7 @@ def test_a_task_is_fetched_and_can_be_read(agl, made, tmp_path, monkeypatch):
         (refused("LocalEntryNotFoundError"), "The network could not be reached"),
         (ConnectionError("refused"), "The network could not be reached"),
         (OSError(28, "No space left on device"), "No space left on device"),
-        (ValueError("odd"), "could not be fetched (ValueError: odd)"),
+        (ValueError("odd"), "could not be reached (ValueError: odd)"),
     ],
 )
 def test_each_failure_has_its_sentence(agl, tmp_path, monkeypatch, error, said):

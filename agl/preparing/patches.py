@@ -96,7 +96,7 @@ def _in_order(
     image: SlideImage, corners: np.ndarray, how: Cut, workers: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(spots, patches), neighbours one after another so that a tile is decoded once; few are in memory at a time."""
-    band = max(4 * how.side, 1.0)
+    band = max(how.side, 1.0)  # as high as a patch: with strips, all that a row of spots touches is kept
     order = np.lexsort((corners[:, 0], np.floor(corners[:, 1] / band)))
     groups = iter([order[start : start + _AT_ONCE] for start in range(0, len(order), _AT_ONCE)])
 

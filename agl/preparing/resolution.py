@@ -69,6 +69,6 @@ def _contradicted(who: str, value: float, by_spots: float | None, so: str) -> tu
     if by_spots is None or _agree(value, by_spots):
         return ()
     return (
-        f"{who[0].upper()}{who[1:]} says {value:.4g} um a px, the spacing of the spots {by_spots:.4g}: {so}. Is it the "
-        "image that the spots were placed on?",
+        f"A px is {value:.4g} um wide by {who}, {by_spots:.4g} um by the spacing of the spots: {so}. Is it the image "
+        "that the spots were placed on?",
     )

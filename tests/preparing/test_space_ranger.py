@@ -51,8 +51,7 @@ def test_counts_and_places_are_those_that_scanpy_reads(truth: Truth, tmp_path: P
     assert library["metadata"]["chemistry_description"] == "Spatial 3' v1"
 
 
-@pytest.mark.parametrize("matrix", ["h5", "mtx", "raw"])
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize(("matrix", "table"), zip(["mtx", "h5", "raw"], TABLES, strict=True))
 def test_every_version_gives_the_spots_on_tissue(truth: Truth, tmp_path: Path, matrix: str, table: str) -> None:
     write_outs(tmp_path / "S1", truth, matrix=matrix, table=table)
     ours = prepared(tmp_path / "S1", tmp_path / "out")

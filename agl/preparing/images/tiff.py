@@ -77,7 +77,7 @@ class _Level:
         self.keyframe, self.kind = level.keyframe, _AXES[axes]
         self.width, self.height = int(sizes["X"]), int(sizes["Y"])
         colours = int(sizes["S"] if "S" in sizes else sizes.get("C", 1))
-        if level.dtype != np.uint8 or (self.kind != "grey" and colours < 3):
+        if level.dtype != np.uint8 or (self.kind != "grey" and colours not in (3, 4)):
             raise _not_a_picture(path, level)
         # Colours apart are planes of one page or pages of their own.
         self.pages = [page for page in level.pages if page is not None]

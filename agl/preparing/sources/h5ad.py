@@ -52,8 +52,8 @@ def read(path: Path, asked: Asked) -> Section:
                 yield sparse.csr_matrix(block[wanted][:, is_gene]).astype(np.int32)
 
     remarks = [
-        f"{int(left)} {what} were left out."
-        for left, what in (((~keep).sum(), "spots off tissue"), ((~is_gene).sum(), "features that are no genes"))
+        f"{what}, left out: {int(left)}."
+        for left, what in (((~keep).sum(), "Spots off tissue"), ((~is_gene).sum(), "Features that are no genes"))
         if left
     ]
     obs = _obs(path).loc[keep]

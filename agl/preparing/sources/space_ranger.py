@@ -51,7 +51,7 @@ def visium(name: str, kind: str, matrix: TenxMatrix, spatial: Path, prefix: str,
     factors = read_scalefactors(scales) if scales is not None else {}
     pictures = find_pictures(spatial, prefix, factors)
     n_other = int((~matrix.is_gene).sum())
-    more = [f"{n_other} features that are no genes were left out."] if n_other else []
+    more = [f"Features that are no genes, left out: {n_other}."] if n_other else []
     read_from = [matrix.path, table_file, *([scales] if scales else []), *(p.path for p in pictures.values())]
     return Section(
         name,
@@ -92,7 +92,7 @@ def on_tissue(
     if not len(rows):
         raise UserError(f"Expected spots on tissue, {where} has in_tissue = 0 for all; give the table of this sample.")
     left = len(spot) - len(rows)
-    return rows, [f"{left} spots off tissue were left out."] if left else []
+    return rows, [f"Spots off tissue, left out: {left}."] if left else []
 
 
 def read_scalefactors(path: Path) -> dict[str, float]:

@@ -23,6 +23,7 @@ _WHERE = {
     "open_run": "agl.api.work",
     "load_model": "agl.api.work",
     "report": "agl.api.work",
+    "prepare": "agl.api.preparing",
     "slides": "agl.api.slides",
 }
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "grid",
     "load_model",
     "open_run",
+    "prepare",
     "recommend",
     "report",
     "slides",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from agl.api.preparing import prepare
     from agl.api.runs import Runs
     from agl.api.slides import slides
     from agl.api.work import Recommendation, check, grid, load_model, open_run, recommend, report, train

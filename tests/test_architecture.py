@@ -33,6 +33,7 @@ ORDER = [
     ["agl.config"],
     ["agl.arguments", "agl.registry", "agl.catalogue"],
     ["agl.data"],
+    ["agl.preparing"],
     ["agl.scoring"],
     ["agl.genes"],
     ["agl.data.checking"],

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from agl import __version__
-from agl.cli import data, hest, lookup, recommend, runs, studies, synthetic
+from agl.cli import data, hest, lookup, prepare, recommend, runs, studies, synthetic
 from agl.errors import UserError
 from agl.machine import under_torchrun
 from agl.places import plain_line
@@ -39,6 +39,7 @@ def agl(
     """Which genes should a model learn, and with which loss, to rank gene expression across a tissue image?"""
 
 
+app.command()(prepare.prepare)
 app.command()(recommend.recommend)
 app.command()(runs.train)
 studies.add_to(app)

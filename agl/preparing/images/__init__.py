@@ -1,0 +1,1 @@
+"""Images of slides, read region by region at the resolution that is asked for."""

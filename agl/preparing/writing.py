@@ -1,0 +1,233 @@
+"""One section into the folder: its patches, its counts, its thumbnail and the picture that shows whether both fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agl.data.geometry import pitch
+from agl.errors import UserError
+from agl.leftovers import temporary
+from agl.preparing.counts_file import finish, write_counts
+from agl.preparing.fitting import Fit, doubts, fits
+from agl.preparing.images.image import SlideImage, reduced
+from agl.preparing.images.open import open_image
+from agl.preparing.images.resample import overview
+from agl.preparing.patches import Cut, write_patches
+from agl.preparing.picture import draw
+from agl.preparing.resolution import Resolution, resolution
+from agl.preparing.section import Section
+from agl.preparing.tissue import Looked, quality_remarks, share_in, tissue_mask
+
+VERSION = 1  # raised when what is written would differ, so that older sections are made anew
+RECORD = "agl_prepare"  # in uns
+_LONGEST = 2000  # px of the overview
+_THUMBNAIL = 900
+_BLURRED = 1.5  # um a px above which patches show no nuclei
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how a section's files look. `patch_um`, `patch_px`: side of a patch; `mpp`: um a px of the image, if
+    given; `jpeg`: quality of stored patches, None for their pixels."""
+
+    patch_um: float = 112.0
+    patch_px: int = 224
+    mpp: float | None = None
+    bin_um: float | None = None
+    jpeg: int | None = None
+
+
+def write_section(
+    section: Section,
+    root: Path,
+    settings: Settings,
+    patient: str,
+    mark: str,
+    *,
+    workers: int = 1,
+    told: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Write all files of a section below `root`, the counts last: an h5ad that is there is a whole section. Gives the
+    row of `sections.csv` and what is to be said, under "remarks"."""
+    places = {"adata": ".h5ad", "patches": ".h5", "thumbnails": ".jpg", "checks": ".png"}
+    targets = {name: root / name / f"{section.name}{ending}" for name, ending in places.items()}
+    for target in targets.values():
+        target.parent.mkdir(parents=True, exist_ok=True)
+    parts = {name: temporary(target) for name, target in targets.items()}
+    try:
+        row = _write(section, parts, settings, patient, mark, workers, told)
+        for name in ("patches", "thumbnails", "checks", "adata"):
+            if parts[name].exists():
+                os.replace(parts[name], targets[name])
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+    return row
+
+
+def mark_of(section: Section, image: Path | None, settings: Settings, patient: str) -> str:
+    """A text that changes when a file that the section is made from, or a setting, does."""
+    files = sorted({*section.files, *([image] if image else [])})
+    seen = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    content = json.dumps([VERSION, seen, asdict(settings), patient, section.name])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What an earlier call noted in an h5ad; None for one that was not written here.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    from agl.data.reading.hdf5 import open_h5
+
+    with open_h5(path, "an h5ad file") as h5:
+        noted = h5.get(f"uns/{RECORD}")
+        return None if noted is None else dict(json.loads(noted[()]))
+
+
+def _write(
+    section: Section,
+    parts: Mapping[str, Path],
+    settings: Settings,
+    patient: str,
+    mark: str,
+    workers: int,
+    told: Callable[[int], None] | None,
+) -> dict[str, Any]:
+    obs, remarks = _obs(section, patient), list(section.remarks)
+    row: dict[str, Any] = {
+        "section": section.name,
+        "patient": patient,
+        "spots": len(section),
+        "genes": len(section.genes),
+    }
+    totals = write_counts(parts["adata"], section.blocks(), (len(section), len(section.genes)))
+    row |= {"median_counts": float(np.median(totals)), "source": section.kind}
+    uns: dict[str, Any] = {}
+    obsm = {"spatial": np.asarray(section.xy, dtype=np.float64)}
+    if section.image is None and not section.pictures:
+        remarks.append("There is no image: no patches were cut; name one with --image.")
+    else:
+        with _image_of(section, remarks) as image:
+            at = resolution(section, image.um_per_px, settings.mpp)
+            remarks += at.remarks
+            how = _cut(at, settings, image, remarks)
+            small, scale = overview(image, _LONGEST)
+            found = _look(section, image, small, scale, how, totals)
+            remarks += doubts(found, len(section))
+            looked = Looked.of(len(section))
+            cut_at = {"workers": workers, "look": looked.look, "told": told}
+            write_patches(parts["patches"], image, section.barcodes, section.xy, how, **cut_at)  # type: ignore[arg-type]
+            tissue = share_in(tissue_mask(small), section.xy, how.side, scale)
+        obs["tissue"], obs["glass"], obs["sharpness"] = tissue, looked.glass, looked.sharpness
+        remarks += quality_remarks(tissue, looked)
+        draw(parts["checks"], section, small, scale, found, totals)
+        uns |= _pictures(section, small, scale, at, parts["thumbnails"])
+        row |= {"image": str(section.image or next(iter(section.pictures.values())).path), "um_per_px": at.um_per_px}
+        row |= {"um_per_px_from": at.source, "tissue": float(tissue.mean()), "stain_correlation": found[0].correlation}
+    uns[RECORD] = json.dumps({"mark": mark, "row": row, "remarks": remarks, "settings": asdict(settings)})
+    finish(parts["adata"], obs, section.genes.table(), obsm, uns)
+    return row | {"remarks": remarks}
+
+
+def _obs(section: Section, patient: str) -> pd.DataFrame:
+    obs = pd.DataFrame(index=pd.Index(section.barcodes.astype(object), name="barcode"))
+    obs["section"] = section.name
+    if patient:
+        obs["patient"] = patient
+    obs["in_tissue"] = 1
+    if section.lattice is not None:
+        obs["array_row"], obs["array_col"] = np.asarray(section.lattice).T
+    obs["pxl_row_in_fullres"], obs["pxl_col_in_fullres"] = section.xy[:, 1], section.xy[:, 0]
+    for column in section.obs if section.obs is not None else ():
+        if column not in obs:
+            obs[column] = section.obs[column].to_numpy()  # type: ignore[index]
+    return obs
+
+
+@contextmanager
+def _image_of(section: Section, remarks: list[str]) -> Iterator[SlideImage]:
+    """The full-resolution image, else the largest small picture, which is said.
+
+    Raises:
+        UserError: an image of another size than the places are for, or with spots outside.
+    """
+    if section.image is not None:
+        with open_image(section.image) as image:
+            _refuse_other_image(section, image)
+            yield image
+        return
+    picture = next(iter(section.pictures.values()))
+    with open_image(picture.path) as image:
+        remarks.append(
+            f"Patches are cut from {picture.path.name}, a copy of the image reduced to {picture.scale:.3f}: name the "
+            "full image with --image for sharp ones."
+        )
+        yield reduced(image, picture.scale)
+
+
+def _refuse_other_image(section: Section, image: SlideImage) -> None:
+    width, height = image.size
+    if section.image_size is not None:
+        w, h = section.image_size
+        off = max(abs(width - w) / w, abs(height - h) / h)
+        if off > 0.02:
+            turned = max(abs(width - h) / h, abs(height - w) / w) <= 0.02
+            raise UserError(
+                f"Expected the image that the spots of section '{section.name}' were placed on, about {w:.0f} x "
+                f"{h:.0f} px by its small picture, received {image.path} of {width} x {height}"
+                f"{', which is turned' if turned else ''}; give the file that Space Ranger was given as --image."
+            )
+    outside = np.any((section.xy < 0) | (section.xy > [width, height]), axis=1)
+    if outside.mean() > 0.1:
+        raise UserError(
+            f"Expected the spots of section '{section.name}' in its image, {int(outside.sum())} of {len(outside)} lie "
+            f"outside {image.path} ({width} x {height} px; x up to {section.xy[:, 0].max():.0f}, y up to "
+            f"{section.xy[:, 1].max():.0f}); give the full-resolution image, and (x, y) in its px."
+        )
+
+
+def _cut(at: Resolution, settings: Settings, image: SlideImage, remarks: list[str]) -> Cut:
+    side = settings.patch_um / at.um_per_px
+    finest = at.um_per_px * max(image.levels[0].downsample)
+    if finest > _BLURRED:
+        remarks.append(
+            f"A px of the image is {finest:.1f} um wide: nuclei cannot be seen at that size, and patches are blurred."
+        )
+    return Cut(side, settings.patch_px, at.um_per_px, settings.jpeg)
+
+
+def _look(
+    section: Section, image: SlideImage, small: np.ndarray, scale: float, how: Cut, totals: np.ndarray
+) -> list[Fit]:
+    return fits(small, scale, image.size, section.xy, min(how.side, pitch(section.xy, how.side)), totals)
+
+
+def _pictures(section: Section, small: np.ndarray, scale: float, at: Resolution, thumbnail: Path) -> dict[str, Any]:
+    """`uns["spatial"]` as scanpy and squidpy read it, and the thumbnail beside the section."""
+    from PIL import Image
+
+    images, factors = {}, dict(section.scalefactors)
+    for name, picture in section.pictures.items():
+        with Image.open(picture.path) as opened:
+            images[name] = np.asarray(opened.convert("RGB"))
+        factors[f"tissue_{name}_scalef"] = picture.scale
+    if "hires" not in images:
+        images["hires"], factors["tissue_hires_scalef"] = small, scale
+    factors.setdefault("spot_diameter_fullres", 0.55 * pitch(section.xy, 100.0))
+    ratio = min(1.0, _THUMBNAIL / max(small.shape[:2]))
+    size = (max(1, round(small.shape[1] * ratio)), max(1, round(small.shape[0] * ratio)))
+    Image.fromarray(small).resize(size, Image.Resampling.BOX).save(thumbnail, "JPEG", quality=85)
+    library = {"images": images, "scalefactors": factors, "metadata": {**section.metadata, "um_per_px": at.um_per_px}}
+    return {"spatial": {section.name: library}, "thumbnail_scale": scale * size[0] / small.shape[1]}

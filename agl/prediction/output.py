@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from agl.data.geometry import pitch
+from agl.data.images.thumbnails import FOLDERS, find_thumbnail
 from agl.data.reading.counts import count_blocks, move_columns
 from agl.data.reading.hdf5 import open_h5
 from agl.data.reading.names import RawNames, harmonise
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from agl.prediction.fitted import FittedModel, Prediction
 
 SCORE, SPREAD = "agl_score", "agl_spread"
+SPOT = 0.55  # a spot's diameter in spacings, as Visium's 55 of 100 um
 MEANING = "higher scores rank higher expression among the spots of one slide; no unit"
 
 
@@ -44,7 +47,7 @@ def to_anndata(model: FittedModel, prediction: Prediction) -> anndata.AnnData:
     made = anndata.AnnData(X=counts, obs=obs, var=var, shape=None if counts is not None else (len(obs), len(var)))
     if np.isfinite(slide.spots.xy).all():
         made.obsm["spatial"] = slide.spots.xy
-    pictures = None if slide.h5ad is None else _pictures(slide.h5ad)
+    pictures = None if slide.h5ad is None else _pictures(slide.h5ad) or _thumbnail(slide)
     if pictures is not None:
         made.uns["spatial"] = pictures
     _add_layers(made, prediction)
@@ -146,6 +149,20 @@ def _renamed(genes: tuple[str, ...], names: Any) -> list[str]:
     """The model's genes as they are called in the vocabulary that both share."""
     columns = names.columns["model"]
     return [names.genes[at] if at >= 0 else "" for at in columns]
+
+
+def _thumbnail(slide: Slide) -> dict[str, Any] | None:
+    """A picture beside the slide as `uns["spatial"]` has it, so that scanpy and squidpy draw spots on it."""
+    assert slide.h5ad is not None
+    xy, folder = slide.spots.xy, slide.h5ad.parent
+    if len(xy) < 3 or not np.isfinite(xy).all():
+        return None
+    root = folder.parent if folder.name in FOLDERS else folder
+    found = find_thumbnail(str(root), slide.name, xy[:, 0], xy[:, 1], slide.spots.barcodes.astype(str))
+    if found is None or found.scale is None:
+        return None
+    factors = {"tissue_hires_scalef": found.scale, "spot_diameter_fullres": SPOT * pitch(xy)}
+    return {slide.name: {"images": {"hires": found.pixels}, "scalefactors": factors}}
 
 
 def _pictures(path: Path) -> Any:

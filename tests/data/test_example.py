@@ -21,7 +21,7 @@ from agl.data.dataset import Dataset, open_dataset
 from agl.data.example import example_folder, folder_named
 from agl.data.images.builtin import FEATURE_NAMES, extract
 from agl.data.images.folder import BUILTIN_VERSION
-from agl.reporting.figures.thumbnails import find_thumbnail
+from agl.data.images.thumbnails import find_thumbnail
 from agl.runs.train import train
 from agl.training.loading import load_data
 

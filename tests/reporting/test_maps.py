@@ -13,9 +13,9 @@ from PIL import Image
 from scipy import stats
 
 from agl.analysis.results import read_predictions, read_results
+from agl.data.images.thumbnails import find_thumbnail
 from agl.errors import UserError
 from agl.reporting.figures.maps import draw_maps, map_of, percent_ranks
-from agl.reporting.figures.thumbnails import find_thumbnail
 from agl.runs.folder import find_runs
 
 

@@ -19,8 +19,8 @@ from scipy import stats
 from agl.analysis.results import Predictions, Results, read_predictions
 from agl.data.example import folder_named
 from agl.data.geometry import pitch
+from agl.data.images.thumbnails import Thumbnail, find_thumbnail
 from agl.errors import UserError, did_you_mean
-from agl.reporting.figures.thumbnails import Thumbnail, find_thumbnail
 from agl.reporting.style import (
     MUTED,
     SHADES,

@@ -1,4 +1,4 @@
-"""The H&E picture under a tissue map, where the data folder holds one. Nothing here may fail a report."""
+"""The H&E picture under a map of spots, where the data folder holds one. Nothing here may fail what draws it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ class Thumbnail:
     def place(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """[spot, 2] picture coordinates."""
         return np.column_stack([x, y]) @ self.matrix + self.shift
+
+    @property
+    def scale(self) -> float | None:
+        """Picture px a full-resolution px, where that is all that lies between them; None if one is turned or moved."""
+        scale = float(self.matrix[0, 0])
+        plain = scale > 0 and np.allclose(self.matrix, scale * np.eye(2), atol=1e-6 * scale)
+        return scale if plain and np.allclose(self.shift, 0, atol=0.5) else None
 
 
 def find_thumbnail(

@@ -13,6 +13,10 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "UserError": "agl.errors",
+    "ConfigError": "agl.errors",
+    "DataError": "agl.errors",
+    "LeakError": "agl.errors",
+    "ModelError": "agl.errors",
     "Model": "agl.prediction.model",
     "Runs": "agl.api.runs",
     "Recommendation": "agl.api.work",
@@ -27,7 +31,11 @@ _WHERE = {
     "slides": "agl.api.slides",
 }
 __all__ = [
+    "ConfigError",
+    "DataError",
+    "LeakError",
     "Model",
+    "ModelError",
     "Recommendation",
     "Runs",
     "UserError",
@@ -48,7 +56,7 @@ if TYPE_CHECKING:
     from agl.api.runs import Runs
     from agl.api.slides import slides
     from agl.api.work import Recommendation, check, grid, load_model, open_run, recommend, report, train
-    from agl.errors import UserError
+    from agl.errors import ConfigError, DataError, LeakError, ModelError, UserError
     from agl.prediction.model import Model
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 from agl.builtins import GIVEN
 from agl.config import Component
-from agl.errors import UserError, did_you_mean
+from agl.errors import ConfigError, did_you_mean
 from agl.slots import Slot
 from agl.values import wanted
 
@@ -75,17 +75,17 @@ def check_arguments(kind: str, component: Component, target: Callable[..., Any])
     options, components = list(settable(kind, target)), nested(target)
     for word, value in component.args.items():
         if word in parameters(target) and word not in options:
-            raise UserError(
+            raise ConfigError(
                 f"Expected arguments for a config to give, received {word!r}, which the framework gives to the {what}. "
                 "Leave it out."
             )
         if word not in options and not accepts_anything(target):
             known = did_you_mean(word, options) if options else " It takes none."
-            raise UserError(f"The {what} takes no argument {word!r}.{known}")
+            raise ConfigError(f"The {what} takes no argument {word!r}.{known}")
         if word in components:
             continue  # checked as a component
         if (expected := wanted(target, word, value) or _by_name(word, value)) is not None:
-            raise UserError(f"Expected {expected} for {word} of the {what}, received {value!r}.")
+            raise ConfigError(f"Expected {expected} for {word} of the {what}, received {value!r}.")
 
 
 def _by_name(word: str, value: Any) -> str | None:
@@ -102,7 +102,7 @@ def check_complete(kind: str, component: Component, target: Callable[..., Any]) 
     for word, parameter in parameters(target).items():
         needed = parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY
         if needed and word not in GIVEN[kind] and word not in component.args:
-            raise UserError(f"The {kind.replace('_', ' ')} {component.name!r} needs {word}=..., received none.")
+            raise ConfigError(f"The {kind.replace('_', ' ')} {component.name!r} needs {word}=..., received none.")
 
 
 def defaults(kind: str, target: Callable[..., Any]) -> dict[str, Any]:

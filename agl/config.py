@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from agl.errors import UserError, did_you_mean
+from agl.errors import ConfigError, did_you_mean
 from agl.places import safe_name, safe_path, shortened
 from agl.slots import Slot
 from agl.trees import apply_override, read_tree
@@ -276,7 +276,7 @@ def validate_as(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise UserError(_explain(error, kind)) from None
+        raise ConfigError(_explain(error, kind)) from None
 
 
 def _explain(error: ValidationError, kind: type[Section]) -> str:

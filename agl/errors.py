@@ -10,6 +10,22 @@ class UserError(Exception):
     """Something the user can mend. The command line prints it without a traceback and exits with status 2."""
 
 
+class ConfigError(UserError):
+    """A setting, study file or component that does not exist or cannot be."""
+
+
+class DataError(UserError):
+    """Sections, features or splits that are missing, damaged, contradictory, or read in a way they do not allow."""
+
+
+class LeakError(DataError):
+    """The same patient, section or spots on both sides of a split."""
+
+
+class ModelError(UserError):
+    """A model that cannot be read, or a slide it cannot be used on."""
+
+
 def refuse_to_write(value: object) -> None:
     """For `json.dumps(default=...)`: what a plugin puts into a record or a summary must be plain."""
     raise UserError(

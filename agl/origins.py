@@ -21,7 +21,7 @@ from types import ModuleType
 
 from agl.blame import PLUGIN
 from agl.builtins import WHERE
-from agl.errors import UserError, did_you_mean
+from agl.errors import ConfigError, did_you_mean
 from agl.places import expanded, regular_file
 
 OFFER = "AGL_COMPONENTS"
@@ -32,7 +32,7 @@ def module_behind(name: str, attribute: str) -> ModuleType:
     """The module that holds a component, imported if it is a file or says that it offers `attribute`.
 
     Raises:
-        UserError: no such file or module; a module that does not offer the attribute; code that fails when imported.
+        ConfigError: no such file or module; a module that does not offer the attribute; code that fails when imported.
     """
     if name.endswith(".py"):
         return _from_file(name)
@@ -40,11 +40,11 @@ def module_behind(name: str, attribute: str) -> ModuleType:
         module = importlib.import_module(name)
         found = getattr(module, attribute, None)
         if found is not None and str(getattr(found, "__module__", "")).partition(".")[0] not in ("agl", "strank"):
-            raise UserError(f"Expected a component of {name}, received {attribute!r}, which it has from elsewhere.")
+            raise ConfigError(f"Expected a component of {name}, received {attribute!r}, which it has from elsewhere.")
         return module
     offered = offered_by(name)
     if attribute not in offered:
-        raise UserError(
+        raise ConfigError(
             f"Expected a module that offers {attribute!r}, received {name!r}, which offers "
             f"{', '.join(offered) or 'no components'}.{did_you_mean(attribute, offered) if offered else ''} "
             f'Write {OFFER} = ("{attribute}",) in it, or name a file: path/to/file.py:{attribute}.'
@@ -54,21 +54,21 @@ def module_behind(name: str, attribute: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a user's module raises is the user's to see, in one sentence
-        raise UserError(f"{name} could not be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{name} could not be imported: {type(error).__name__}: {error}") from error
 
 
 def offered_by(name: str) -> tuple[str, ...]:
     """The names in a module's AGL_COMPONENTS, read from its source; nothing of it is run.
 
     Raises:
-        UserError: no such module.
+        ConfigError: no such module.
 
     >>> offered_by("os")
     ()
     """
     spec = _spec(name) if all(part.isidentifier() for part in name.split(".")) else None
     if spec is None:
-        raise UserError(
+        raise ConfigError(
             f"Expected an importable module or a Python file (.py) before ':', received {name!r}: there is none."
         )
     file = Path(spec.origin) if spec.has_location and spec.origin else None
@@ -116,5 +116,5 @@ def _from_file(path: str) -> ModuleType:
         raise
     except BaseException as error:  # sys.exit() in it must not look like success
         del sys.modules[name]
-        raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
     return module

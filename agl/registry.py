@@ -19,7 +19,7 @@ from agl import arguments
 from agl.arguments import accepts_anything, check_arguments, check_complete, nested, parameters
 from agl.builtins import WHERE
 from agl.config import Component
-from agl.errors import UserError, did_you_mean
+from agl.errors import ConfigError, did_you_mean
 from agl.origins import module_behind
 from agl.places import regular_file
 
@@ -44,7 +44,7 @@ def table(kind: str) -> dict[str, str]:
     singular = {key + "s": key for key in WHERE} | {"losses": "loss", "auxiliary": "gene_set"}
     key = singular.get(kind.replace("-", "_"), kind.replace("-", "_"))
     if key not in WHERE:
-        raise UserError(f"Expected a kind of component, received {kind!r}.{did_you_mean(kind, WHERE)}")
+        raise ConfigError(f"Expected a kind of component, received {kind!r}.{did_you_mean(kind, WHERE)}")
     return WHERE[key]
 
 
@@ -88,11 +88,11 @@ def _find(kind: str, name: str, known: dict[str, str]) -> Callable[..., Any]:
     place, what = known.get(name, name), kind.replace("_", " ")
     module_name, separator, attribute = place.rpartition(":")
     if not separator and name.endswith(".py"):
-        raise UserError(f"Expected path/to/file.py:name for a {what} of your own, received {name!r}.")
+        raise ConfigError(f"Expected path/to/file.py:name for a {what} of your own, received {name!r}.")
     if not separator and Path(name).suffix in (".txt", ".json", ".csv"):
-        raise UserError(f"Expected a {what}, received the file {name!r}. Write `file` and give path={name}.")
+        raise ConfigError(f"Expected a {what}, received the file {name!r}. Write `file` and give path={name}.")
     if not separator:
-        raise UserError(
+        raise ConfigError(
             f"Unknown {what} {name!r}.{did_you_mean(name, known)} "
             "Your own: path/to/file.py:name or package.module:name."
         )
@@ -100,7 +100,7 @@ def _find(kind: str, name: str, known: dict[str, str]) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if not callable(found):
         callables = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
-        raise UserError(
+        raise ConfigError(
             f"Expected a function or class {attribute!r} in {module_name}, found none."
             f"{did_you_mean(attribute, callables)}"
         )
@@ -172,7 +172,7 @@ def _completed(target: Callable[..., Any], word: str, value: Any) -> Any:
     if slot is None or (value is None and optional):
         return value
     if slot.many and not isinstance(value, str | list | tuple):
-        raise UserError(f"Expected a list of names for {word}, received {value!r}.")
+        raise ConfigError(f"Expected a list of names for {word}, received {value!r}.")
     items = [value] if isinstance(value, str) or not slot.many else list(value)
     found = []
     for item in items:
@@ -186,7 +186,7 @@ def as_component(value: Any, word: str = "") -> Component:
     if isinstance(value, Component):
         return value
     if not isinstance(value, str) and not (isinstance(value, dict) and isinstance(value.get("name"), str)):
-        raise UserError(
+        raise ConfigError(
             f"Expected a name, or a name and its arguments such as {{name: ..., option: ...}}, "
             f"for {word or 'a component'}, received {value!r}."
         )

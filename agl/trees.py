@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from agl.errors import UserError
+from agl.errors import ConfigError
 from agl.places import regular_file, shortened
 
 LARGEST = 1 << 20  # bytes of a YAML file: nobody writes more by hand
@@ -27,7 +27,7 @@ def read_tree(files_and_overrides: Sequence[str | Path], *, command: str = "trai
         overlay = read_yaml(path)
         for key, other in STUDIES.items():
             if key in overlay and other != command:
-                raise UserError(
+                raise ConfigError(
                     f"{path} is a study (it has `{key}:`), not the config of one run. Use `agl {other} {path}`."
                 )
         merge(tree, overlay)
@@ -44,7 +44,7 @@ def is_override(word: str) -> bool:
 def apply_override(tree: dict[str, Any], word: str) -> None:
     """Set one dotted key. `loss=mse` replaces the component, `loss.target=log1p` adds to it."""
     if not is_override(word):
-        raise UserError(
+        raise ConfigError(
             f"Expected an override like training.epochs=50, received {word!r}. Write key=value without spaces."
         )
     path, _, text = word.partition("=")
@@ -57,7 +57,7 @@ def apply_override(tree: dict[str, Any], word: str) -> None:
         elif isinstance(child, str):
             child = {"name": child}
         elif not isinstance(child, Mapping):
-            raise UserError(
+            raise ConfigError(
                 f"Expected a section at {'.'.join(parents[: i + 1])}, found {child!r}; {word!r} cannot go inside it."
             )
         node[key] = dict(child)
@@ -99,15 +99,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping; `3e-5` is a number here."""
     file = regular_file(path, "a config file or key=value")
     if file.stat().st_size > LARGEST:
-        raise UserError(f"Expected a config of at most {LARGEST:,} bytes, received {file.stat().st_size:,} in {file}.")
+        raise ConfigError(
+            f"Expected a config of at most {LARGEST:,} bytes, received {file.stat().st_size:,} in {file}."
+        )
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except UNREADABLE as error:
-        raise UserError(f"{file} is not readable as YAML: {_where(error)}") from None
+        raise ConfigError(f"{file} is not readable as YAML: {_where(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"Expected a mapping of keys at the top of {file}, found {type(tree).__name__}.")
+        raise ConfigError(f"Expected a mapping of keys at the top of {file}, found {type(tree).__name__}.")
     return tree
 
 
@@ -128,11 +130,11 @@ def parse_value(text: str, word: str = "") -> Any:
     try:
         return yaml.load(text, Loader=_Loader) if text else ""
     except _Refused as error:
-        raise UserError(
+        raise ConfigError(
             f"Expected a YAML value after '=', received {shortened(word or text)}: {error.problem}."
         ) from None
     except UNREADABLE:
-        raise UserError(
+        raise ConfigError(
             f"Expected a YAML value after '=', received {shortened(word or text)}. Quote text with special characters."
         ) from None
 

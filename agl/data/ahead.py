@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from agl.errors import UserError
+from agl.errors import DataError, UserError
 from agl.machine import cores
 
 Read = Callable[[np.ndarray], np.ndarray]  # positions of spots -> patches uint8 [spot, height, width, 3]
@@ -90,7 +90,7 @@ def reading_ahead(read: Read, workers: int, *, pin: bool = False) -> Iterator[Re
     """A `ReadAhead` that is closed however the block ends.
 
     Raises:
-        UserError: also where a worker was killed, which shows at any moment, as a RuntimeError of torch or as an end
+        DataError: also where a worker was killed, which shows at any moment, as a RuntimeError of torch or as an end
             that nobody holds any more.
     """
     ahead = ReadAhead(read, workers, pin=pin)
@@ -99,7 +99,7 @@ def reading_ahead(read: Read, workers: int, *, pin: bool = False) -> Iterator[Re
     except (RuntimeError, OSError, EOFError) as error:
         if not ahead.lost:
             raise
-        raise UserError(
+        raise DataError(
             "Expected every worker to read patches to the end, one was killed, as happens when memory or /dev/shm is "
             "full. Lower training.workers or training.batch_size; the same command resumes."
         ) from error

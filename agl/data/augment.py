@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agl.data.batches import Batch
-from agl.errors import UserError
+from agl.errors import DataError
 
 TRANSPOSE, UPSIDE_DOWN, LEFT_RIGHT = 4, 2, 1
 
@@ -45,7 +45,7 @@ def turned(patches: Tensor, elements: Tensor) -> Tensor:
     [1, 3, 0, 2]
     """
     if patches.ndim != 4 or patches.shape[1] != patches.shape[2]:
-        raise UserError(
+        raise DataError(
             "Expected square patches [spot, height, width, 3] for training.augment=dihedral, "
             f"received inputs of shape {list(patches.shape)}. Set data.features=none, or training.augment=none."
         )

@@ -24,7 +24,7 @@ from agl.data.reading.patches import PatchReader
 from agl.data.reading.sections import SectionFiles, choose, scan_folder, with_patients
 from agl.data.slides import Dataset
 from agl.data.surroundings import Surroundings
-from agl.errors import UserError
+from agl.errors import DataError, UserError
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def open_dataset(
         progress: called as `progress(slide, done, total)` while importing.
 
     Raises:
-        UserError: one sentence for each way the input can be wrong.
+        DataError: one sentence for each way the input can be wrong.
 
     >>> import tempfile
     >>> from agl.data.simulate.task import simulate
@@ -77,11 +77,11 @@ def open_dataset(
     (('P1S1', 'P2S1'), 18, (2, 2))
     """
     if isinstance(min_counts, bool) or not isinstance(min_counts, int | np.integer) or min_counts < 0:
-        raise UserError(f"Expected min_counts as a whole number from 0, received {min_counts!r}; 0 keeps all spots.")
+        raise DataError(f"Expected min_counts as a whole number from 0, received {min_counts!r}; 0 keeps all spots.")
     names, surroundings = encoder_names(features), Surroundings.of(context, normalise)
     plain = len(names) == 1 and surroundings.none
     if NONE in names and not plain:
-        raise UserError(
+        raise DataError(
             f"Expected features to join, to normalise or to give a context, received features={NONE}: patches have "
             "none before the model. Leave context, normalise and other encoders away, or choose features=builtin "
             "or an encoder's."
@@ -162,7 +162,7 @@ def _read(cache: Path, key: str, build: Callable[[Path], Mapping[str, Any]], rea
         except (OSError, ValueError, KeyError, TypeError) as error:
             doubt(cache, key)
             reason = str(error).partition("\n")[0]
-    raise UserError(
+    raise DataError(
         f"Expected the cached import {folder} to stay as it is while it is read, found it gone or changed ({reason}); "
         "start the command again."
     )

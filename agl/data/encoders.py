@@ -20,7 +20,7 @@ from agl.data.reading.growing import GrowingArray, reserve_bytes
 from agl.data.reading.hashing import sha256_of_json
 from agl.data.slides import Dataset
 from agl.data.surroundings import Surroundings, surround
-from agl.errors import UserError
+from agl.errors import DataError
 
 _VERSION = 1  # raise when the same imports give other features
 _IN_MEMORY = 1 << 28  # bytes of one slide's features from which on they are worked on in a file
@@ -35,7 +35,7 @@ def encoder_names(features: str | Path | Sequence[str | Path]) -> tuple[str, ...
     """
     names = (str(features),) if isinstance(features, str | Path) else tuple(map(str, features))
     if not names or len(set(names)) < len(names):
-        raise UserError(
+        raise DataError(
             f"Expected one or several different encoders as features, received {list(names)}; give for example "
             "builtin, or [builtin, uni_v1]."
         )
@@ -83,7 +83,7 @@ class Encoders:
         first, rows = self.imports[0][1], self._rows[0]
         kept = np.asarray(first.library_size[rows] >= self.min_counts)
         for slide in set(first.slide_names) - set(first.spots["slide"].to_numpy()[rows[kept]]):
-            raise UserError(
+            raise DataError(
                 f"Expected spots of slide '{slide}' that have features of {self._names}, and {self.min_counts} counts, "
                 "received none; extract the features for the same spots, lower min_counts, or leave the slide out."
             )

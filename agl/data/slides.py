@@ -16,7 +16,7 @@ from agl.data.reading.counts import move_columns
 from agl.data.reading.hashing import sha256_of_json
 from agl.data.reading.names import nearest
 from agl.data.reading.patches import PatchReader
-from agl.errors import UserError
+from agl.errors import DataError
 
 _ROWS_AT_ONCE = 4_096
 
@@ -76,11 +76,11 @@ class Dataset:
         """int64 [len(names)] positions in `genes`.
 
         Raises:
-            UserError: an unknown gene, with the nearest name.
+            DataError: an unknown gene, with the nearest name.
         """
         for name in names:
             if name not in self._position:
-                raise UserError(
+                raise DataError(
                     f"Expected genes that all slides measure, received '{name}'.{nearest(name, self.genes)}"
                 )
         return np.array([self._position[name] for name in names], dtype=np.int64)
@@ -160,7 +160,7 @@ class Dataset:
         try:
             return pd.read_csv(self.folder / "lost_genes.csv", dtype=str, keep_default_na=False)
         except (OSError, ValueError) as error:
-            raise UserError(
+            raise DataError(
                 f"Expected the cached import {self.folder} to stay while it is used, found it gone or changed "
                 f"({error}); open the dataset again."
             ) from None

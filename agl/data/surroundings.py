@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from agl.data.geometry import blocks, pitch
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 
 NORMALISE = ("train", "slide")
 TIE = 0.05  # in pitches: spots hardly farther than the k-th nearest count as near as it (pixels are often rounded)
@@ -42,12 +42,12 @@ class Surroundings:
         sizes = tuple(context)
         whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) and k >= 1 for k in sizes)
         if not whole or len(set(sizes)) < len(sizes):
-            raise UserError(
+            raise DataError(
                 f"Expected different numbers of nearest spots from 1 as context, received {list(sizes)}; "
                 "give for example [8, 24]."
             )
         if normalise not in NORMALISE:
-            raise UserError(
+            raise DataError(
                 f"Expected normalise as one of {', '.join(NORMALISE)}, received {normalise!r}; choose one."
                 f"{did_you_mean(str(normalise), NORMALISE)}"
             )
@@ -79,7 +79,7 @@ def surround(
         out: float32 `[spot, settings.width(feature)]` to write into, such as a memory map.
 
     Raises:
-        UserError: context is asked for a slide of one spot, without finite coordinates, or with all spots in one place.
+        DataError: context is asked for a slide of one spot, without finite coordinates, or with all spots in one place.
 
     >>> surround(np.array([[0.0], [1.0], [5.0]]), np.array([[0, 0], [1, 0], [3, 0]]), Surroundings.of([1]))
     array([[0., 1.],
@@ -144,7 +144,7 @@ def _query(tree: cKDTree, places: np.ndarray, k: int, tolerance: float, slide: s
             return distance, spot
         size *= 2
         if size > 64 * (k + 8):
-            raise UserError(
+            raise DataError(
                 f"Expected spots at places of their own in slide '{slide}', received hundreds at one place; "
                 "check its coordinates."
             )
@@ -180,18 +180,18 @@ def _parts(n: int) -> list[slice]:
 
 def _check_places(xy: np.ndarray, slide: str) -> None:
     if len(xy) < 2:
-        raise UserError(
+        raise DataError(
             f"Expected at least two spots in slide '{slide}' to give them a context, received {len(xy)}; "
             "leave the slide out, or set data.context=[]."
         )
     bad = int((~np.isfinite(xy)).any(axis=1).sum())
     if bad:
-        raise UserError(
+        raise DataError(
             f"Expected finite coordinates in slide '{slide}' to find its spots' neighbours, received {bad} spots "
             "without; add them, or set data.context=[]."
         )
     if (np.asarray(xy) == np.asarray(xy)[0]).all():
-        raise UserError(
+        raise DataError(
             f"Expected spots at different places in slide '{slide}' to find their neighbours, received all "
             f"{len(xy)} at one; add their coordinates, or set data.context=[]."
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agl.errors import UserError
+from agl.errors import ModelError
 from agl.prediction.fitted import FittedModel
 from agl.prediction.recipe import Recipe
 from agl.prediction.scorers import Read
@@ -47,22 +47,22 @@ def ensemble_of(models: Sequence[FittedModel]) -> FittedModel:
     """The models' average as one model, of the genes that all of them score.
 
     Raises:
-        UserError: none; models of other features, context, normalisation or patches; no gene in common.
+        ModelError: none; models of other features, context, normalisation or patches; no gene in common.
     """
     if not models:
-        raise UserError("Expected models to average, received none.")
+        raise ModelError("Expected models to average, received none.")
     first = models[0]
     for other in models[1:]:
         for what in ("encoders", "context", "normalise", "patch_shape"):
             ours, theirs = getattr(first.recipe, what), getattr(other.recipe, what)
             if ours != theirs:
-                raise UserError(
+                raise ModelError(
                     f"Expected models of the same inputs to average, received {what} {ours} of {_name(first)} and "
                     f"{theirs} of {_name(other)}. Average runs of one config: its folds and seeds."
                 )
     genes = tuple(gene for gene in first.genes if all(gene in model.genes for model in models[1:]))
     if not genes:
-        raise UserError(
+        raise ModelError(
             "Expected models that share genes, received none that all of them score. Primary genes are chosen in "
             "every fold anew; name them (primary=file) to average over folds."
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agl.config import Config
-from agl.errors import UserError
+from agl.errors import ModelError, UserError
 from agl.prediction.recipe import Recipe
 from agl.prediction.scorers import Scorer
 from agl.prediction.slide import Slide
@@ -58,7 +58,7 @@ class FittedModel:
         """Scores of a slide's spots.
 
         Raises:
-            UserError: inputs that are not of the kind that the model was trained on, unless `anyway`.
+            ModelError: inputs that are not of the kind that the model was trained on, unless `anyway`.
         """
         import torch
 
@@ -73,7 +73,9 @@ class FittedModel:
             notes.append(str(error))
         scores, spread = self.scorer(slide.inputs(self.recipe), np.zeros(len(slide), dtype=np.int64))
         if not np.isfinite(scores).all():
-            raise UserError(f"Expected finite scores of slide {slide.name!r}, received NaN or infinity from the model.")
+            raise ModelError(
+                f"Expected finite scores of slide {slide.name!r}, received NaN or infinity from the model."
+            )
         return Prediction(slide, np.asarray(scores), spread, tuple(notes))
 
     @staticmethod

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from agl.config import load
-from agl.errors import UserError
+from agl.errors import ModelError
 from agl.estimators import written
 from agl.places import expanded
 from agl.prediction.card import card
@@ -39,12 +39,12 @@ def save(model: FittedModel, folder: Path) -> Path:
     """Write a model into a new folder, whole or not at all.
 
     Raises:
-        UserError: a folder that is there already, scores that cannot be written.
+        ModelError: a folder that is there already, scores that cannot be written.
     """
     from safetensors.torch import save_file
 
     if folder.exists():
-        raise UserError(f"Expected a new folder for the model, {folder} is there. Choose another, or remove it.")
+        raise ModelError(f"Expected a new folder for the model, {folder} is there. Choose another, or remove it.")
     kind, tensors, n_genes = _weights(model)
     members = model.scorer.members if isinstance(model.scorer, Averaged) else ()
     part = folder.with_name(folder.name + ".part")
@@ -79,7 +79,7 @@ def read(folder: Path, *, trust: bool = False) -> FittedModel:
         trust: also one that comes with Python code of its own, which is then run.
 
     Raises:
-        UserError: no model there, a damaged one, one of a newer version, one with code that is not trusted.
+        ModelError: no model there, a damaged one, one of a newer version, one with code that is not trusted.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -87,7 +87,7 @@ def read(folder: Path, *, trust: bool = False) -> FittedModel:
     members = [path for i in range(len(list(folder.glob(f"{MEMBER}*")))) if (path := folder / f"{MEMBER}{i}").is_dir()]
     missing = [name for name in NAMES if not (folder / name).is_file() and not (members and "weights" in name)]
     if missing:
-        raise UserError(f"Expected a saved model in {folder}, found no {missing[0]}. Was it written by agl export?")
+        raise ModelError(f"Expected a saved model in {folder}, found no {missing[0]}. Was it written by agl export?")
     try:
         tree = json.loads((folder / "model.json").read_text("utf-8"))
         recipe, genes = Recipe.from_dict(tree["recipe"]), tuple(map(str, tree["genes"]))
@@ -96,13 +96,13 @@ def read(folder: Path, *, trust: bool = False) -> FittedModel:
                 raise ValueError(f"{name} is not what was written")
         tensors = {} if members else load_file(str(folder / "weights.safetensors"))
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise UserError(f"Expected a model in {folder}, received a damaged one ({error}). Copy it again.") from None
+        raise ModelError(f"Expected a model in {folder}, received a damaged one ({error}). Copy it again.") from None
     if tree.get("format") != VERSION:
-        raise UserError(f"Expected a model of format {VERSION}, {folder} has {tree.get('format')}. Update agl.")
+        raise ModelError(f"Expected a model of format {VERSION}, {folder} has {tree.get('format')}. Update agl.")
     config = load([folder / "config.yaml"])
     if tree["kind"] == ENSEMBLE:
         if len(members) != int(tree["heads"]):
-            raise UserError(f"Expected {tree['heads']} members in {folder}, found {len(members)}. Copy it again.")
+            raise ModelError(f"Expected {tree['heads']} members in {folder}, found {len(members)}. Copy it again.")
         scorer: Any = Averaged(tuple(read(member, trust=trust) for member in members), genes)
     elif tree["kind"] != "network":
         scorer = Solved(written.read(tree["kind"], tensors))
@@ -110,7 +110,7 @@ def read(folder: Path, *, trust: bool = False) -> FittedModel:
         component = config.model
         if ".py:" in component.name:
             if not trust:
-                raise UserError(
+                raise ModelError(
                     f"Expected a model without code, {folder} brings {component.name}. Read that file; if you "
                     "trust it, say so with trust=True (--trust)."
                 )
@@ -136,7 +136,7 @@ def _weights(model: FittedModel) -> tuple[str, dict[str, Any], int]:
         return "network", state, int(model.about["heads"])
     found = written.written(getattr(model.scorer, "fitted", None))
     if found is None:
-        raise UserError(
+        raise ModelError(
             f"Expected a model that can be written down, received {model.config.model.name!r}: what it is fitted to "
             "has no method `linear()` that gives agl.estimators.convex.LinearScores. Add one, or predict from its run."
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from agl.data.reading.formats.known import Formats
 from agl.data.reading.locate import BUILTIN, locate_features
 from agl.data.reading.sections import LAYOUTS
-from agl.errors import UserError
+from agl.errors import ModelError, UserError
 from agl.places import expanded
 from agl.prediction.recipe import Recipe
 
@@ -37,14 +37,14 @@ def locate_slide(
     if root is not None:
         name, given, home = str(source), None, expanded(root)
         if not home.is_dir():
-            raise UserError(f"Expected the folder of the section at {home}, found none. Check --root.")
+            raise ModelError(f"Expected the folder of the section at {home}, found none. Check --root.")
     elif path.is_dir():
         name, given, home = _only_section(path), None, path
     elif path.is_file():
         home = path.parent.parent if path.parent.name in ("adata", "st", "patches") else path.parent
         name, given = formats.stem(path) if formats.knows(path) else path.stem, path
     else:
-        raise UserError(f"Expected a slide's h5ad, feature file, patch file or folder at {source}, found nothing.")
+        raise ModelError(f"Expected a slide's h5ad, feature file, patch file or folder at {source}, found nothing.")
     h5ad = given if given is not None and given.suffix == ".h5ad" else _h5ad(home, name)
     patches = home / "patches" / f"{name}.h5"
     found = SlideFiles(name, h5ad, patches if patches.is_file() else None, {})
@@ -61,7 +61,7 @@ def _features(
 ) -> dict[str, Path | None]:
     """Each encoder's file, or None where it is computed."""
     if given and len(given) != len(recipe.names):
-        raise UserError(
+        raise ModelError(
             f"Expected --features once for each of the model's encoders ({', '.join(recipe.names)}), received "
             f"{len(given)}. Give them in this order."
         )
@@ -87,7 +87,7 @@ def _located(words: str, home: Path, slide: str, formats: Formats) -> Path:
     try:
         return locate_features(words, home, [slide], formats)[slide]
     except UserError as error:
-        raise UserError(
+        raise ModelError(
             f"Expected features of slide {slide!r} by the encoder {words!r}, which the model was trained on; found "
             f"none: {error} Or say where they are with --features."
         ) from None
@@ -100,7 +100,7 @@ def _h5ad(home: Path, name: str) -> Path | None:
 def _only_section(folder: Path) -> str:
     names = sorted({file.stem for layout in (*LAYOUTS, "patches") for file in (folder / layout).glob("*.h5*")})
     if len(names) != 1:
-        raise UserError(
+        raise ModelError(
             f"Expected a folder with one section, {folder} has {len(names)} ({', '.join(names[:4]) or 'none'}). "
             f"Name one: SECTION --root {folder}."
         )

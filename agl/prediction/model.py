@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agl import hub
 from agl.data.reading.formats.known import Formats
-from agl.errors import UserError
+from agl.errors import ModelError
 from agl.prediction import folder as model_folder
 from agl.prediction.fitted import FittedModel
 from agl.prediction.locate import locate_slide
@@ -68,7 +68,7 @@ class Model(FittedModel):
             )
             return annotate(self, made, source, inplace=inplace)
         if inplace:
-            raise UserError("Expected an AnnData to write into, received a file. Leave inplace away.")
+            raise ModelError("Expected an AnnData to write into, received a file. Leave inplace away.")
         return to_anndata(self, self.score(self.read(source, root=root, features=given), anyway=anyway))
 
     def read(self, source: str | Path, *, root: Path | str | None = None, features: Sequence[str] = ()) -> Slide:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agl.data.surroundings import Surroundings
-from agl.errors import UserError
+from agl.errors import ModelError
 
 SHIFT = 2.0, 6.0  # median over columns of |mean - training mean| / training sd, from which on it is said, and refused
 STRETCH = 2.5, 6.0  # the same of the ratio of sds, either way; slides of other patients differ by 1.1 and 1.8
@@ -67,7 +67,7 @@ class Recipe:
         """Refuse features of another width than in training."""
         for (name, width), received in zip(self.encoders, widths, strict=True):
             if received != width:
-                raise UserError(
+                raise ModelError(
                     f"Expected {width} features of {name!r} as in training, received {received} for slide {slide!r}. "
                     "Give this slide's features of the same encoder."
                 )
@@ -79,11 +79,11 @@ class Recipe:
         another pattern over the columns, they are of another encoder or scale.
 
         Raises:
-            UserError: inputs that do not vary, or that cannot be of the kind the model was trained on.
+            ModelError: inputs that do not vary, or that cannot be of the kind the model was trained on.
         """
         mean, sd = moments(own)
         if len(own) > 1 and not (sd > 0).any():
-            raise UserError(
+            raise ModelError(
                 f"Expected features that vary over slide {slide!r}, received {len(own)} spots that are all alike "
                 f"(the first value is {own[0, 0]:g}). Extract them again."
             )
@@ -102,7 +102,7 @@ class Recipe:
             f"they vary {np.exp(ratio):.2g} times as much (medians over {known.sum()} features)"
         )
         if shift > SHIFT[1] or stretch > STRETCH[1] or _other_pattern(mean, sd, before, spread):
-            raise UserError(
+            raise ModelError(
                 f"{told}. Expected features of {' and '.join(self.names) or 'patches'} as in training, received others "
                 "under that name: another encoder, another scale, another layer? Give the same, or say that you mean "
                 "it (--anyway)."

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from agl.config import Component
-from agl.errors import UserError
+from agl.errors import ModelError
 
 Read = Callable[[np.ndarray], np.ndarray]  # positions of spots -> their inputs [spot, ...]
 
@@ -75,7 +75,7 @@ def network(component: Component, tensors: Mapping[str, Any], n_features: int | 
     """A network with its weights. The initial ones are drawn and thrown away.
 
     Raises:
-        UserError: weights of another network.
+        ModelError: weights of another network.
     """
     import torch
 
@@ -88,7 +88,7 @@ def network(component: Component, tensors: Mapping[str, Any], n_features: int | 
         model.load_state_dict(dict(tensors))
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(
+        raise ModelError(
             f"Expected the weights of {component.name!r} with {n_genes} genes, received others ({reason})."
         ) from None
     finally:

@@ -16,7 +16,7 @@ from agl.data.reading.header import Header
 from agl.data.reading.join import MIN_MATCHED, Rows, Spots, join
 from agl.data.reading.patches import PatchReader, open_patches
 from agl.data.surroundings import surround
-from agl.errors import UserError
+from agl.errors import ModelError, UserError
 from agl.prediction.locate import SlideFiles
 from agl.prediction.recipe import Recipe
 
@@ -62,7 +62,7 @@ def read_slide(files: SlideFiles, recipe: Recipe, formats: Formats) -> Slide:
     """Read what a model needs of a slide. Spots that lack some of it are left out, and it is said.
 
     Raises:
-        UserError: files that are missing, cannot be read, or belong to other spots; features of another width.
+        ModelError: files that are missing, cannot be read, or belong to other spots; features of another width.
     """
     tables = _tables(files, recipe, formats)
     header, notes = _header(files)
@@ -75,7 +75,7 @@ def read_slide(files: SlideFiles, recipe: Recipe, formats: Formats) -> Slide:
     rows = {name: _rows(files, spots, table) for name, (_, table) in tables.items()}
     kept = np.flatnonzero(np.all([found >= 0 for found in rows.values()], axis=0))
     if not len(kept):
-        raise UserError(f"Expected spots of slide {files.name!r} that have all of {', '.join(rows)}, found none.")
+        raise ModelError(f"Expected spots of slide {files.name!r} that have all of {', '.join(rows)}, found none.")
     lost = len(spots.barcodes) - len(kept)
     notes += (f"{files.name}: {lost} spots without features are left out",) if lost else ()
     slide = Slide(files.name, _some(spots, kept), header=header, rows=kept, h5ad=files.h5ad, notes=notes)
@@ -91,7 +91,7 @@ def _tables(files: SlideFiles, recipe: Recipe, formats: Formats) -> dict[str, tu
     if not recipe.encoders:
         found = _patches(files, "a model of patches")
         if found.shape != recipe.patch_shape:
-            raise UserError(
+            raise ModelError(
                 f"Expected patches of {recipe.patch_shape} pixels and channels as in training, received {found.shape} "
                 f"for slide {files.name!r}. Cut them at the same size."
             )
@@ -109,7 +109,7 @@ def _tables(files: SlideFiles, recipe: Recipe, formats: Formats) -> dict[str, tu
 
 def _patches(files: SlideFiles, asker: str) -> Any:
     if files.patches is None:
-        raise UserError(
+        raise ModelError(
             f"Expected patches of slide {files.name!r} for {asker}, found none. Put them into "
             f"patches/{files.name}.h5 beside its folder, or give the patch file itself."
         )
@@ -137,7 +137,7 @@ def _from_file(opened: Any, rows: np.ndarray) -> np.ndarray:
         values[where[where >= 0]] = block[where >= 0]
     bad = int((~np.isfinite(values).all(axis=1)).sum())
     if bad:
-        raise UserError(
+        raise ModelError(
             f"Expected finite features in {opened.path}, received NaN or infinite ones for {bad} spots. "
             "Extract them again."
         )
@@ -162,7 +162,7 @@ def _spots_of(slide: str, rows: Rows) -> Spots:
     elif rows.barcodes is not None:
         places = np.full((len(rows.barcodes), 2), np.nan)
     else:
-        raise UserError(
+        raise ModelError(
             f"Expected barcodes or coordinates with the rows of {rows.where}, received neither: nobody could tell "
             "which spot a score is of. Add `barcodes` or `coords`, or give the slide's h5ad."
         )
@@ -187,12 +187,12 @@ def slide_of(adata: Any, recipe: Recipe, features: Sequence[str], *, name: str =
     """A slide that is in memory: features from `adata.obsm`, one key for each of the model's encoders."""
     if not recipe.encoders or len(features) != len(recipe.encoders):
         wanted = ", ".join(recipe.names) or "patches, which an AnnData has none of: give files"
-        raise UserError(f"Expected one key of obsm for each of {wanted}; received {list(features) or 'none'}.")
+        raise ModelError(f"Expected one key of obsm for each of {wanted}; received {list(features) or 'none'}.")
     own = []
     for key in features:
         if key not in adata.obsm:
             known = ", ".join(adata.obsm) or "nothing"
-            raise UserError(f"Expected features in obsm[{key!r}], the AnnData has {known} there. Say features=<key>.")
+            raise ModelError(f"Expected features in obsm[{key!r}], the AnnData has {known} there. Say features=<key>.")
         own.append(np.asarray(adata.obsm[key], dtype=np.float32))
     recipe.check_widths(name, [part.shape[1] for part in own])
     n = adata.n_obs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from agl.errors import UserError
+from agl.errors import ModelError
 from agl.runs.folder import Run
 from agl.runs.saved import RECIPE, WEIGHTS, recipe_of
 
@@ -20,7 +20,7 @@ def model_of(run: Run) -> Model:
     """A run's model.
 
     Raises:
-        UserError: an estimator that cannot be written down, or a run of an earlier version: it is fitted again, on the
+        ModelError: an estimator that cannot be written down, or a run of an earlier version: it is fitted again, on the
             very data it was trained on, which have to be there.
     """
     import pandas as pd
@@ -57,7 +57,7 @@ def experiment_of(run: Run) -> Experiment:
     experiment = prepare(run.config).experiments[0]
     key = run.whole_provenance["data"]["key"]
     if experiment.dataset.key != key:
-        raise UserError(
+        raise ModelError(
             f"Expected the data that {run.folder} was trained on (content {key[:12]}), received others (content "
             f"{experiment.dataset.key[:12]}). Restore them, or train anew."
         )
@@ -78,7 +78,7 @@ def _saved(run: Run, recipe: Recipe, n_primary: int, n_heads: int) -> Scorer:
         with safe_open(str(file), "pt") as opened:
             kind = (opened.metadata() or {}).get("kind")
     except SafetensorError as error:
-        raise UserError(
+        raise ModelError(
             f"Expected weights in {file}, received something else ({error}). Train the run again."
         ) from None
     if kind is not None:

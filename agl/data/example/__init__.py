@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from agl.errors import UserError
+from agl.errors import DataError
 
 NAME = "example"  # as `data.root` of a config
 
@@ -17,7 +17,7 @@ def example_folder() -> Path:
     `splits_patient` and `splits_section`.
 
     Raises:
-        UserError: the package was installed without its data.
+        DataError: the package was installed without its data.
 
     Source: Andersson et al., Nat. Commun. 12, 6012 (2021), CC BY 4.0.
 
@@ -27,7 +27,7 @@ def example_folder() -> Path:
     """
     folder = Path(str(files(__name__)))
     if not (folder / "adata").is_dir():
-        raise UserError(f"Expected the example's sections in {folder}, found none; install agl again, with its data.")
+        raise DataError(f"Expected the example's sections in {folder}, found none; install agl again, with its data.")
     return folder
 
 

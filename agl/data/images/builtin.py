@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agl.data.images.stain import I0, optical_density, stain_matrix
-from agl.errors import UserError
+from agl.errors import DataError
 
 WORKING_SIDE = 112
 SMALLEST_SIDE = 16
@@ -78,12 +78,12 @@ def extract(images: np.ndarray, batch_size: int = 32, *, device: str | torch.dev
 def check_patches(images: np.ndarray) -> None:
     """Refuse anything but uint8 `[patch, height, width, 3]` with sides of at least 16 px."""
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise UserError(
+        raise DataError(
             f"Expected RGB patches as uint8 [patch, height, width, 3], received {images.dtype} "
             f"{list(images.shape)}; convert them to 8-bit RGB with the channel last."
         )
     if min(images.shape[1:3]) < SMALLEST_SIDE:
-        raise UserError(
+        raise DataError(
             f"Expected patches of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} px, received "
             f"{images.shape[1]} x {images.shape[2]}; cut larger patches."
         )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from agl.data.images.builtin import check_patches
 from agl.data.images.encoder_cards import IMAGENET, KNOWN_ENCODERS, EncoderCard
 from agl.data.images.weights import read_weights
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 
 
 def prepare(images: Tensor, card: EncoderCard) -> Tensor:
@@ -80,7 +80,7 @@ class Encoder:
             with torch.inference_mode():
                 features = pool_tokens(self.forward(prepare(batch, self.card)), self.card)
             if features.ndim != 2 or features.shape[1] != self.card.dim:
-                raise UserError(
+                raise DataError(
                     f"Expected {self.card.dim} features a patch, but the model gave {list(features.shape)}; "
                     "give the weights that belong to this encoder's name."
                 )
@@ -103,14 +103,14 @@ def load_encoder(
         card, weights, name = folder_card(Path(name)), Path(name), Path(name).name
     if card is None and name not in KNOWN_ENCODERS:
         known = [*KNOWN_ENCODERS, "builtin"]
-        raise UserError(
+        raise DataError(
             f"Expected a known encoder or a folder saved by transformers, received '{name}'."
             + did_you_mean(name, known)
         )
     card = card or KNOWN_ENCODERS[name]
     path = Path(weights) if weights is not None else None
     if path is not None and not path.exists():
-        raise UserError(f"Expected the weights of {name} at {path}, but there is nothing; check the path.")
+        raise DataError(f"Expected the weights of {name} at {path}, but there is nothing; check the path.")
     loaders = {"agl": _from_agl, "timm": _from_timm, "transformers": _from_transformers, "conch": _from_conch}
     model: Any = loaders[card.package](name, card, path).eval().to(device)
     calls: dict[str, Callable[[Tensor], Any]] = {
@@ -139,7 +139,7 @@ def folder_card(folder: Path) -> EncoderCard:
             pool="class_token",
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
+        raise DataError(
             f"Expected {folder} to be a folder of an image model saved by transformers (config.json with "
             f"hidden_size), but: {error}; give a known encoder's name and weights= instead."
         ) from error
@@ -160,7 +160,7 @@ def _package(package: str, name: str) -> Any:
     except Exception as error:  # torchvision built for another torch fails with RuntimeError, not ImportError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         where = "pip install 'agl[encoders]'" if package != "conch.open_clip_custom" else "install CONCH's package"
-        raise UserError(
+        raise DataError(
             f"Expected the package {package.split('.')[0]} for the encoder '{name}', but importing it failed "
             f"({reason}); {where}, or compute the features elsewhere and give their folder."
         ) from error
@@ -180,7 +180,7 @@ class _Denormalised(nn.Module):
 
 def _from_agl(name: str, card: EncoderCard, path: Path | None) -> nn.Module:
     if path is None:
-        raise UserError(f"Expected a weights file for {name} (torchvision's names), received none; give weights=.")
+        raise DataError(f"Expected a weights file for {name} (torchvision's names), received none; give weights=.")
     # Found by where it lives, as every component is: models come after data in the order of the packages.
     module, _, attribute = card.architecture.partition(":")
     home = importlib.import_module(module)
@@ -228,7 +228,7 @@ def _loaded(name: str, load: Callable[[], nn.Module]) -> nn.Module:
         return load()
     except Exception as error:  # every library and the network have their own; the user needs the one sentence
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
+        raise DataError(
             f"Expected to load the encoder '{name}', but: {reason}; check the weights, or the login and the "
             "connection when none are given."
         ) from error

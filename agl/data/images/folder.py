@@ -18,7 +18,7 @@ import numpy as np
 
 from agl.data.images.builtin import FEATURE_NAMES, check_patches, extract
 from agl.data.reading.patches import stored_images
-from agl.errors import UserError
+from agl.errors import DataError
 from agl.leftovers import sweep, temporary
 from agl.machine import pick_device
 from agl.places import regular_file
@@ -60,7 +60,7 @@ def extract_folder(
     root = Path(root)
     sources = sorted((root / "patches").glob("*.h5"))
     if not sources:
-        raise UserError(f"Expected patches in {root / 'patches'}/<id>.h5, found none; give the task folder.")
+        raise DataError(f"Expected patches in {root / 'patches'}/<id>.h5, found none; give the task folder.")
     pick_device(device, "--device")
     compute, fingerprint = _encoder(encoder, weights, device, batch_size)
     folder = Path(out) if out is not None else root / "embeddings" / Path(encoder).name
@@ -82,7 +82,7 @@ def extract_folder(
         except (OSError, KeyError) as error:
             if isinstance(error, OSError) and error.errno is not None and source.is_file():
                 raise  # a full disk is not the patches' fault
-            raise UserError(
+            raise DataError(
                 f"Expected {source} to be a readable HDF5 file with img, barcode and coords, but: {error}; "
                 "copy or cut the patches again."
             ) from error
@@ -103,7 +103,7 @@ def _encoder(
     """A function from patches to features, and a text that changes when its numbers would."""
     if name == "builtin":
         if weights is not None:
-            raise UserError(f"Expected no weights for the encoder 'builtin', received {weights}; name an encoder.")
+            raise DataError(f"Expected no weights for the encoder 'builtin', received {weights}; name an encoder.")
         return lambda images: extract(images, batch_size, device=device), BUILTIN_VERSION
     from agl.data.images.encoders import load_encoder
 
@@ -124,13 +124,13 @@ def _is_finished(target: Path, source: Path, patches: h5py.File, fingerprint: st
             made_by, made_from = file.attrs.get("agl_encoder"), file.attrs.get("agl_source")
             same_spots = np.array_equal(file["barcodes"][:].ravel(), patches["barcode"][:].ravel())
     except (OSError, KeyError) as error:
-        raise UserError(
+        raise DataError(
             f"Expected {target} to be a feature file with embeddings and barcodes, but: {error}; delete it."
         ) from error
     if made_by is None:
         if same_spots:
             return True
-        raise UserError(
+        raise DataError(
             f"Expected {target} to hold the spots of {source}, but it holds others and was not made here; "
             "move it away or choose another folder with out=."
         )
@@ -165,7 +165,7 @@ def _write(
                 embeddings[start : start + len(batch)] = features
                 told(start + len(batch))
             if embeddings is None:
-                raise UserError(f"Expected at least one patch in {source}, found none; remove the file.")
+                raise DataError(f"Expected at least one patch in {source}, found none; remove the file.")
             file.create_dataset("barcodes", data=patches["barcode"][:].reshape(-1, 1))
             file.create_dataset("coords", data=patches["coords"][:])
             file.attrs["agl_encoder"] = fingerprint
@@ -180,7 +180,7 @@ def _write(
 def _check_finite(features: np.ndarray, source: Path, start: int) -> None:
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
-        raise UserError(
+        raise DataError(
             f"Expected finite features, but patch {start + int(bad[0])} of {source} gave NaN or infinity; "
             "look at that patch, or run the encoder in float32."
         )

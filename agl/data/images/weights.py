@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agl.errors import UserError
+from agl.errors import DataError
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -20,7 +20,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"Expected a weights file, but {path} does not exist; give a .pt, .pth or .safetensors.")
+        raise DataError(f"Expected a weights file, but {path} does not exist; give a .pt, .pth or .safetensors.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -30,7 +30,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own kinds of failure; the user needs the one sentence
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
+        raise DataError(
             f"Expected {path} to be a weights file that holds tensors only, but reading it failed "
             f"({reason}); download it again, or save its state_dict with torch.save or safetensors."
         ) from error
@@ -38,5 +38,5 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"Expected a state dict (names to tensors) in {path}; save model.state_dict() there.")
+        raise DataError(f"Expected a state dict (names to tensors) in {path}; save model.state_dict() there.")
     return {str(name).removeprefix("module."): value for name, value in content.items()}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from agl.data.reading.rows import Match, Rows, Spots
-from agl.errors import UserError
+from agl.errors import DataError
 
 _WHOLE = re.compile(r"^\d+(\.0)?$")
 _BYTES = re.compile(r"^b(['\"])(.*)\1$")
@@ -21,11 +21,11 @@ def by_barcode(spots: Spots, rows: Rows) -> Match:
     """The row that has a spot's barcode.
 
     Raises:
-        UserError: barcodes that come twice.
+        DataError: barcodes that come twice.
     """
     theirs = pd.Index(np.asarray(rows.barcodes))
     if theirs.has_duplicates:
-        raise UserError(
+        raise DataError(
             f"Expected unique barcodes in {rows.where}, {theirs[theirs.duplicated()][0]} comes twice; write the file "
             "again."
         )
@@ -49,13 +49,13 @@ def refuse_row_numbers(spots: Spots, rows: Rows) -> None:
     """Row numbers agree by their number only. Not to be asked where places show that the rows are right."""
     theirs = np.asarray(rows.barcodes)
     if are_row_numbers(theirs):
-        raise UserError(
+        raise DataError(
             f"Expected the barcodes of slide '{spots.slide}' in {rows.where}, received row numbers (such as "
             f"'{theirs[0]}'), which do not say whose rows they are; write the spots' barcodes, or the patches' "
             "coordinates, into the file."
         )
     if are_row_numbers(spots.barcodes) and all(map(_WHOLE.match, theirs)):
-        raise UserError(
+        raise DataError(
             f"Expected barcodes in obs of slide '{spots.slide}' to join {rows.where} by, received row numbers (such as "
             f"'{spots.barcodes[0]}'), which do not say whose spots they are; set adata.obs_names to the barcodes."
         )

@@ -9,7 +9,7 @@ import numpy as np
 from agl.data.geometry import pitch
 from agl.data.reading.orientation import refuse_exchanged
 from agl.data.reading.rows import Match, Rows, Spots
-from agl.errors import UserError
+from agl.errors import DataError
 
 
 def by_place(spots: Spots, rows: Rows, tolerance: float | None) -> Match:
@@ -19,16 +19,16 @@ def by_place(spots: Spots, rows: Rows, tolerance: float | None) -> Match:
         tolerance: largest distance in pixels; a quarter of the median distance between neighbouring spots when None.
 
     Raises:
-        UserError: no usable coordinates or patch size, no spot near a patch, x and y exchanged.
+        DataError: no usable coordinates or patch size, no spot near a patch, x and y exchanged.
     """
     corners = rows.corners
     assert corners is not None
     if corners.ndim != 2 or corners.shape[1] != 2 or not len(corners) or not np.isfinite(corners).all():
-        raise UserError(
+        raise DataError(
             f"Expected finite coordinates [row, 2] in {rows.where}, received shape {corners.shape}; write them again."
         )
     if rows.patch_size is None:
-        raise UserError(
+        raise DataError(
             f"Expected the patch size with the top-left corners in {rows.where}, found none; "
             "set the attribute 'patch_size_level0' (full-resolution pixels) of its 'coords'."
         )
@@ -37,7 +37,7 @@ def by_place(spots: Spots, rows: Rows, tolerance: float | None) -> Match:
     limit = (step if np.isfinite(step) else rows.patch_size) / 4 if tolerance is None else tolerance  # nan: one spot
     given, exchanged = _nearest(centres, spots.xy, limit), _nearest(centres, spots.xy[:, ::-1], limit)
     if not given.matched and not exchanged.matched:
-        raise UserError(
+        raise DataError(
             f"Expected patch centres within {limit:.4g} px of the spots of slide '{spots.slide}' (x "
             f"{_range(spots.xy)}), the nearest in {rows.where} (x {_range(centres)}) is {given.smallest:.4g} px "
             "away; check that both are full-resolution pixels of one image."

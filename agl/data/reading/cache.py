@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from agl.data.reading.hashing import sha256_of_file
-from agl.errors import UserError
+from agl.errors import DataError
 from agl.leftovers import sweep, temporary
 from agl.places import expanded
 
@@ -39,7 +39,7 @@ def cache_root(cache_dir: Path | str | None) -> Path:
     """The cache folder, made if needed: the argument, else `$AGL_CACHE`, else `~/.cache/agl`.
 
     Raises:
-        UserError: it cannot be written to.
+        DataError: it cannot be written to.
     """
     root = expanded(cache_dir or os.environ.get("AGL_CACHE") or "~/.cache/agl")
     try:
@@ -49,7 +49,7 @@ def cache_root(cache_dir: Path | str | None) -> Path:
             pass
         sweep(root / "fingerprints")
     except OSError as error:
-        raise UserError(
+        raise DataError(
             f"Expected a cache folder that can be written, {root} cannot ({error.strerror}); "
             "set AGL_CACHE or cache_dir to another folder."
         ) from error
@@ -65,7 +65,7 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
     system has no locks they build side by side and the first to finish wins).
 
     Raises:
-        UserError: from `build`, or a full disk.
+        DataError: from `build`, or a full disk.
     """
     final = root / "datasets" / key
     if _verified(root, key) and final.is_dir() and damage(final) is None:
@@ -90,7 +90,7 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
         except OSError as error:
             if error.errno is None:
                 raise
-            raise UserError(
+            raise DataError(
                 f"Expected to write the imported data to {root}, could not ({error.strerror}); "
                 "free some space or set AGL_CACHE to another folder."
             ) from error

@@ -13,7 +13,7 @@ import numpy as np
 
 from agl.data.reading.datasets import read
 from agl.data.reading.hdf5 import strings
-from agl.errors import UserError
+from agl.errors import DataError
 
 _OLD_CATEGORIES = "__categories"
 
@@ -22,17 +22,17 @@ class Table:
     """The table at `key` of an open h5ad; `slide` is named in errors.
 
     Raises:
-        UserError: no such table, or one of anndata before 0.7.
+        DataError: no such table, or one of anndata before 0.7.
     """
 
     def __init__(self, h5: Any, key: str, slide: str) -> None:
         node = h5.get(key)
         if node is None:
-            raise UserError(
+            raise DataError(
                 f"Expected a table '{key}' in the h5ad of slide '{slide}', found none; is it an AnnData file?"
             )
         if not hasattr(node, "keys"):
-            raise UserError(
+            raise DataError(
                 f"Expected an h5ad of anndata 0.7 or newer, '{key}' of slide '{slide}' is older; "
                 "read and write it once with a recent anndata."
             )
@@ -53,7 +53,7 @@ class Table:
     def index(self) -> np.ndarray:
         """Row names as `str` [row]; whole numbers become their digits."""
         if self._index_name not in self._group:
-            raise UserError(f"Expected row names in '{self.key}' of slide '{self.slide}', found none; write it again.")
+            raise DataError(f"Expected row names in '{self.key}' of slide '{self.slide}', found none; write it again.")
         return _as_text(self._values(self._index_name))
 
     def text(self, name: str) -> np.ndarray:
@@ -75,7 +75,7 @@ class Table:
     def _column(self, name: str) -> np.ndarray:
         values = self._values(name)
         if len(values) != len(self):
-            raise UserError(
+            raise DataError(
                 f"Expected {len(self)} values in {self._called(name)}, received {len(values)}; write the file again."
             )
         return values
@@ -94,7 +94,7 @@ class Table:
             values[read(node["mask"]).reshape(-1).astype(bool)] = None
             return values
         encoding = node.attrs.get("encoding-type", "none named")
-        raise UserError(
+        raise DataError(
             f"Expected {self._called(name)} as numbers, text or categories, received another encoding ({encoding}); "
             "turn the column into text and write the file again."
         )
@@ -103,7 +103,7 @@ class Table:
         node = node["values"] if hasattr(node, "keys") and "values" in node else node  # categories may be nullable too
         categories = np.append(self._plain(read(node).reshape(-1)).astype(object), [None])  # code -1 is missing
         if codes.dtype.kind not in "iu" or (codes < -1).any() or (codes >= len(categories) - 1).any():
-            raise UserError(
+            raise DataError(
                 f"Expected categories numbered from 0 to {len(categories) - 2} in {self._called(name)}, received "
                 "others; write the file again."
             )

@@ -12,7 +12,7 @@ from agl.data.reading.formats.known import Formats
 from agl.data.reading.hashing import sha256_of_json, sha256_remembered
 from agl.data.reading.locate import BUILTIN
 from agl.data.reading.sections import Folder, SectionFiles
-from agl.errors import UserError
+from agl.errors import DataError
 
 _IMPORTED = (
     "index.csv",
@@ -43,7 +43,7 @@ def content_key(
     Paths and times are not in it, so a copied folder has the same key.
 
     Raises:
-        UserError: a file that cannot be read.
+        DataError: a file that cannot be read.
     """
     memo = cache / "fingerprints"
 
@@ -51,11 +51,11 @@ def content_key(
         if path is None:
             return None
         if known := of_folder(path):
-            raise UserError(f"Expected a file at {path}, found {known}.")
+            raise DataError(f"Expected a file at {path}, found {known}.")
         try:
             return sha256_remembered(path, memo)
         except OSError as error:
-            raise UserError(f"Expected a readable file at {path}, cannot read it ({error.strerror}).") from error
+            raise DataError(f"Expected a readable file at {path}, cannot read it ({error.strerror}).") from error
 
     readers = formats.readers(feature_files.values())
     abouts = {f.slide: content(f.about) for f in files if f.about is not None}

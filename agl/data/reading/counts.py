@@ -11,7 +11,7 @@ from scipy import sparse
 from agl.data.reading.hdf5 import open_h5
 from agl.data.reading.header import COUNT_SOURCES, Header
 from agl.data.reading.stored_matrix import StoredMatrix
-from agl.errors import UserError
+from agl.errors import DataError
 
 _VALUES_PER_BLOCK = 1_000_000  # bounds the memory of an import: about 80 MB with all temporaries
 _LARGEST = np.iinfo(np.int32).max
@@ -23,7 +23,7 @@ def find_counts(h5: Any, slide: str) -> tuple[str, StoredMatrix]:
     Looks at the first values of each place; `count_blocks` checks all of them.
 
     Raises:
-        UserError: no place has counts, or the first that could is damaged.
+        DataError: no place has counts, or the first that could is damaged.
     """
     found: dict[str, float] = {}
     for place in COUNT_SOURCES:
@@ -36,7 +36,7 @@ def find_counts(h5: Any, slide: str) -> tuple[str, StoredMatrix]:
             return place, matrix
         found[place] = float(bad[0])
     seen = "; ".join(f"{COUNT_SOURCES[place]} holds {value:g}" for place, value in found.items()) or "there is no X"
-    raise UserError(
+    raise DataError(
         f"Expected raw integer counts in slide '{slide}', {seen}; put the counts before normalisation "
         "into layers['counts'] or X."
     )
@@ -46,7 +46,7 @@ def count_blocks(header: Header, values_per_block: int = _VALUES_PER_BLOCK) -> I
     """Yield (first spot, raw counts int32 [some spots, gene in file]) until all spots are read.
 
     Raises:
-        UserError: a negative, fractional, missing or too large count, named with its spot and gene; a damaged matrix.
+        DataError: a negative, fractional, missing or too large count, named with its spot and gene; a damaged matrix.
     """
     with open_h5(header.path, f"an h5ad file for slide '{header.slide}'") as h5:
         matrix = StoredMatrix(h5[header.counts_at], header.counts_source, header.slide)
@@ -94,7 +94,7 @@ def _check_counts(block: sparse.csr_matrix, start: int, header: Header) -> None:
     first = int(bad[0])
     spot = start + int(np.searchsorted(block.indptr, first, side="right")) - 1
     gene = header.genes.names[int(block.indices[first])]
-    raise UserError(
+    raise DataError(
         f"Expected raw counts (whole numbers from 0) in {header.counts_source} of slide '{header.slide}', "
         f"received {block.data[first]:g} for gene {gene} in spot {header.barcodes[spot]}; give the counts "
         "before normalisation."

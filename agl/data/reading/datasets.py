@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from agl.errors import UserError
+from agl.errors import DataError
 
 _HARMLESS = 1 << 28  # bytes that are read whatever the file looks like
 _MOST_DEFLATED = 1100  # no file of zeros is compressed further by gzip, which can do 1032 : 1
@@ -27,12 +27,12 @@ def read(node: Any, part: slice = slice(None)) -> np.ndarray:
     """Rows `part` of a dataset.
 
     Raises:
-        UserError: no dataset with rows, packed by a filter that is not installed, or far larger than what is stored.
+        DataError: no dataset with rows, packed by a filter that is not installed, or far larger than what is stored.
     """
     import h5py
 
     if not isinstance(node, h5py.Dataset) or not node.shape:
-        raise UserError(f"Expected an array at {_place(node)}, found none; write the file again.")
+        raise DataError(f"Expected an array at {_place(node)}, found none; write the file again.")
     refuse_missing_filter(node)
     _refuse_absurd_size(node, part)
     return np.asarray(node[part])
@@ -42,7 +42,7 @@ def refuse_missing_filter(node: Any) -> None:
     """Name the compression that HDF5 cannot undo here; the library itself calls such a file unreadable.
 
     Raises:
-        UserError: a filter of the dataset is not installed.
+        DataError: a filter of the dataset is not installed.
     """
     import h5py
 
@@ -57,7 +57,7 @@ def refuse_missing_filter(node: Any) -> None:
             if plugins_installed()
             else "`pip install hdf5plugin`, or write the file again with compression='gzip'"
         )
-        raise UserError(
+        raise DataError(
             f"Expected data that can be decompressed, {_place(node)} is packed with {name} (HDF5 filter {code}); {how}."
         )
 
@@ -80,12 +80,12 @@ def _refuse_absurd_size(node: Any, part: slice) -> None:
         return
     stored, free = node.id.get_storage_size(), _free_memory()
     if node.chunks and wanted > _MOST_DEFLATED * stored:
-        raise UserError(
+        raise DataError(
             f"Expected an array of a size that its file can hold, {_place(node)} declares {_size(wanted)} in "
             f"{_size(stored)}; the file is damaged or made to fill the memory: write it again."
         )
     if wanted > free:
-        raise UserError(
+        raise DataError(
             f"Expected an array that fits the memory, {_place(node)} needs {_size(wanted)} and {_size(free)} are free; "
             "write it again in smaller chunks and as CSR, or use a larger machine."
         )

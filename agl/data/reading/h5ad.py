@@ -18,7 +18,7 @@ from agl.data.reading.library_size import recorded_library_size
 from agl.data.reading.names import RawNames
 from agl.data.reading.one_section import refuse_several_sections, spatial_ids
 from agl.data.reading.rows import Spots
-from agl.errors import UserError
+from agl.errors import DataError
 
 SYMBOL_COLUMNS = (
     "gene_symbols",
@@ -40,7 +40,7 @@ def read_header(slide: str, path: Path) -> Header:
     raw.X. Only the columns that are used are read.
 
     Raises:
-        UserError: unreadable file, another format, no spots, several sections, repeated or missing barcodes, no
+        DataError: unreadable file, another format, no spots, several sections, repeated or missing barcodes, no
             coordinates, no raw counts, a damaged matrix, library sizes that are no whole numbers.
     """
     with open_h5(path, f"an h5ad file for slide '{slide}'") as h5:
@@ -48,7 +48,7 @@ def read_header(slide: str, path: Path) -> Header:
         counts_at, matrix = find_counts(h5, slide)
         var = Table(h5, "raw/var" if counts_at == "raw/X" else "var", slide)
         if matrix.shape != (len(obs), len(var)):
-            raise UserError(
+            raise DataError(
                 f"Expected counts of shape {(len(obs), len(var))} (spots, genes) in slide '{slide}', "
                 f"{COUNT_SOURCES[counts_at]} has {matrix.shape}; write the h5ad again with anndata."
             )
@@ -62,7 +62,7 @@ def read_spots(slide: str, path: Path) -> Spots:
     """The spots of a slide, whether or not anything was counted on them.
 
     Raises:
-        UserError: unreadable file, another format, no spots, several sections, repeated or missing barcodes, no
+        DataError: unreadable file, another format, no spots, several sections, repeated or missing barcodes, no
             coordinates.
     """
     with open_h5(path, f"an h5ad file for slide '{slide}'") as h5:
@@ -71,7 +71,7 @@ def read_spots(slide: str, path: Path) -> Spots:
 
 def _obs(h5: Any, slide: str, path: Path) -> Table:
     if other := of_hdf5(path.name, list(h5)):
-        raise UserError(f"Expected an h5ad file for slide '{slide}', {path} is {other}.")
+        raise DataError(f"Expected an h5ad file for slide '{slide}', {path} is {other}.")
     obs = Table(h5, "obs", slide)
     _check_barcodes(obs.index, slide)
     return obs
@@ -104,18 +104,18 @@ def _coordinates(h5: Any, obs: Table, slide: str) -> np.ndarray:
     elif (pixels := _pair(obs, _PIXELS)) is not None:
         xy = pixels
     else:
-        raise UserError(
+        raise DataError(
             f"Expected spot centres in obsm['spatial'] of slide '{slide}', found none; add them as (x, y) in pixels."
         )
     if xy.ndim != 2 or xy.shape[0] != len(obs) or xy.shape[1] < 2:
-        raise UserError(
+        raise DataError(
             f"Expected numbers of shape [{len(obs)}, 2] in obsm['spatial'] of slide '{slide}', received "
             f"{getattr(node, 'dtype', 'a table')} of shape {getattr(node, 'shape', xy.shape)}; write one (x, y) a spot."
         )
     xy = xy[:, :2]
     bad = np.flatnonzero(~np.isfinite(xy).all(axis=1))
     if bad.size:
-        raise UserError(
+        raise DataError(
             f"Expected finite coordinates in slide '{slide}', spot {obs.index[bad[0]]} has "
             f"{xy[bad[0]].tolist()} ({bad.size} such spots); remove these spots."
         )
@@ -130,14 +130,14 @@ def _in_order(node: Any, table: Table) -> list[str]:
 
 def _check_barcodes(barcodes: np.ndarray, slide: str) -> None:
     if not len(barcodes):
-        raise UserError(f"Expected spots in slide '{slide}', it is empty; leave it out.")
+        raise DataError(f"Expected spots in slide '{slide}', it is empty; leave it out.")
     if (barcodes == "").any():
-        raise UserError(
+        raise DataError(
             f"Expected a barcode for every spot, spot {int(np.argmax(barcodes == ''))} of slide '{slide}' has none."
         )
     repeated = pd.Index(barcodes)[pd.Index(barcodes).duplicated()]
     if len(repeated):
-        raise UserError(
+        raise DataError(
             f"Expected unique barcodes in slide '{slide}', {repeated[0]} comes twice ({len(repeated)} "
             "repeats); features could not be joined: rename or remove the repeats."
         )

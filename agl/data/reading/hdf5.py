@@ -11,7 +11,7 @@ import numpy as np
 
 from agl.data.reading.datasets import plugins_installed, refuse_missing_filter
 from agl.data.reading.foreign import of_file, of_folder
-from agl.errors import UserError
+from agl.errors import DataError, UserError
 from agl.places import regular_file
 
 _GIT_LFS = b"version https://git-lfs"
@@ -34,7 +34,7 @@ def open_h5(path: Path, what: str = "an HDF5 file") -> Iterator[Any]:
     try:
         file = h5py.File(path, "r")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(_why_not_opened(path, what, error)) from error
+        raise DataError(_why_not_opened(path, what, error)) from error
     with file:
         try:
             yield file
@@ -44,7 +44,7 @@ def open_h5(path: Path, what: str = "an HDF5 file") -> Iterator[Any]:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             _refuse_missing_filters(file)
-            raise UserError(
+            raise DataError(
                 f"Expected {what} that can be read to its end, received a damaged one at {path} "
                 f"({_short(error)}); copy or download it again."
             ) from error

@@ -33,7 +33,7 @@ from agl.data.reading.patients import alike_warnings
 from agl.data.reading.plausible import Tally
 from agl.data.reading.sections import TissueSection
 from agl.data.reading.vital_signs import Vitals, odd_scales, refuse_lifeless
-from agl.errors import UserError
+from agl.errors import DataError
 
 Progress = Callable[[str, int, int], None]
 _PATCHES_AT_ONCE = 256
@@ -145,7 +145,7 @@ def _write_counts(
         totals.append(library_size)
     kept = np.concatenate(spots)
     if not len(kept):
-        raise UserError(
+        raise DataError(
             f"Expected spots with at least {min_counts} counts in slide '{header.slide}', found none; "
             "lower min_counts or leave the slide out."
         )
@@ -177,13 +177,13 @@ def _patch_shape(request: Request) -> tuple[int, int, int] | None:
         if section.patches is not None:
             shapes[section.slide] = open_patches(section.patches).shape
         elif request.features == BUILTIN:
-            raise UserError(
+            raise DataError(
                 f"Expected patches/{section.slide}.h5 to compute features from, found none; "
                 "add it or give features=<folder of feature files>."
             )
     if len(set(shapes.values())) > 1:
         (a, first), (b, other) = next((p, q) for p in shapes.items() for q in shapes.items() if p[1] != q[1])
-        raise UserError(
+        raise DataError(
             f"Expected patches of one size, slide '{a}' has {first[0]} px and slide '{b}' {other[0]} px; "
             "cut them again at one size."
         )
@@ -199,7 +199,7 @@ def _feature_type(request: Request, patch_shape: tuple[int, int, int] | None) ->
     for slide, path in request.feature_files.items():
         file = request.formats.open(path)
         if width and file.shape[1] != width:
-            raise UserError(
+            raise DataError(
                 f"Expected features of one width, slide '{first}' has {width} and slide '{slide}' "
                 f"{file.shape[1]}; use files of one encoder."
             )

@@ -10,7 +10,7 @@ from agl.data.reading.barcodes import by_barcode, example, probable_cause, refus
 from agl.data.reading.by_place import by_place
 from agl.data.reading.places import agree, doubts_about_nearest, doubts_about_places
 from agl.data.reading.rows import Match, Rows, Spots
-from agl.errors import UserError
+from agl.errors import DataError
 
 MIN_MATCHED = 0.5  # share of the spots that a file has to have rows for
 
@@ -27,7 +27,7 @@ def join(spots: Spots, rows: Rows, *, tolerance: float | None = None, min_matche
         min_matched: share of the spots on tissue that need a row.
 
     Raises:
-        UserError: neither barcodes nor coordinates, repeated barcodes, row numbers for barcodes, no spot or too few
+        DataError: neither barcodes nor coordinates, repeated barcodes, row numbers for barcodes, no spot or too few
             spots matched, the places of another slide, x and y exchanged.
 
     >>> file = Rows("f.h5", np.array(["b", "c"], object))
@@ -46,7 +46,7 @@ def join(spots: Spots, rows: Rows, *, tolerance: float | None = None, min_matche
     elif rows.corners is not None:
         match = by_place(spots, rows, tolerance)
     else:
-        raise UserError(
+        raise DataError(
             f"Expected barcodes or coordinates with the rows of {rows.where}, found neither; rows are never "
             "joined by order: put one barcode a line, in row order, into a file next to it with the same "
             "name and the ending .barcodes.txt."
@@ -68,7 +68,7 @@ def _refuse_few(spots: Spots, rows: Rows, match: Match, least: float) -> None:
     share = f"{100 * matched / n:.2g} %, expected at least {100 * least:.2g} %"
     lower = "or lower data.min_matched if that is all there is"
     if rows.barcodes is None:
-        raise UserError(
+        raise DataError(
             f"Expected patches cut at the spots of slide '{spots.slide}' in {rows.where}, {matched} of {n} "
             f"spots{which} have one ({match.how}; {share}): is it a grid of tiles that was not cut at the spots? "
             f"extract features at the spots, {lower}."
@@ -84,7 +84,7 @@ def _refuse_few(spots: Spots, rows: Rows, match: Match, least: float) -> None:
         end = f"it has no more rows; extract features for the other spots too, {lower}."
     else:
         end = f"is it another slide's file? extract the features of this slide's spots, {lower}."
-    raise UserError(
+    raise DataError(
         f"Expected the barcodes of slide '{spots.slide}' (such as {example(mine, theirs)}) in {rows.where}, "
         f"received {example(theirs, mine)}; {few}: {end}"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agl.errors import UserError
+from agl.errors import DataError, UserError
 
 JPEG = "jpeg"
 _AT_ONCE = 64  # byte strings in memory while they are decoded
@@ -23,7 +23,7 @@ class JpegImages:
     The first patch says how large all are.
 
     Raises:
-        UserError: not byte strings, no patches, or a first patch that is no RGB JPEG.
+        DataError: not byte strings, no patches, or a first patch that is no RGB JPEG.
     """
 
     dtype = np.dtype(np.uint8)
@@ -34,7 +34,7 @@ class JpegImages:
 
         self._streams, self._where = streams, streams.file.filename
         if h5py.check_vlen_dtype(streams.dtype) != np.uint8 or streams.ndim != 1 or not len(streams):
-            raise UserError(
+            raise DataError(
                 f"Expected '{JPEG}' in {self._where} as one byte string (variable-length uint8) for each of some "
                 f"patches, received {streams.dtype} {streams.shape}; write each patch as a JPEG file's bytes."
             )
@@ -48,7 +48,7 @@ class JpegImages:
         """Decoded patches of neighbouring rows, [n, height, width, 3].
 
         Raises:
-            UserError: a patch that cannot be decoded, or of another size than the first.
+            DataError: a patch that cannot be decoded, or of another size than the first.
         """
         start, stop, _ = rows.indices(len(self))
         out = np.empty((max(0, stop - start), *self.shape[1:]), dtype=np.uint8)
@@ -60,7 +60,7 @@ class JpegImages:
     def _decoded(self, row: int, stream: np.ndarray) -> np.ndarray:
         with self._opened(row, stream) as image:
             if (image.height, image.width) != self.shape[1:3]:  # known from its first bytes: nothing is decoded yet
-                raise UserError(
+                raise DataError(
                     f"Expected patches of {self.shape[2]} x {self.shape[1]} px in {self._where}, row {row} has "
                     f"{image.width} x {image.height}; cut them at one size."
                 )
@@ -78,7 +78,7 @@ class JpegImages:
         except Exception as error:  # Pillow has many ways to say that bytes are no picture
             raise self._damaged(row, error) from error
         if image.mode != "RGB":
-            raise UserError(
+            raise DataError(
                 f"Expected RGB patches in {self._where}, row {row} is {image.mode}; convert it before it is encoded."
             )
         return image

@@ -12,7 +12,7 @@ from scipy import sparse
 from agl.data.reading.columns import Table
 from agl.data.reading.header import LIBRARY_SIZE as COLUMN
 from agl.data.reading.header import RECORDED, Header
-from agl.errors import UserError
+from agl.errors import DataError
 
 _LARGEST = np.iinfo(np.int32).max
 
@@ -21,14 +21,14 @@ def recorded_library_size(obs: Table) -> np.ndarray | None:
     """int64 [spot] from `obs['library_size']`; None where there is no such column.
 
     Raises:
-        UserError: a value that is no whole number from 0, named with its spot.
+        DataError: a value that is no whole number from 0, named with its spot.
     """
     if COLUMN not in obs:
         return None
     values = obs.numbers(COLUMN)
     bad = np.flatnonzero(~((values >= 0) & (values == np.floor(values)) & (values < 2**53)))
     if bad.size:
-        raise UserError(
+        raise DataError(
             f"Expected whole numbers from 0 in {RECORDED} of slide '{obs.slide}', spot {obs.index[bad[0]]} has "
             f"{obs.text(COLUMN)[bad[0]] or 'none'} ({bad.size} such spots); give the total raw counts over all genes "
             "measured, or rename the column if it means something else."
@@ -40,11 +40,11 @@ def library_sizes(header: Header, start: int, counts: sparse.csr_matrix, is_gene
     """int64 [spot] of the spots from `start` on: as recorded, else the sum of `counts` [spot, gene] where `is_gene`.
 
     Raises:
-        UserError: a total that 32 bits cannot hold, or a recorded one below the counts in the file; names the spot.
+        DataError: a total that 32 bits cannot hold, or a recorded one below the counts in the file; names the spot.
     """
     stored = np.asarray(counts @ is_gene.astype(np.int64))
     if len(stored) and stored.max() > _LARGEST:  # then no sum of repeated genes can overflow either
-        raise UserError(
+        raise DataError(
             f"Expected fewer than {_LARGEST + 1} counts in a spot of slide '{header.slide}', spot "
             f"{header.barcodes[start + stored.argmax()]} has {stored.max()}; are these raw counts?"
         )
@@ -53,7 +53,7 @@ def library_sizes(header: Header, start: int, counts: sparse.csr_matrix, is_gene
     recorded = header.library_size[start : start + len(stored)]
     low = np.flatnonzero(recorded < stored)
     if low.size:
-        raise UserError(
+        raise DataError(
             f"Expected {RECORDED} of slide '{header.slide}' to be the total over all genes, spot "
             f"{header.barcodes[start + low[0]]} has {recorded[low[0]]} and {stored[low[0]]} counts in the file; give "
             "the total before genes were cut away, or rename the column if it means something else."

@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 
 from agl.data.reading.formats.known import Formats
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 from agl.places import expanded
 
 BUILTIN, NONE = "builtin", "none"
@@ -22,7 +22,7 @@ def locate_features(spec: str | Path, root: Path, slides: Sequence[str], formats
     its job folder being `<root>` or in it), or a pattern: `emb/*_uni.h5`, `emb/{slide}/x.pt`.
 
     Raises:
-        UserError: nothing found, several of TRIDENT's folders, a slide without a file, a slide with several.
+        DataError: nothing found, several of TRIDENT's folders, a slide without a file, a slide with several.
     """
     if str(spec) in (BUILTIN, NONE):
         return {}
@@ -37,12 +37,12 @@ def locate_features(spec: str | Path, root: Path, slides: Sequence[str], formats
             own = _named_by_pattern(str(spec), slide, [p for p, _ in candidates])
         if not own:
             others = ", ".join(p.name for p, _ in candidates[:4]) or "no feature files"
-            raise UserError(
+            raise DataError(
                 f"Expected a feature file for slide '{slide}' in {spec}, received {others}; "
                 f"add {slide}.h5 or leave the slide out."
             )
         if len(own) > 1:
-            raise UserError(
+            raise DataError(
                 f"Expected one feature file for slide '{slide}', received {own[0].name} and {own[1].name}; "
                 "give a pattern that picks one, such as 'folder/{slide}.h5'."
             )
@@ -56,7 +56,7 @@ def _candidates(spec: str, root: Path, formats: Formats) -> list[Path]:
     if "*" in spec:
         paths = _glob(spec, root)
         if not paths:
-            raise UserError(f"Expected feature files matching '{spec}', found none; check the pattern.")
+            raise DataError(f"Expected feature files matching '{spec}', found none; check the pattern.")
         return paths
     places = [expanded(spec), root / spec]
     places += [root / "features" / spec, root / f"features_{spec}", root / "embeddings" / spec]
@@ -75,7 +75,7 @@ def _candidates(spec: str, root: Path, formats: Formats) -> list[Path]:
     }
     near |= {path.name.removeprefix("features_") for path in _trident_folders("*", root)}
     near |= {BUILTIN, NONE}
-    raise UserError(
+    raise DataError(
         f"Expected features as '{BUILTIN}', '{NONE}', a folder or a pattern, found no folder '{spec}' here "
         f"or in {root}.{did_you_mean(spec, near)}"
     )
@@ -85,7 +85,7 @@ def _in_trident(name: str, root: Path) -> list[Path]:
     """TRIDENT's folder of an encoder, which is below one for the magnification and the size of patches."""
     found = _trident_folders(name, root) if name and not set(name) & set("/*?[]") else []
     if len(found) > 1:
-        raise UserError(
+        raise DataError(
             f"Expected one folder of features '{name}' in {root}, received {found[0].relative_to(root)} and "
             f"{found[1].relative_to(root)}; give the one you mean."
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from agl.data.reading.gene_kinds import kinds_note, why_no_gene
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 
 _ENSEMBL = re.compile(r"^ENS[A-Z]{0,5}G\d{11}$", re.IGNORECASE)
 _VERSIONED = re.compile(r"^(ENS[A-Z]{0,5}G\d{11})\.\d+(?:_PAR_Y)?$", re.IGNORECASE)
@@ -92,7 +92,7 @@ def harmonise(slides: Mapping[str, RawNames], *, smallest_overlap: float = 0.1) 
     slides spell one name differently; what is no gene dropped (`gene_kinds`); repeated names added up.
 
     Raises:
-        UserError: fewer than `smallest_overlap` of the genes of the poorest slide are left; names the odd
+        DataError: fewer than `smallest_overlap` of the genes of the poorest slide are left; names the odd
             slide.
 
     >>> a, b = RawNames(["ERBB2", "Actb", "BLANK_1"]), RawNames(["ACTB", "ERBB2", "MKI67"])
@@ -191,7 +191,7 @@ def _refuse_small_overlap(
         return
     empty = [slide for slide, size in sizes.items() if not size]
     if empty:
-        raise UserError(f"Expected genes in every slide, slide '{empty[0]}' has none; check its var table.")
+        raise DataError(f"Expected genes in every slide, slide '{empty[0]}' has none; check its var table.")
     fewest = min(sizes.values())
     if len(genes) >= max(1, smallest * fewest):
         return
@@ -201,14 +201,14 @@ def _refuse_small_overlap(
         rarer = 2 * sum(by_id.values()) <= len(by_id)
         odd = next(slide for slide, ids in by_id.items() if ids == rarer)
         other = next(slide for slide, ids in by_id.items() if ids != rarer)
-        raise UserError(
+        raise DataError(
             f"Expected the same kind of gene name in every slide, slide '{odd}' has names like "
             f"{min(present[odd])} and slide '{other}' like {min(present[other])}; "
             "add a column 'gene_symbols' to var of the slides that use Ensembl ids."
         )
     one_short = {gene for gene, slides_with in in_how_many.items() if slides_with == len(names) - 1}
     odd = max(present, key=lambda slide: len(one_short - present[slide]))
-    raise UserError(
+    raise DataError(
         f"Expected slides that share genes, received {len(genes)} shared of {fewest} in the smallest; "
         f"slide '{odd}' is the odd one ({len(names[odd])} genes, e.g. {min(present[odd])}); "
         "leave it out or mend its gene names."

@@ -14,7 +14,7 @@ import pandas as pd
 
 from agl.data.reading.columns import Table
 from agl.data.reading.header import Spots
-from agl.errors import UserError
+from agl.errors import DataError, UserError
 
 _COLUMNS = {"libraryid", "library", "sample", "sampleid", "samplename", "slide", "slideid", "slidename", "section"}
 _COLUMNS |= {"sectionid", "sectionname", "capturearea", "imageid"}
@@ -31,13 +31,13 @@ def refuse_several_sections(obs: Table, ids: list[str], spots: Spots) -> None:
     """Raise if the spots are of more than one section; `ids` are those of `spatial_ids`.
 
     Raises:
-        UserError: says by what they are told, and how to part them.
+        DataError: says by what they are told, and how to part them.
     """
     columns = [name for name in obs.names if re.sub(r"[^a-z]", "", name.lower()) in _COLUMNS]
     told = {name: values for name in columns if (values := _values(obs, name))}
     for name, values in told.items():
         if len(values) > 1:
-            raise UserError(
+            raise DataError(
                 f"Expected one tissue section in the file of slide '{obs.slide}', obs['{name}'] names {len(values)} "
                 f"({', '.join(values[:4])}); write one h5ad each, such as "
                 f"adata[adata.obs['{name}'].astype(str) == '{values[0]}'].write_h5ad('{values[0]}.h5ad')."

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from agl.data.reading.rows import Spots
-from agl.errors import UserError
+from agl.errors import DataError
 
 _NEARER = 0.02  # pitches by which one order must lie nearer to be told apart where both match; 2 px at least
 _FEW = 0.02, 3  # share of spots, spots: fewer matches than this more or less are chance, at the rim of a square
@@ -40,12 +40,12 @@ def refuse_exchanged(spots: Spots, where: str, given: Fit, exchanged: Fit, most:
         What cannot be decided, in a sentence.
 
     Raises:
-        UserError: x and y are exchanged.
+        DataError: x and y are exchanged.
     """
     labels, lattice = _labels(spots, step), _lattice(spots)
     nearer, clearly = _which_is_nearer(given, exchanged, most, step)
     if nearer == "exchanged" and (clearly or labels != "agree"):
-        raise UserError(
+        raise DataError(
             f"Expected (x, y) in obsm['spatial'] of slide '{spots.slide}' and in {where} alike, {exchanged.matched} of "
             f"{most} spots match with x and y exchanged, {given.matched} as they are; "
             + (
@@ -55,7 +55,7 @@ def refuse_exchanged(spots: Spots, where: str, given: Fit, exchanged: Fit, most:
             )
         )
     if labels == lattice == "exchanged" and not (nearer == "given" and clearly):
-        raise UserError(
+        raise DataError(
             f"Expected (x, y) in obsm['spatial'] of slide '{spots.slide}', received (y, x) by "
             f"obs['pxl_col_in_fullres'], obs['pxl_row_in_fullres'] and the way array_row grows; exchange them: {_SWAP}."
         )

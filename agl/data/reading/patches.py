@@ -14,7 +14,7 @@ from agl.data.reading.formats.hdf5_features import patch_size
 from agl.data.reading.hdf5 import open_h5, strings
 from agl.data.reading.join import Rows
 from agl.data.reading.jpeg import JPEG, JpegImages
-from agl.errors import UserError
+from agl.errors import DataError
 
 _IMAGES = ("img", "imgs", "images", "patches")
 
@@ -33,12 +33,12 @@ def open_patches(path: Path) -> PatchFile:
     """Recognise a patch file (HEST: `img`, `barcode`, `coords` top-left; `jpeg` instead of `img` for compressed ones).
 
     Raises:
-        UserError: unreadable, no images, not uint8 RGB, or rows and barcodes of different number.
+        DataError: unreadable, no images, not uint8 RGB, or rows and barcodes of different number.
     """
     with open_h5(path, "a patch file") as h5:
         images = stored_images(h5)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
-            raise UserError(
+            raise DataError(
                 f"Expected uint8 RGB patches [n, height, width, 3] in {path}, received {images.dtype} "
                 f"{images.shape}; convert them to 8-bit RGB."
             )
@@ -48,7 +48,7 @@ def open_patches(path: Path) -> PatchFile:
         shape = tuple(int(n) for n in images.shape)
     for name, names in (("barcodes", barcodes), ("coordinates", corners)):
         if names is not None and len(names) != shape[0]:
-            raise UserError(
+            raise DataError(
                 f"Expected {name} for the {shape[0]} patches of {path}, received {len(names)}; write it again."
             )
     return PatchFile(path, shape[0], (shape[1], shape[2], shape[3]), Rows(str(path), barcodes, corners, size))
@@ -58,14 +58,14 @@ def stored_images(h5: Any) -> Any:
     """The patches of an open file, to be sliced: its array of images, or its JPEGs that read like one.
 
     Raises:
-        UserError: there are none.
+        DataError: there are none.
     """
     key = next((k for k in _IMAGES if k in h5), None)
     if key is not None:
         return h5[key]
     if JPEG in h5:
         return JpegImages(h5[JPEG])
-    raise UserError(
+    raise DataError(
         f"Expected images named 'img' or '{JPEG}' in {h5.filename}, received {', '.join(h5) or 'an empty file'}; "
         "rename them."
     )
@@ -107,12 +107,12 @@ class PatchReader:
         Rows are read from disk sorted, neighbours in one go, each once.
 
         Raises:
-            UserError: a spot without patch, or a damaged file.
+            DataError: a spot without patch, or a damaged file.
         """
         positions = np.asarray(spots, dtype=np.int64)
         files, rows = self.file_of_spot[positions], self.row_of_spot[positions]
         if (rows < 0).any():
-            raise UserError(
+            raise DataError(
                 f"Expected a patch for every spot, spot {int(positions[np.argmax(rows < 0)])} has none; "
                 'open the dataset with features="none" to keep only spots with patches.'
             )
@@ -143,7 +143,7 @@ class PatchReader:
             for start, stop in zip([0, *breaks], [*breaks, len(rows)], strict=True):
                 out[start:stop] = images[int(rows[start]) : int(rows[stop - 1]) + 1]
         except (OSError, ValueError) as error:
-            raise UserError(
+            raise DataError(
                 f"Expected patches in rows {rows[0]} to {rows[-1]} of {self.files[file]}, cannot read them "
                 f"({error}); the file changed or is damaged: copy it again."
             ) from error

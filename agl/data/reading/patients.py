@@ -12,7 +12,7 @@ from agl.data.reading.hdf5 import open_h5
 from agl.data.reading.names import nearest
 from agl.data.reading.spelling import alike, clean, find_slide, key, one_spelling
 from agl.data.reading.tables import TextTable, header_of, read_text_table
-from agl.errors import UserError
+from agl.errors import DataError
 
 OBS, ALONE = "obs['patient']", "slide name"
 ID_COLUMNS = ("section", "slide", "sample_id", "id", "sample")
@@ -54,7 +54,7 @@ class PatientTables:
         """Read both where they are.
 
         Raises:
-            UserError: a table that cannot be read or does not say which section or patient; two patients of one
+            DataError: a table that cannot be read or does not say which section or patient; two patients of one
                 section in a table; in sections.csv, a section that has no file.
         """
         listed, described = {}, {}
@@ -70,7 +70,7 @@ def patient_of(slide: str, counts: Path, about: Path | None, tables: PatientTabl
     """(patient, where the name was found) of one section: in `obs`, sections.csv, the metadata, or HEST's JSON.
 
     Raises:
-        UserError: places that contradict each other, several patients in one section, a file that cannot be read.
+        DataError: places that contradict each other, several patients in one section, a file that cannot be read.
     """
     own = patient_in_obs(slide, counts)
     claims = [Claim(own, OBS)] if own else []
@@ -91,7 +91,7 @@ def patient_in_obs(slide: str, counts: Path) -> str | None:
         names = set(Table(h5, "obs", slide).text(_PATIENT))
     patients = sorted({clean(name) for name in names} - {""})
     if len(patients) > 1:
-        raise UserError(
+        raise DataError(
             f"Expected one patient in a section, section '{slide}' has {len(patients)} in "
             f"{OBS} ({', '.join(patients[:3])}); save one h5ad per patient."
         )
@@ -123,7 +123,7 @@ def id_column(table: TextTable) -> str:
     """The column that names the section."""
     column = table.column(*ID_COLUMNS)
     if column is None:
-        raise UserError(
+        raise DataError(
             f"Expected a column naming the section ({', '.join(ID_COLUMNS)}) in {table.path}, "
             f"received {', '.join(table.columns[:8])}; rename one."
         )
@@ -145,7 +145,7 @@ def _by_slide(table: TextTable, slides: Collection[str], *, every: bool) -> Iter
         if slide is not None:
             yield slide, line.number, line.values
         elif every:
-            raise UserError(
+            raise DataError(
                 f"Expected a file for every section in {table.path}, there is none for '{name}'; "
                 f"remove the line or add the file.{nearest(name, slides)}"
             )
@@ -154,7 +154,7 @@ def _by_slide(table: TextTable, slides: Collection[str], *, every: bool) -> Iter
 def _claims(table: TextTable, slides: Collection[str], *, every: bool) -> dict[str, Claim]:
     patient, study = table.column(_PATIENT), table.column(_STUDY)
     if patient is None:
-        raise UserError(
+        raise DataError(
             f"Expected a column 'patient' in {table.path}, received {', '.join(table.columns[:8])}; add it."
         )
     found: dict[str, Claim] = {}
@@ -171,12 +171,12 @@ def _in_json(path: Path) -> list[Claim]:
     try:
         about = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
+        raise DataError(
             f"Expected the metadata of a section as JSON in {path}, cannot read it ({type(error).__name__}); "
             "mend or remove it."
         ) from error
     if not isinstance(about, dict):
-        raise UserError(f"Expected keys and values in {path}, received a {type(about).__name__}; mend or remove it.")
+        raise DataError(f"Expected keys and values in {path}, received a {type(about).__name__}; mend or remove it.")
     patient, study = (
         clean(about[k]) if isinstance(about.get(k), str | int | float) else "" for k in (_PATIENT, _STUDY)
     )
@@ -185,7 +185,7 @@ def _in_json(path: Path) -> list[Claim]:
 
 def _refuse_contradiction(slide: str, first: Claim, other: Claim) -> None:
     if not first.agrees(other):
-        raise UserError(
+        raise DataError(
             f"Expected one patient for section '{slide}', received '{first.name}' in {first.place} and "
             f"'{other.name}' in {other.place}; make them agree, because splits hold out patients."
         )

@@ -8,7 +8,7 @@ import numpy as np
 from agl.data.geometry import pitch
 from agl.data.reading.place_fits import NEAR, at_others, distances, halves, irregular, scale_and_shift, shift
 from agl.data.reading.rows import Match, Rows, Spots
-from agl.errors import UserError
+from agl.errors import DataError
 
 FAR = 0.9  # pitches from which on rows lie nearer to a neighbour's place: rows moved by one spot are at 1
 _STRANGERS = (
@@ -29,7 +29,7 @@ def doubts_about_places(spots: Spots, rows: Rows, match: Match) -> tuple[str, ..
         some rows far from their spots, irregularities of another slide.
 
     Raises:
-        UserError: the median distance is about a pitch or more, and no change of units explains it; or irregularities,
+        DataError: the median distance is about a pitch or more, and no change of units explains it; or irregularities,
             names and their number are those of another slide.
 
     >>> xy = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0]])
@@ -66,7 +66,7 @@ def doubts_about_places(spots: Spots, rows: Rows, match: Match) -> tuple[str, ..
             "they "
             f"{what}; were the patches cut at the spots?",
         )
-    raise UserError(
+    raise DataError(
         f"Expected the places of slide '{spots.slide}' in {rows.where}, its rows lie {median:.4g} px from the spots "
         f"of the same barcodes (median; {apart}) and {what}: the file of another slide, or of another image of this "
         "one; slides of one kind of array share their barcodes, so give this slide's own file, or remove the "
@@ -104,7 +104,7 @@ def _of_another(spots: Spots, rows: Rows, match: Match, left: float, apart: str)
     what = f"{left:.3g} px (median; {apart}) after any shift, scale and turn, where one cut at them is off by rounding"
     lonely_spots, lonely_rows = len(match.rows) - match.matched, match.unused_rows
     if rows.barcodes is not None and min(lonely_spots, lonely_rows) >= _STRANGERS * len(match.rows):
-        raise UserError(
+        raise DataError(
             f"Expected the places of slide '{spots.slide}' in {rows.where}, they are off by {what}, {lonely_spots} "
             f"spots have no row and {lonely_rows} rows no spot: the file of another slide of the same kind of array? "
             "give this slide's own file, or remove the coordinates from the file if they are what is wrong."

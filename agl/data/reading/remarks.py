@@ -8,7 +8,7 @@ import pandas as pd
 
 from agl.data.reading.header import Header
 from agl.data.reading.patients import ALONE
-from agl.errors import UserError
+from agl.errors import DataError
 
 
 def about_patient(source: str) -> list[str]:
@@ -47,15 +47,15 @@ def refuse_blindness(slides: Sequence[str], without: Sequence[str]) -> None:
     """Refuse to learn without features where `without`, some of the slides, have no patches either.
 
     Raises:
-        UserError: nothing that says what a spot looks like.
+        DataError: nothing that says what a spot looks like.
     """
     if without and len(without) == len(slides):
-        raise UserError(
+        raise DataError(
             "Expected patches or features to learn from, found neither; cut patches/<slide>.h5, or name a folder of "
             "feature files (agl check --features FOLDER, agl train data.features=FOLDER)."
         )
     if without:
-        raise UserError(
+        raise DataError(
             f"Expected patches for every slide where there are no features, found none for '{without[0]}'; add "
             f"patches/{without[0]}.h5 or leave the slide out."
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agl.errors import UserError
+from agl.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Rows:
 
     def __post_init__(self) -> None:
         if self.patch_size is not None and not 0 <= self.patch_size < float("inf"):
-            raise UserError(
+            raise DataError(
                 f"Expected a patch size in pixels beside the coordinates of {self.where}, received {self.patch_size}; "
                 "mend the attribute 'patch_size_level0', or remove it."
             )

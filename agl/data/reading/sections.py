@@ -10,7 +10,7 @@ from pathlib import Path
 from agl.data.reading.foreign import about_overlooked, why_not_sections
 from agl.data.reading.names import nearest
 from agl.data.reading.patients import PatientTables, in_one_spelling, names_patients, patient_of
-from agl.errors import UserError
+from agl.errors import DataError
 from agl.places import expanded
 
 LAYOUTS = {"adata": "HEST-bench task", "st": "HEST-1k", ".": "folder of h5ad files"}
@@ -70,7 +70,7 @@ def find_sections(
     own patient and `patient_source` is "slide name". Where several name one they must agree.
 
     Raises:
-        UserError: no such folder, no sections, a section whose patient is contradictory, an unknown name in
+        DataError: no such folder, no sections, a section whose patient is contradictory, an unknown name in
             `sections`.
     """
     folder = scan_folder(root, metadata=metadata)
@@ -84,19 +84,19 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
         return Folder(root.parent, ONE_FILE, (_files(root, root.parent),), None, _metadata(root.parent, metadata))
     if root.is_file():
         if known := why_not_sections(root):
-            raise UserError(f"Expected tissue sections as h5ad, {known}.")
-        raise UserError(f"Expected a folder of tissue sections at {root}, found a file; give the folder it is in.")
+            raise DataError(f"Expected tissue sections as h5ad, {known}.")
+        raise DataError(f"Expected a folder of tissue sections at {root}, found a file; give the folder it is in.")
     if not root.is_dir():
         near = [p.name for p in root.parent.iterdir() if p.is_dir()] if root.parent.is_dir() else []
         hint = nearest(root.name, near)
-        raise UserError(f"Expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}")
+        raise DataError(f"Expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}")
     for name, layout in LAYOUTS.items():
         found = [p for p in (root / name).glob("*.h5ad") if not p.name.startswith(".")]
         if found:
             files = tuple(_files(path, root) for path in sorted(found, key=lambda p: p.stem))  # "S1" before "S1-2"
             table = root / SECTIONS_CSV
             return Folder(root, layout, files, table if table.is_file() else None, _metadata(root, metadata))
-    raise UserError(_why_empty(root))
+    raise DataError(_why_empty(root))
 
 
 def choose(folder: Folder, slides: Sequence[str] | None) -> tuple[SectionFiles, ...]:
@@ -104,11 +104,11 @@ def choose(folder: Folder, slides: Sequence[str] | None) -> tuple[SectionFiles, 
     if slides is None:
         return folder.files
     if isinstance(slides, str) or not slides:
-        raise UserError(f"Expected a list of slide names, received {slides!r}; for example ['{folder.slides[0]}'].")
+        raise DataError(f"Expected a list of slide names, received {slides!r}; for example ['{folder.slides[0]}'].")
     by_name = {f.slide: f for f in folder.files}
     for slide in slides:
         if slide not in by_name:
-            raise UserError(f"Expected slides that are in {folder.root}, received '{slide}'.{nearest(slide, by_name)}")
+            raise DataError(f"Expected slides that are in {folder.root}, received '{slide}'.{nearest(slide, by_name)}")
     return tuple(by_name[slide] for slide in sorted(set(slides)))
 
 
@@ -139,7 +139,7 @@ def _metadata(root: Path, given: Path | str | None) -> Path | None:
     """The table given, else one in the folder with an id column and a patient column (HEST_v1_1_0.csv)."""
     if given is not None:
         if not Path(given).is_file():
-            raise UserError(f"Expected a metadata table at {given}, found nothing; check the path.")
+            raise DataError(f"Expected a metadata table at {given}, found nothing; check the path.")
         return Path(given)
     return next((path for path in _tables(root) if path.name != SECTIONS_CSV and names_patients(path)), None)
 

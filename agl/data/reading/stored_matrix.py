@@ -24,7 +24,7 @@ class StoredMatrix:
         shape: (spots, genes). n_stored: values on disk, an upper bound of the non-zero ones.
 
     Raises:
-        UserError: no matrix, or pointers of another length than its shape says, falling, or not from 0 to `n_stored`.
+        DataError: no matrix, or pointers of another length than its shape says, falling, or not from 0 to `n_stored`.
     """
 
     def __init__(self, node: Any, called: str, slide: str) -> None:
@@ -53,7 +53,7 @@ class StoredMatrix:
         """(first spot, values [some spots, gene]) in order; explicit zeros and repeated entries are kept.
 
         Raises:
-            UserError: gene numbers outside the matrix.
+            DataError: gene numbers outside the matrix.
         """
         if not self._sparse:
             step = max(1, values_at_once // max(1, self.shape[1]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from agl.errors import UserError
+from agl.errors import DataError, UserError
 
 _LARGEST = 64 << 20  # bytes; HEST's table of all sections has less than one million
 _START = 1 << 16  # bytes that hold any header
@@ -49,7 +49,7 @@ def read_text_table(path: Path) -> TextTable:
     Blank lines are left out. Fields that a line lacks are empty, and only empty ones may be too many.
 
     Raises:
-        UserError: a file that cannot be read or is no text, no header, a column twice, a line of another length.
+        DataError: a file that cannot be read or is no text, no header, a column twice, a line of another length.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as d:
@@ -62,13 +62,13 @@ def read_text_table(path: Path) -> TextTable:
     while header and not header[-1]:
         header.pop()
     if not header:
-        raise UserError(f"Expected a table with a header at {path}, found it empty; write it again or remove it.")
+        raise DataError(f"Expected a table with a header at {path}, found it empty; write it again or remove it.")
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        raise UserError(f"Expected each column once in {path}, found {twice[0]!r} twice; rename or remove one.")
+        raise DataError(f"Expected each column once in {path}, found {twice[0]!r} twice; rename or remove one.")
     lines = []
     for number, fields in rows:
         if any(fields[len(header) :]):
-            raise UserError(
+            raise DataError(
                 f"Expected {len(header)} fields in every line of {path}, received {len(fields)} in line {number}; "
                 "mend the line."
             )
@@ -93,16 +93,16 @@ def _decoded(content: bytes, errors: str = "strict") -> str:
 def _text(path: Path) -> str:
     try:
         if not path.is_file():
-            raise UserError(f"Expected a table at {path}, found no file; check the path.")
+            raise DataError(f"Expected a table at {path}, found no file; check the path.")
         if path.stat().st_size > _LARGEST:
-            raise UserError(f"Expected a table of sections at {path}, received {path.stat().st_size:,} bytes.")
+            raise DataError(f"Expected a table of sections at {path}, received {path.stat().st_size:,} bytes.")
         text = _decoded(path.read_bytes())
     except (OSError, UnicodeError) as error:
-        raise UserError(
+        raise DataError(
             f"Expected a table of text at {path}, cannot read it ({_short(error)}); save it as CSV in UTF-8."
         ) from error
     if "\0" in text:
-        raise UserError(f"Expected a table of text at {path}, received binary data; save it as CSV in UTF-8.")
+        raise DataError(f"Expected a table of text at {path}, received binary data; save it as CSV in UTF-8.")
     return text
 
 
@@ -117,7 +117,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             if any(stripped):
                 yield reader.line_num, stripped
     except csv.Error as error:
-        raise UserError(
+        raise DataError(
             f"Expected a CSV table at {path}, line {reader.line_num} cannot be read ({error}); mend or remove it."
         ) from error
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from agl.errors import UserError
+from agl.errors import DataError
 
 LARGEST = 1e16  # a million squares of it still fit float32, in which the learners add them up
 _REPEATED = 0.1  # share of spots with the features of another spot; sections of real tissue have none
@@ -39,7 +39,7 @@ class Vitals:
         """Take in features `[spot, feature]` of the spots with these names.
 
         Raises:
-            UserError: NaN, infinite, or so large that sums of their squares would be.
+            DataError: NaN, infinite, or so large that sums of their squares would be.
         """
         if not len(values):
             return
@@ -97,14 +97,14 @@ class Vitals:
         finite = np.isfinite(values)
         bad = np.flatnonzero(~finite.all(axis=1))
         if bad.size:
-            raise UserError(
+            raise DataError(
                 f"Expected finite features for slide '{self.slide}', spot {names[bad[0]]} has NaN or infinite values "
                 f"in {self.where} ({bad.size} such spots in its block); extract them again or leave the spots out."
             )
         size = np.abs(values).max(axis=1).astype(np.float64)
         bad = np.flatnonzero(size > LARGEST)
         if bad.size:
-            raise UserError(
+            raise DataError(
                 f"Expected features whose squares can be added up, for slide '{self.slide}' spot {names[bad[0]]} has "
                 f"{size[bad[0]]:.3g} in {self.where} ({bad.size} such spots in its block); extract them again or leave "
                 "the spots out."
@@ -115,10 +115,10 @@ def refuse_lifeless(slides: Mapping[str, Vitals]) -> None:
     """Nothing can be learnt where features vary in no slide.
 
     Raises:
-        UserError: every slide has the same features for all its spots.
+        DataError: every slide has the same features for all its spots.
     """
     if slides and all(signs.flat for signs in slides.values()):
-        raise UserError(
+        raise DataError(
             "Expected features that vary between the spots of a slide, received the same for all spots of every slide; "
             "extract them again."
         )

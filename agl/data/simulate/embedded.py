@@ -12,7 +12,7 @@ from typing import Any
 import agl
 from agl.data.reading.cache import cache_root
 from agl.data.simulate.task import simulate
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 from agl.trees import is_override, parse_value
 
 
@@ -39,7 +39,7 @@ def simulation_options(words: Sequence[str]) -> dict[str, Any]:
     """
     for word in words:
         if not is_override(word):
-            raise UserError(f"Expected an option like spots_per_slide=300, received {word!r}. Write key=value.")
+            raise DataError(f"Expected an option like spots_per_slide=300, received {word!r}. Write key=value.")
     pairs = (word.partition("=") for word in words)
     return checked({key: parse_value(text, key) for key, _, text in pairs})
 
@@ -49,5 +49,5 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     known = [name for name in inspect.signature(simulate).parameters if name != "out"]
     for name in options:
         if name not in known:
-            raise UserError(f"The simulation takes no option {name!r}.{did_you_mean(name, known)}")
+            raise DataError(f"The simulation takes no option {name!r}.{did_you_mean(name, known)}")
     return dict(options)

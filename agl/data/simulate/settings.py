@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 
 CLASSES = ("primary", "useful", "independent", "noise", "harmful")
 
@@ -123,7 +123,7 @@ def settings_of(preset: str) -> Settings:
     4
     """
     if preset not in tuple(PRESETS):  # a list or a number may come from a config
-        raise UserError(
+        raise DataError(
             f"Expected a preset ({', '.join(PRESETS)}), received '{preset}'." + did_you_mean(str(preset), PRESETS)
         )
     return PRESETS[preset]

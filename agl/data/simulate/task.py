@@ -18,7 +18,7 @@ import numpy as np
 from agl.data.simulate.counts import Genes, draw_counts, plant_genes
 from agl.data.simulate.files import PITCH, SimulatedSection, write_section, write_task
 from agl.data.simulate.settings import Settings, settings_of
-from agl.errors import UserError
+from agl.errors import DataError
 from agl.leftovers import sweep, temporary
 
 # Every kind of draw has its own stream, so that asking for more of one thing leaves the others as they were.
@@ -77,7 +77,7 @@ def simulate(
     }
     _check(n_patients, slides_per_patient, spots_per_slide, n_genes, n_primary, patch_size, features, seed)
     if not isinstance(nonlinear, int | float) or isinstance(nonlinear, bool) or not 0 <= nonlinear <= 1:
-        raise UserError(f"Expected nonlinear as a share from 0 to 1, received {nonlinear!r}.")
+        raise DataError(f"Expected nonlinear as a share from 0 to 1, received {nonlinear!r}.")
     target = Path(out)
     _check_target(target, overwrite)
 
@@ -177,29 +177,29 @@ def _check(
         ("seed", seed, 0),
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError(f"Expected {name} to be a whole number of at least {least}, received {value!r}; give one.")
+            raise DataError(f"Expected {name} to be a whole number of at least {least}, received {value!r}; give one.")
     if n_patients * slides_per_patient > MOST_SLIDES:
-        raise UserError(
+        raise DataError(
             f"Expected at most {MOST_SLIDES:,} slides, received {n_patients} patients with {slides_per_patient} each; "
             "take fewer."
         )
     if patch_size > PITCH or patch_size % 2:
-        raise UserError(
+        raise DataError(
             f"Expected an even patch_size of at most {PITCH} px (the spot distance), received {patch_size}; give one."
         )
     if features not in ("patches", "latent"):
-        raise UserError(f"Expected features to be 'patches' or 'latent', received {features!r}; choose one.")
+        raise DataError(f"Expected features to be 'patches' or 'latent', received {features!r}; choose one.")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
-        raise UserError(
+        raise DataError(
             f"Expected {target} to be a new or empty folder, but it holds files; choose another, or overwrite=True."
         )
     if not (target / "truth.json").is_file():
-        raise UserError(
+        raise DataError(
             f"Expected {target} to hold an earlier simulation (with truth.json), but it does not, so it is not "
             "overwritten; choose another folder."
         )

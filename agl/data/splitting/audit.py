@@ -12,7 +12,7 @@ import pandas as pd
 from agl.data.geometry import distance_to, pitch
 from agl.data.splitting.splits import Split
 from agl.data.splitting.twins import Twins
-from agl.errors import UserError, did_you_mean
+from agl.errors import ConfigError, DataError, LeakError, did_you_mean
 
 # Rules whose name says that the test patient is trained on.
 WITHIN_PATIENT = ("leave_one_slide_out", "spatial_blocks", "random_spots")
@@ -90,34 +90,34 @@ def refuse_leaks(found: Audit, allow: Collection[str] = ()) -> None:
             patients by their name, and those that cut slides allow slides; a duplicated spot is never part of a rule.
 
     Raises:
-        UserError: a leak, naming who leaks and what to do.
+        LeakError: a leak, naming who leaks and what to do.
     """
     for word in allow:
         if word not in LEAKS:
-            raise UserError(
+            raise ConfigError(
                 f"Expected leaks to allow among {', '.join(LEAKS)}, received {word!r}.{did_you_mean(word, LEAKS)}"
             )
     within = found.protocol in WITHIN_PATIENT
     slide_allowed = "slide" in allow or (within and found.protocol != "leave_one_slide_out")
     where = f"both training and test of fold {found.name!r} ({found.protocol})"
     if found.duplicates and "duplicate" not in allow:
-        raise UserError(
+        raise LeakError(
             f"Expected each spot once, found {found.duplicates} test spots with the barcode or place of another in "
             f"{where}. Remove the duplicates."
         )
     if found.twins and "duplicate" not in allow:
         pair = found.twins[0]
-        raise UserError(
+        raise LeakError(
             f"Expected each section once, found '{pair.first}' and '{pair.second}' with the same counts in "
             f"{pair.shared} of {pair.spots} spots in {where}. Leave one of them out."
         )
     if found.slides and not slide_allowed:
-        raise UserError(
+        raise LeakError(
             f"Expected whole slides on one side, found {_names(found.slides)} in {where}. "
             "Split by slide or patient, or allow it and call the result optimistic."
         )
     if found.patients and not (within or slide_allowed or "patient" in allow):
-        raise UserError(
+        raise LeakError(
             f"Expected whole patients on one side, found {_names(found.patients)} in {where}. "
             "Split by patient, or allow it and call the result optimistic."
         )
@@ -126,7 +126,7 @@ def refuse_leaks(found: Audit, allow: Collection[str] = ()) -> None:
 def _within_table(sides: dict[str, np.ndarray], n_spots: int, split: Split) -> None:
     for positions in sides.values():
         if len(positions) and not (positions.min() >= 0 and positions.max() < n_spots):
-            raise UserError(
+            raise DataError(
                 f"Expected positions of {n_spots} spots in fold {split.name!r}, received {positions.max()}. "
                 "Make the split from the same spots."
             )

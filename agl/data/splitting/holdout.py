@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from agl.data.geometry import distance_to
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 
 UNITS = ("auto", "patient", "slide", "blocks", "random")
 ENOUGH_UNITS = 5  # whole patients or slides are held out from so many on; fewer are too precious
@@ -33,7 +33,7 @@ def hold_out(
         kept, held: sorted int64 spot positions, disjoint, together `train`, neither empty.
 
     Raises:
-        UserError: a fraction outside (0, 1), an unknown unit, nothing that could be held out.
+        DataError: a fraction outside (0, 1), an unknown unit, nothing that could be held out.
 
     >>> spots = pd.DataFrame({"slide": "S", "patient": "P", "x": range(4), "y": 0})
     >>> kept, held = hold_out(spots, np.arange(4), 0.5, "blocks", np.random.default_rng(0))
@@ -41,9 +41,9 @@ def hold_out(
     (2, 2, np.int64(1))
     """
     if not 0 < fraction < 1:
-        raise UserError(f"Expected a held-out fraction between 0 and 1, received {fraction}.")
+        raise DataError(f"Expected a held-out fraction between 0 and 1, received {fraction}.")
     if unit not in UNITS:
-        raise UserError(f"Expected the unit to hold out, received {unit!r}.{did_you_mean(unit, UNITS)}")
+        raise DataError(f"Expected the unit to hold out, received {unit!r}.{did_you_mean(unit, UNITS)}")
     train = np.asarray(train, dtype=np.int64)
     part = spots.iloc[train]
     part = part.assign(slide=part["slide"].astype(str), patient=patient_or_slide(part))
@@ -54,7 +54,7 @@ def hold_out(
         _whole(part, chosen, fraction, rng) if chosen in ("patient", "slide") else _within(part, chosen, fraction, rng)
     )
     if not held.any():
-        raise UserError(
+        raise DataError(
             f"Expected training spots enough to hold out a fraction of {fraction:g}, received {len(train)} in "
             f"{part['slide'].nunique()} slides. Add slides, or choose another fraction."
         )
@@ -92,7 +92,7 @@ def _whole(spots: pd.DataFrame, unit: str, fraction: float, rng: np.random.Gener
     """Whole patients or slides, in random order, as long as each brings the held part nearer its size."""
     sizes = spots.groupby(unit, sort=True).size()
     if len(sizes) < 2:
-        raise UserError(
+        raise DataError(
             f"Expected at least two training {unit}s to hold one out, received {len(sizes)}. "
             "Hold out blocks instead (unit blocks)."
         )

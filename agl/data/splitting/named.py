@@ -10,7 +10,7 @@ import pandas as pd
 from agl.data.reading.spelling import find_slide
 from agl.data.splitting.holdout import hold_out, patient_or_slide
 from agl.data.splitting.splits import Split
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 from agl.seeds import seeded
 
 
@@ -29,7 +29,7 @@ def named_slides(
     Optimistic where a test slide's patient is trained on or decides when to stop.
 
     Raises:
-        UserError: an unknown slide, a slide in two parts, no slides left to train on.
+        DataError: an unknown slide, a slide in two parts, no slides left to train on.
 
     >>> spots = pd.DataFrame({"slide": list("aabbcc"), "patient": list("AABBCC"), "x": [0, 1] * 3, "y": 0})
     >>> [fold] = named_slides(spots, test=["b"], validation=["c"])
@@ -43,14 +43,14 @@ def named_slides(
         for place, name in enumerate(names):
             slide_meant = find_slide(name, known)
             if slide_meant is None:
-                raise UserError(f"Expected slides that exist in {part}, received {name!r}.{did_you_mean(name, known)}")
+                raise DataError(f"Expected slides that exist in {part}, received {name!r}.{did_you_mean(name, known)}")
             names[place] = slide_meant
     named = [name for names in parts.values() for name in names]
     if twice := sorted({name for name in named if named.count(name) > 1}):
-        raise UserError(f"Expected each slide in one part of the split, found {', '.join(twice)} twice.")
+        raise DataError(f"Expected each slide in one part of the split, found {', '.join(twice)} twice.")
     wanted = parts["train"] or [name for name in known if name not in named]
     if not wanted:
-        raise UserError("Expected slides to train on, found none beside those to test and to validate.")
+        raise DataError("Expected slides to train on, found none beside those to test and to validate.")
     tested, kept, held = (
         np.flatnonzero(np.isin(slide, names)) for names in (parts["test"], wanted, parts["validation"])
     )

@@ -14,7 +14,7 @@ import pandas as pd
 
 from agl.data.geometry import blocks, distance_to, pitch
 from agl.data.splitting.holdout import canonical_order, has_patient, hold_out, patient_or_slide
-from agl.errors import UserError, did_you_mean
+from agl.errors import DataError, did_you_mean
 from agl.seeds import seeded
 
 __all__ = [
@@ -42,7 +42,7 @@ class Split:
         train_slides: training slides in the order in which a file names them; empty where none does.
 
     Raises:
-        UserError: parts that overlap, or no training or no test spots.
+        DataError: parts that overlap, or no training or no test spots.
     """
 
     name: str
@@ -57,10 +57,10 @@ class Split:
         for part in ("train", "validation", "test"):
             object.__setattr__(self, part, np.sort(np.asarray(getattr(self, part), dtype=np.int64)))
             if part != "validation" and len(getattr(self, part)) == 0:
-                raise UserError(f"Expected {part} spots in fold {self.name!r} of {self.protocol}, found none.")
+                raise DataError(f"Expected {part} spots in fold {self.name!r} of {self.protocol}, found none.")
         everything = np.concatenate([self.train, self.validation, self.test])
         if len(np.unique(everything)) != len(everything):
-            raise UserError(
+            raise DataError(
                 f"Expected each spot once in fold {self.name!r} of {self.protocol}, found spots in two parts."
             )
 
@@ -111,7 +111,7 @@ def k_fold(
     patient = _patients(spots)
     sizes = pd.Series(patient).value_counts().sort_index().sort_values(ascending=False, kind="stable")
     if not 2 <= k <= len(sizes):
-        raise UserError(f"Expected k between 2 and the number of patients ({len(sizes)}), received {k}.")
+        raise DataError(f"Expected k between 2 and the number of patients ({len(sizes)}), received {k}.")
     fold_of, filled = {}, np.zeros(k, dtype=np.int64)
     for name, size in sizes.items():
         fold_of[name] = int(np.argmin(filled))
@@ -137,7 +137,7 @@ def spatial_blocks(
         buffer: spots of the training part nearer to a test spot than this, in spot pitches, take no part.
     """
     if k < 2 or buffer < 0:
-        raise UserError(f"Expected k >= 2 blocks and a buffer >= 0 pitches, received k={k} and buffer={buffer}.")
+        raise DataError(f"Expected k >= 2 blocks and a buffer >= 0 pitches, received k={k} and buffer={buffer}.")
     xy, fold = spots[["x", "y"]].to_numpy(float), np.full(len(spots), -1)
     slides = _rows_by_slide(spots, slide)
     for rows in slides:
@@ -161,7 +161,7 @@ def random_spots(spots: pd.DataFrame, *, k: int = 5, fold_seed: int = 0, slide: 
     neighbours on all sides. `fold_seed` deals, so that runs with other seeds share their folds.
     """
     if k < 3:
-        raise UserError(f"Expected k >= 3 folds (one tests, one validates), received {k}.")
+        raise DataError(f"Expected k >= 3 folds (one tests, one validates), received {k}.")
     fold = np.full(len(spots), -1)
     for rows in _rows_by_slide(spots, slide):
         rng = seeded(fold_seed, "random_spots", str(spots["slide"].iloc[rows[0]]))
@@ -192,7 +192,7 @@ def carve(
     for name, train, test in folds:
         rng = seeded(seed, "validation", protocol, name)
         if not train.any():
-            raise UserError(f"Expected training spots in fold {name!r} of {protocol}, found none.")
+            raise DataError(f"Expected training spots in fold {name!r} of {protocol}, found none.")
         kept, held = hold_out(spots, np.flatnonzero(train), fraction, unit, rng)
         shared = bool(set(relative[train]) & set(relative[test]))
         splits.append(Split(name, kept, held, np.flatnonzero(test), protocol, optimistic=shared))
@@ -211,20 +211,20 @@ def _patients(spots: pd.DataFrame) -> np.ndarray:
     """str `[spot]`. Every spot must have a patient, and every slide one patient."""
     missing = sorted(set(spots.loc[~has_patient(spots), "slide"].astype(str)))
     if missing:
-        raise UserError(
+        raise DataError(
             f"Expected a patient for every slide, found none for {', '.join(missing[:5])}. Give patients with the "
             "sections, or split by slide (leave_one_slide_out)."
         )
     owners = spots.groupby("slide")["patient"].nunique()
     if (owners > 1).any():
-        raise UserError(f"Expected one patient a slide, found {owners.max()} in slide {owners.idxmax()!r}.")
+        raise DataError(f"Expected one patient a slide, found {owners.max()} in slide {owners.idxmax()!r}.")
     return spots["patient"].astype(str).to_numpy()
 
 
 def _several(values: np.ndarray, what: str) -> list[str]:
     names = sorted(set(values))
     if len(names) < 2:
-        raise UserError(
+        raise DataError(
             f"Expected at least two {what} to leave one out, received {len(names)} ({', '.join(names)}). "
             "Within one slide, use spatial_blocks."
         )
@@ -235,5 +235,5 @@ def known_name(name: str, values: np.ndarray, what: str) -> str:
     """The name, if it is among the values; otherwise an error with the nearest one."""
     names = sorted(set(values))
     if str(name) not in names:
-        raise UserError(f"Expected a {what} in the data, received {name!r}.{did_you_mean(str(name), names)}")
+        raise DataError(f"Expected a {what} in the data, received {name!r}.{did_you_mean(str(name), names)}")
     return str(name)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from agl.data.reading.join import Rows
-from agl.errors import UserError
+from agl.errors import DataError
 
 _WIDEST = 100_000  # ten times the widest encoder; a row of more, from a damaged file, may not fit the memory
 
@@ -39,7 +39,7 @@ class Format(Protocol):
         """What the file holds and how its rows are named, without reading its values where that can be.
 
         Raises:
-            UserError: it cannot be read, or is no matrix of numbers.
+            DataError: it cannot be read, or is no matrix of numbers.
         """
         ...
 
@@ -77,7 +77,7 @@ class FeatureFile:
         """Yield (first row, values `[at most size, feature]`) in file order, in `self.dtype`.
 
         Raises:
-            UserError: the format gives other rows than it promised.
+            DataError: the format gives other rows than it promised.
         """
         start = 0
         for values in self.format.blocks(self, size):
@@ -88,7 +88,7 @@ class FeatureFile:
         else:
             if start == self.shape[0]:
                 return
-        raise UserError(
+        raise DataError(
             f"Expected {self.shape[0]} rows of {self.shape[1]} features from {self.path}, received others after row "
             f"{start}; mend the format that reads {self.path.suffix}, or write the file again."
         )
@@ -98,20 +98,20 @@ def feature_file(of: Format, path: Path, kind: str, values: Any, rows: Rows, key
     """A `FeatureFile` for `values`, of which only shape and dtype are looked at.
 
     Raises:
-        UserError: not a matrix of numbers, or names for another number of rows.
+        DataError: not a matrix of numbers, or names for another number of rows.
     """
     shape, dtype = tuple(values.shape or ()), np.dtype(values.dtype)  # an empty dataset's shape is None
     if len(shape) != 2 or dtype.kind not in "fiu" or not shape[1]:
         hint = " (one vector for the whole slide?)" if len(shape) == 1 else ""
-        raise UserError(
+        raise DataError(
             f"Expected features [spot, feature] in {path}, received {dtype} of shape {shape}{hint}; "
             "extract one row per spot."
         )
     if shape[1] > _WIDEST:
-        raise UserError(f"Expected at most {_WIDEST:,} features a spot in {path}, received {shape[1]:,}; is it turned?")
+        raise DataError(f"Expected at most {_WIDEST:,} features a spot in {path}, received {shape[1]:,}; is it turned?")
     for name, names in (("barcodes", rows.barcodes), ("coordinates", rows.corners)):
         if names is not None and len(names) != shape[0]:
-            raise UserError(
+            raise DataError(
                 f"Expected one of the {name} for each row of {path}, received {len(names)} for {shape[0]} "
                 "rows; write the file again."
             )

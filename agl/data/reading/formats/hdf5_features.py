@@ -11,7 +11,7 @@ import numpy as np
 from agl.data.reading.formats.base import FeatureFile, feature_file
 from agl.data.reading.hdf5 import open_h5, strings
 from agl.data.reading.join import Rows
-from agl.errors import UserError
+from agl.errors import DataError
 
 VALUES = {
     "embeddings": "HEST-bench embeddings",
@@ -35,7 +35,7 @@ class Hdf5Features:
         with open_h5(path, "a feature file") as h5:
             key = next((k for k in VALUES if k in h5), None)
             if key is None:
-                raise UserError(
+                raise DataError(
                     f"Expected a dataset named {', '.join(VALUES)} in {path}, received "
                     f"{', '.join(h5) or 'an empty file'}; rename it."
                 )

@@ -10,7 +10,7 @@ from typing import Any
 from agl import registry
 from agl.config import Component
 from agl.data.reading.formats.base import FeatureFile, Format
-from agl.errors import UserError
+from agl.errors import DataError
 from agl.places import regular_file
 
 Name = str | Mapping[str, Any] | Component
@@ -24,7 +24,7 @@ class Formats:
             a built-in has too comes first.
 
     Raises:
-        UserError: no such file or class, arguments it does not take, or a class that is no format.
+        DataError: no such file or class, arguments it does not take, or a class that is no format.
 
     >>> Formats().suffixes
     ('.h5', '.hdf5', '.npy', '.pt', '.pth')
@@ -57,7 +57,7 @@ class Formats:
         """Open a feature file by its ending. float16 is kept, everything else becomes float32.
 
         Raises:
-            UserError: an unknown ending, unreadable, not a matrix of numbers, rows and names of different number.
+            DataError: an unknown ending, unreadable, not a matrix of numbers, rows and names of different number.
         """
         return self._of(Path(path))[1].open(regular_file(path, "a feature file"))
 
@@ -75,7 +75,7 @@ class Formats:
         for component, each in self._all:
             if path.name.endswith(tuple(each.suffixes)):
                 return component, each
-        raise UserError(
+        raise DataError(
             f"Expected features as {', '.join(self.suffixes)}, received {path}; convert it to HDF5, or give a format "
             "of your own that reads it (data.formats)."
         )
@@ -87,7 +87,7 @@ def _made(component: Component) -> Format:
     suffixes = getattr(made, "suffixes", ())
     if missing or isinstance(suffixes, str) or not suffixes or not all(s.startswith(".") for s in suffixes):
         what = f"nothing called {missing[0]}" if missing else f"suffixes = {suffixes!r}"
-        raise UserError(
+        raise DataError(
             f"Expected a format with suffixes such as ('.h5',), open, blocks and sidecars, received {what} in "
             f"{component.name}; see agl.data.reading.formats.base.Format."
         )

@@ -12,7 +12,7 @@ from agl.data.reading.formats.base import FeatureFile, feature_file
 from agl.data.reading.formats.hdf5_features import BARCODES, COORDS, VALUES, rows_in_h5
 from agl.data.reading.hdf5 import open_h5, strings
 from agl.data.reading.join import Rows
-from agl.errors import UserError
+from agl.errors import DataError
 
 
 class NumpyMatrix:
@@ -26,9 +26,9 @@ class NumpyMatrix:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # a header that is none fails in many ways
             why = "no numbers, or no NumPy file" if "pickle" in str(error) or "Python objects" in str(error) else error
-            raise UserError(f"Expected a .npy matrix, cannot read {path} ({why}); save it with numpy.save.") from error
+            raise DataError(f"Expected a .npy matrix, cannot read {path} ({why}); save it with numpy.save.") from error
         if not isinstance(array, np.ndarray):  # NumPy opens archives under this name too
-            raise UserError(
+            raise DataError(
                 f"Expected one .npy matrix in {path}, received an archive of several; save it with numpy.save."
             )
         return feature_file(self, path, "NumPy matrix", array, _rows(path, array.shape[0] if array.ndim else 0))
@@ -54,7 +54,7 @@ class TorchTensor:
         content = _Content(path)
         key = next((k for k in (*VALUES, "") if k in content), None)
         if key is None:
-            raise UserError(
+            raise DataError(
                 f"Expected a matrix or one of {', '.join(VALUES)} in {path}, received "
                 f"{', '.join(content) or 'nothing'}; rename one."
             )
@@ -106,7 +106,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
+        raise DataError(
             f"Expected barcodes as UTF-8 text in {path}, cannot read it ({error}); save it again."
         ) from error
 
@@ -120,7 +120,7 @@ class _Content(dict[str, Any]):
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # unpickling fails in many ways
-            raise UserError(
+            raise DataError(
                 f"Expected a tensor or a dictionary of tensors, cannot read {path} safely "
                 f"({type(error).__name__}); save it again with torch.save(tensor)."
             ) from error
@@ -141,7 +141,7 @@ class _Content(dict[str, Any]):
                 value = (value.float() if small else value).numpy()
             return np.asarray(value, dtype=dtype)
         except (TypeError, ValueError, RuntimeError) as error:  # sparse, quantised, without values, ragged, text
-            raise UserError(
+            raise DataError(
                 f"Expected a dense tensor of numbers as '{key or 'the whole file'}' in {self.path}, cannot read it "
                 f"({str(error).splitlines()[0][:80]}); save it again with torch.save(tensor.to_dense())."
             ) from error

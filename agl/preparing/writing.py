@@ -113,6 +113,13 @@ def _write(
         "genes": len(section.genes),
     }
     totals = write_counts(parts["adata"], section.blocks(), (len(section), len(section.genes)))
+    if not totals.any():
+        raise UserError(
+            f"Expected counts in section '{section.name}', received none but zeros: is it the right matrix, was it "
+            "copied to its end? Copy the source again."
+        )
+    if empty := int((totals == 0).sum()):
+        remarks.append(f"Spots without any count: {empty}; they are kept.")
     row |= {"median_counts": float(np.median(totals)), "source": section.kind}
     uns: dict[str, Any] = {}
     obsm = {"spatial": np.asarray(section.xy, dtype=np.float64)}

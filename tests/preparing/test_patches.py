@@ -116,7 +116,7 @@ def test_a_size_that_nobody_knows_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("tagged", [True, False])
-def test_from_a_folder_and_a_pyramid_to_a_dataset(truth: Truth, tmp_path: Path, tagged: bool) -> None:
+def test_from_a_folder_and_a_pyramid_to_a_dataset(truth: Truth, tmp_path: Path, tagged: bool, pictures: None) -> None:
     """60 um at 2.5 um a px are 24 px: plain crops around the spots, joined to their counts by the program's reader."""
     write_outs(tmp_path / "S1", truth)
     (tmp_path / "S1/slide.png").unlink()

@@ -30,13 +30,12 @@ def of_folder(path: Path) -> str | None:
     if "outs" in inside and (path / "outs" / "spatial").is_dir():
         return _space_ranger(path / "outs")
     if "binned_outputs" in inside:
-        return _space_ranger(path / "binned_outputs" / "square_008um")
+        return _space_ranger(path)
     if {"filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix"} & inside and "spatial" in inside:
         return _space_ranger(path)
     if {"cell_feature_matrix.h5", "cells.parquet"} <= inside:
         return (
-            "Xenium's output folder; read it with spatialdata_io.xenium, sum its cells into spots that have features, "
-            "and write an h5ad"
+            f"Xenium's output folder; write `agl prepare {path} --out FOLDER --image FILE`: cells are summed into spots"
         )
     if {"matrix.mtx.gz", "barcodes.tsv.gz"} <= inside or {"matrix.mtx", "barcodes.tsv"} <= inside:
         return f"a 10x matrix without places; read it with scanpy.read_10x_mtx('{path}'), {_PLACES}"
@@ -84,8 +83,8 @@ def of_hdf5(name: str, keys: Collection[str]) -> str | None:
         return f"a loom file; read it with scanpy.read_loom('{name}'), {_PLACES}"
     if "matrix" in keys:
         return (
-            "a 10x matrix (Space Ranger's .h5), which has no places; write "
-            "scanpy.read_visium('<folder with spatial/>').write_h5ad('<section>.h5ad')"
+            "a 10x matrix (Space Ranger's .h5), which has no places; write `agl prepare OUTS --out FOLDER`, OUTS being "
+            "the folder that holds it and spatial/"
         )
     if "mod" in keys:
         return f"a MuData file; write mudata.read_h5mu('{name}').mod['rna'].write_h5ad('<section>.h5ad')"
@@ -158,15 +157,12 @@ def _is_table(head: bytes) -> bool:
 
 def _zarr(path: Path, inside: Collection[str]) -> str:
     if {"tables", "table"} & set(inside) or {"images", "shapes", "points"} & set(inside):
-        return (
-            f"a SpatialData store; take the table of one section, spatialdata.read_zarr('{path.name}').tables['table'],"
-            f" {_PLACES}"
-        )
-    return f"a Zarr store of AnnData; write anndata.read_zarr('{path.name}').write_h5ad('{path.stem}.h5ad')"
+        return f"a SpatialData store; write `agl prepare {path} --out FOLDER --image FILE`"
+    return f"a Zarr store of AnnData; write `agl prepare {path} --out FOLDER`"
 
 
 def _space_ranger(outs: Path) -> str:
-    return f"Space Ranger's output folder; write scanpy.read_visium('{outs}').write_h5ad('<section>.h5ad')"
+    return f"Space Ranger's output folder; write `agl prepare {outs} --out FOLDER --image FILE`, FILE being the slide"
 
 
 def _from_r(read: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def find(path: Path) -> list[Found]:
         files = [path] if path.suffix == ".h5ad" else []
     else:
         files = next((found for sub in _FOLDERS if (found := sorted((path / sub).glob("[!.]*.h5ad")))), [])
-    return [Found(file.stem, KIND, file, lambda asked, file=file: read(file, asked)) for file in files]  # type: ignore[misc]
+    return [Found(file.stem, KIND, file, partial(read, file)) for file in files]
 
 
 def read(path: Path, asked: Asked) -> Section:

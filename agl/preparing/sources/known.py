@@ -8,10 +8,11 @@ from pathlib import Path
 from agl.data.reading.foreign import why_not_sections
 from agl.errors import UserError
 from agl.preparing.section import Found
-from agl.preparing.sources import h5ad, space_ranger, tenx_file
+from agl.preparing.sources import h5ad, legacy_st, space_ranger, tenx_file, visium_hd, xenium, zarr_store
 
-SOURCES: list[Callable[[Path], list[Found]]] = [space_ranger.find, tenx_file.find, h5ad.find]
-WANTED = "Space Ranger's outs/, a 10x matrix with its table of spots, or h5ad"
+KINDS = (visium_hd, space_ranger, xenium, zarr_store, tenx_file, h5ad, legacy_st)
+SOURCES: list[Callable[[Path], list[Found]]] = [kind.find for kind in KINDS]
+WANTED = "Space Ranger's outs/, Xenium's folder, a 10x matrix, tables of ST, h5ad or Zarr"
 
 
 def recognise(path: Path) -> list[Found]:

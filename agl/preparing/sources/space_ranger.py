@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ _ARCHIVED = ("", "spatial/")  # GEO keeps the files of `spatial` beside the matr
 def find(path: Path) -> list[Found]:
     """The section of `outs/`, or of the folder that holds it."""
     for outs in (path, path / "outs"):
-        if (outs / "spatial").is_dir() and any(_matrix_in(outs, name) for name in MATRICES):
-            return [Found(section_name(outs), KIND, outs, lambda asked, outs=outs: read(outs, asked))]  # type: ignore[misc]
+        has_matrix, has_places = any(_matrix_in(outs, name) for name in MATRICES), _has_places(outs / "spatial")
+        if (has_matrix and (outs / "spatial").is_dir()) or (has_matrix and outs.name == "outs") or has_places:
+            return [Found(section_name(outs), KIND, outs, partial(read, outs))]
     return []
 
 
@@ -36,7 +38,13 @@ def read(outs: Path, asked: Asked) -> Section:
     Raises:
         UserError: a file is missing, damaged, or belongs to another sample.
     """
-    where = next(found for name in MATRICES if (found := _matrix_in(outs, name)))
+    where = next((found for name in MATRICES if (found := _matrix_in(outs, name))), None)
+    if where is None:
+        raise UserError(f"Expected filtered_feature_bc_matrix.h5 in {outs}, found none; copy it beside `spatial`.")
+    if not (outs / "spatial").is_dir():
+        raise UserError(
+            f"Expected the folder `spatial` in {outs}, found none; copy it too. (Single cells have no places.)"
+        )
     matrix = read_tenx_folder(where) if where.is_dir() else read_tenx_h5(where)
     return visium(section_name(outs), KIND, matrix, outs / "spatial", "", find_image(outs, asked))
 
@@ -153,6 +161,11 @@ def about(matrix: Path) -> dict[str, Any]:
     with open_h5(matrix, "a 10x matrix") as h5:
         said = {key: h5.attrs.get(key) for key in ("chemistry_description", "software_version")}
     return {key: v.decode() if isinstance(v, bytes) else str(v) for key, v in said.items() if v is not None}
+
+
+def _has_places(spatial: Path) -> bool:
+    """Whether a folder `spatial` is Space Ranger's."""
+    return spatial.is_dir() and any(p.name.startswith(("tissue_positions", "scalefactors")) for p in spatial.iterdir())
 
 
 def _matrix_in(outs: Path, name: str) -> Path | None:

@@ -290,14 +290,14 @@ FOREIGN = [
     (as_parquet, r"is a Parquet table"),
     (as_zstd, r"is compressed \(bzip2, xz or zstd\)"),
     (as_matrix_market, r"is a Matrix Market file; read it with scanpy\.read_mtx\('S1\.h5ad'\)\.T"),
-    (with_groups("matrix"), r"is a 10x matrix .* write scanpy\.read_visium\('<folder with spatial/>'\)\.write_h5ad\("),
+    (with_groups("matrix"), r"is a 10x matrix .* write `agl prepare OUTS --out FOLDER`, OUTS being the folder"),
     (with_groups("matrix", "row_attrs", "col_attrs"), r"is a loom file; read it with scanpy\.read_loom\('S1\.h5ad'\)"),
     (with_groups("mod", "obs"), r"is a MuData file; write mudata\.read_h5mu\('S1\.h5ad'\)\.mod\['rna'\]"),
     (with_groups("assays", "cell.names"), r"SeuratDisk::LoadH5Seurat\('S1\.h5ad'\)"),
     (with_groups("embeddings", "coords"), r"is a file of patches or features; it belongs into patches/"),
-    (as_zarr, r"found a Zarr store of AnnData; write anndata\.read_zarr\('S1\.h5ad'\)\.write_h5ad\('S1\.h5ad'\)"),
-    (as_spatialdata, r"found a SpatialData store; .* spatialdata\.read_zarr\('S1\.h5ad'\)\.tables\['table'\]"),
-    (as_space_ranger, r"found Space Ranger's output folder; write scanpy\.read_visium\('.*outs'\)\.write_h5ad"),
+    (as_zarr, r"found a Zarr store of AnnData; write `agl prepare .*S1\.h5ad --out FOLDER`"),
+    (as_spatialdata, r"found a SpatialData store; write `agl prepare .*S1\.h5ad --out FOLDER --image FILE`"),
+    (as_space_ranger, r"found Space Ranger's output folder; write `agl prepare .*outs --out FOLDER --image FILE`"),
 ]
 
 
@@ -312,7 +312,7 @@ def test_another_format_under_this_name(section, become, sentence):
 
 
 FOLDERS = [
-    (as_zarr, "S1.zarr", r"S1\.zarr is a Zarr store of AnnData; write anndata\.read_zarr\('S1\.zarr'\)"),
+    (as_zarr, "S1.zarr", r"S1\.zarr is a Zarr store of AnnData; write `agl prepare .*S1\.zarr"),
     (as_spatialdata, "S1.zarr", r"S1\.zarr is a SpatialData store"),
     (as_space_ranger, "S1", r"S1 is Space Ranger's output folder"),
     (with_groups("matrix"), "filtered_feature_bc_matrix.h5", r"filtered_feature_bc_matrix\.h5 is a 10x matrix"),

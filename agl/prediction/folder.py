@@ -21,10 +21,11 @@ import yaml
 from agl.config import load
 from agl.errors import UserError
 from agl.estimators import written
+from agl.estimators.networks import network
 from agl.prediction.card import card
 from agl.prediction.fitted import FittedModel
 from agl.prediction.recipe import Recipe
-from agl.prediction.scorers import Network, Solved, network
+from agl.prediction.scorers import Network, Solved
 
 VERSION = 1
 NAMES = ("model.json", "weights.safetensors", "config.yaml")

@@ -114,6 +114,8 @@ WHERE: dict[str, dict[str, str]] = {
         "scores": "agl.reporting.sections.scores:scores",
         "differences": "agl.reporting.sections.differences:differences",
         "genes": "agl.reporting.sections.genes:genes",
+        "choices": "agl.reporting.sections.choices:choices",
+        "calibration": "agl.reporting.sections.calibration:calibration",
         "maps": "agl.reporting.sections.genes:maps",
         "selection": "agl.reporting.sections.selection:selection",
         "stains": "agl.reporting.sections.selection:stains",

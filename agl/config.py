@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from agl.errors import ConfigError, did_you_mean
 from agl.places import safe_name, safe_path, shortened
 from agl.slots import Slot
-from agl.trees import apply_override, read_tree
+from agl.trees import apply_override, flat_lists, read_tree
 
 WANTED = {
     "tuple_type": "a list such as [a, b]",
@@ -230,6 +230,14 @@ class Config(Section):
     loss: Annotated[Component, Slot("loss")] = Component(name="listwise")
     training: Training = Training()
     plugins: Annotated[tuple[Component, ...], Slot("plugin")] = ()
+    choose: dict[str, tuple[Any, ...]] = Field(default_factory=dict)  # key -> values, the simplest first: one is chosen
+    # inside the training spots of every fold, see `agl.runs.choosing`
+
+    @field_validator("choose", mode="before")
+    @classmethod
+    def _dotted(cls, value: Any) -> Any:
+        """`choose.model.penalty=[1, 10]` is the key model.penalty."""
+        return flat_lists(value) if isinstance(value, Mapping) else value
 
     @field_validator("name")
     @classmethod
@@ -243,7 +251,10 @@ class Config(Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain, ordered, YAML-ready."""
-        return self.model_dump(mode="json")
+        tree = self.model_dump(mode="json")
+        if not self.choose:
+            del tree["choose"]  # most configs leave nothing open
+        return tree
 
     def with_(self, *words: str) -> Config:
         """The same run with dotted overrides.

@@ -65,6 +65,34 @@ def apply_override(tree: dict[str, Any], word: str) -> None:
     node[last] = parse_value(text, word)
 
 
+def overrides(key: str, value: Any) -> list[str]:
+    """`loss: {name: pearson, pooled: true}` and `anything: {a.b: 1}` as dotted words.
+
+    >>> overrides("loss", {"name": "listwise", "target": "log1p"})
+    ['loss="listwise"', 'loss.target="log1p"']
+    >>> overrides("protocol", {"split.name": "spatial_blocks", "seed": 1})
+    ['split.name="spatial_blocks"', 'seed=1']
+    """
+    if not isinstance(value, Mapping):
+        return [f"{key}={written(value)}"]
+    if "name" in value:
+        rest = [f"{key}.{k}={written(v)}" for k, v in value.items() if k != "name"]
+        return [f"{key}={written(value['name'])}", *rest]
+    return [word for k, v in value.items() for word in overrides(k, v)]
+
+
+def flat_lists(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones, down to the first value that is no mapping.
+
+    >>> flat_lists({"model": {"penalty": [1, 2]}, "loss": ["mse"]})
+    {'model.penalty': [1, 2], 'loss': ['mse']}
+    """
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat_lists(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
 def merge(tree: dict[str, Any], overlay: Mapping[str, Any]) -> None:
     """Lay a YAML tree over another. A component that is named anew starts with no arguments."""
     for key, value in overlay.items():

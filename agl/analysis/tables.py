@@ -15,6 +15,7 @@ import pandas as pd
 
 from agl import registry
 from agl.errors import UserError
+from agl.runs.options import is_open
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SCORES = ("scc", "pcc", "scc_pooled", "pcc_pooled", "pcc_log1p_pooled")
 REACH = ("ceiling", "share")  # what a perfect predictor would score, and the SCC's share of it; NaN in older runs
 BLOCK = ("data", "split", "primary")
+INSIDE = "chosen inside"  # in place of what the config left open (`choose:`)
 OF_REACHABLE = "of reachable"  # the heading of `share`
 METHOD = ("study", *BLOCK, "features", "model", "loss", "auxiliary", "control", "settings")
 # What makes no other method: the repetition, and where and on what it was computed (the data have a column).
@@ -166,7 +168,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _row(run: Run, config: Config) -> dict[str, Any]:
     result = run.result
     kind = "estimator" if registry.is_estimator(config.model) else "model"
-    baseline = _is_baseline(config)
+    baseline = not config.choose and _is_baseline(config)
     missing = [key for key in ("undefined", "pairs", "optimistic") if key not in result]
     if missing:
         raise UserError(
@@ -176,7 +178,7 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
     provenance = run.provenance if (run.folder / "provenance.json").is_file() else {}
     data = provenance.get("data", {})
     content = str(data.get("key", "")).removesuffix("-permuted")
-    return {
+    row = {
         "study": config.name,
         "data_key": str(data.get("spots", content)),
         "features_key": content,
@@ -199,6 +201,9 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "k": result.get("k"),
         "folder": str(run.folder),
     }
+    left_open = {"model": "model", "loss": "loss", "auxiliary": "auxiliary.genes"}
+    row |= {column: INSIDE for column, key in left_open.items() if is_open(config, key)}
+    return row | ({"features": INSIDE} if is_open(config, "data", below=True) else {})
 
 
 def _is_baseline(config: Config) -> bool:

@@ -168,7 +168,7 @@ def recommend(
     """
     from agl.analysis.recommendation import read_findings
     from agl.studies import recommend as study
-    from agl.studies.grid import overrides
+    from agl.trees import overrides
 
     tree = tree_of(data, config, slide=slide, patient=patient, **settings)
     root = tree["data"].pop("root")

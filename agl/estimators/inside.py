@@ -56,7 +56,12 @@ def folds_inside(sample: Sample, most: int = FOLDS) -> Inside:
     >>> folds_inside(sample).fold.tolist(), folds_inside(sample).unit
     ([0, 0, 0, 1, 2], 'slides')
     """
-    for unit, codes, fewest in (("patients", sample.patients, FEWEST_PATIENTS), ("slides", sample.slides, 2)):
+    return folds_of(sample.patients, sample.slides, seed=sample.seed, most=most)
+
+
+def folds_of(patients: np.ndarray, slides: np.ndarray, *, seed: int, most: int = FOLDS) -> Inside:
+    """The same from the codes of patients and slides `[spot]`."""
+    for unit, codes, fewest in (("patients", patients, FEWEST_PATIENTS), ("slides", slides, 2)):
         names, code, sizes = np.unique(codes, return_inverse=True, return_counts=True)
         if len(names) < fewest:
             continue
@@ -66,8 +71,8 @@ def folds_inside(sample: Sample, most: int = FOLDS) -> Inside:
             fold_of[name] = np.argmin(filled)
             filled[fold_of[name]] += sizes[name]
         return Inside(fold_of[code], unit)
-    parts = min(most, max(1, len(sample) // 3))  # a correlation needs three spots
-    order = seeded(sample.seed, "inside").permutation(np.arange(len(sample)) % parts)
+    parts = min(most, max(1, len(slides) // 3))  # a correlation needs three spots
+    order = seeded(seed, "inside").permutation(np.arange(len(slides)) % parts)
     return Inside(order, "spots")
 
 
@@ -77,11 +82,18 @@ def score_by_slide(scores: torch.Tensor, sample: Sample) -> np.ndarray:
     Args:
         scores: `[option, spot, primary]`. An option whose scores do not vary counts 0 for that gene.
     """
-    keep = np.flatnonzero(sample.library_size > 0)
-    target = expression(torch.from_numpy(sample.primary[keep]), sample.library_size[keep])
-    slides = sample.slide_codes[keep]
-    measure = {"scc": 0, "pcc": 1}[sample.score]
-    return np.stack([correlations(one[keep].to(target), target, slides)[measure].nanmean(1).numpy() for one in scores])
+    return slide_scores(scores, sample.primary, sample.library_size, sample.slide_codes, sample.score)
+
+
+def slide_scores(
+    scores: torch.Tensor, counts: np.ndarray, library_size: np.ndarray, slides: torch.Tensor, score: str
+) -> np.ndarray:
+    """The same from counts `[spot, primary]`, library sizes and codes of slides `[spot]`; score: "scc" or "pcc"."""
+    keep = np.flatnonzero(library_size > 0)
+    target = expression(torch.from_numpy(counts[keep]), library_size[keep])
+    measure = {"scc": 0, "pcc": 1}[score]
+    found = [correlations(one[keep].to(target), target, slides[keep])[measure] for one in scores]
+    return np.stack([each.nanmean(1).numpy() for each in found])
 
 
 def simplest_of_the_best(by_unit: np.ndarray, order: Sequence[int] | None = None) -> int:

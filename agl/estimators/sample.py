@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from agl.config import Component, Outer
 
 Report = Callable[[dict[str, Any]], None]
+Trains = Callable[["Sample", Component, np.ndarray, int], Callable[[np.ndarray], Tensor]]
 
 
 def _unheard(record: dict[str, Any]) -> None:
@@ -40,6 +41,9 @@ class Sample:
         seed: of every random draw.
         device: where to solve.
         report: hears of every step: a penalty solved, a step of a selector.
+        spots, genes: positions in the dataset, of the spots and of the panel's genes, where there is one.
+        trains: trains a network on a sample of it: (sample, model, columns of the features, seed) -> its scores of
+            features; None where nobody does.
     """
 
     features: np.ndarray
@@ -58,6 +62,9 @@ class Sample:
     seed: int = 0
     device: str = "cpu"
     report: Report = _unheard
+    spots: np.ndarray | None = None
+    genes: np.ndarray | None = None
+    trains: Trains | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -83,7 +90,8 @@ class Sample:
             self,
             **{
                 name: getattr(self, name)[spots]
-                for name in ("features", "counts", "library_size", "slides", "patients")
+                for name in ("features", "counts", "library_size", "slides", "patients", "spots")
+                if getattr(self, name) is not None
             },
         )
 
@@ -94,7 +102,8 @@ class Sample:
     def with_genes(self, genes: np.ndarray, weights: np.ndarray) -> Sample:
         """The panel cut to the primary genes and some auxiliary ones, `genes` being positions among these."""
         columns = np.concatenate([np.arange(self.n_primary), self.n_primary + genes])
-        return replace(self, counts=self.counts[:, columns], weights=weights, selector=None)
+        known = None if self.genes is None else self.genes[columns]
+        return replace(self, counts=self.counts[:, columns], weights=weights, selector=None, genes=known)
 
     def undecided(self) -> Sample:
         """The panel with auxiliary genes that do not count, and no selector."""

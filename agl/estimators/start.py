@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agl.config import Component
-from agl.convex.losses import read_loss
+from agl.convex.losses import default_penalties, read_loss
 from agl.errors import UserError
 from agl.estimators.convex import Convex, LinearScores
 from agl.estimators.low_rank import LowRank
@@ -33,6 +33,12 @@ def read_start(wanted: str, loss: Component) -> str:
             return "none"
         raise UserError(f"{error} Or set model.start=none: there is no solution to start from.") from None
     return DEFAULT if wanted == "auto" else wanted
+
+
+def middle_penalty(loss: str) -> float:
+    """Of the penalties worth trying with a loss."""
+    path = sorted(default_penalties(loss))
+    return float(path[len(path) // 2])
 
 
 def solved_start(sample: Sample, start: str, **fixed: Any) -> LinearScores:

@@ -23,12 +23,13 @@ import yaml
 from agl.config import load
 from agl.errors import ModelError
 from agl.estimators import written
+from agl.estimators.networks import network
 from agl.places import expanded
 from agl.prediction.card import card
 from agl.prediction.ensemble import Averaged
 from agl.prediction.fitted import FittedModel
 from agl.prediction.recipe import Recipe
-from agl.prediction.scorers import Network, Solved, network
+from agl.prediction.scorers import Network, Solved
 
 VERSION = 1
 ENSEMBLE, MEMBER = "ensemble", "member-"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-
-from agl.config import Component
-from agl.errors import ModelError
 
 Read = Callable[[np.ndarray], np.ndarray]  # positions of spots -> their inputs [spot, ...]
 
@@ -69,28 +66,3 @@ class Network:
                     values = values.float()
                 scores[rows] = self.model(values).float()[:, : self.n_primary].numpy()
         return scores, None
-
-
-def network(component: Component, tensors: Mapping[str, Any], n_features: int | None, n_genes: int) -> Any:
-    """A network with its weights. The initial ones are drawn and thrown away.
-
-    Raises:
-        ModelError: weights of another network.
-    """
-    import torch
-
-    from agl import registry
-
-    given: dict[str, Any] = {"n_genes": n_genes} | ({} if n_features is None else {"n_features": n_features})
-    state = torch.get_rng_state()
-    try:
-        model = registry.build("model", component, **given)
-        model.load_state_dict(dict(tensors))
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"Expected the weights of {component.name!r} with {n_genes} genes, received others ({reason})."
-        ) from None
-    finally:
-        torch.set_rng_state(state)
-    return model

@@ -15,6 +15,7 @@ import yaml
 
 from agl.errors import UserError
 from agl.leftovers import mark, replacing, sweep
+from agl.runs.choosing import decided, read_choice
 from agl.runs.files import write_json, write_text
 from agl.runs.fit import fit
 from agl.runs.folder import Run, folder_of, locked
@@ -80,6 +81,8 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
 
     started = time.perf_counter()
     write_text(run.folder / "config.yaml", yaml.safe_dump(experiment.config.to_dict(), sort_keys=False))
+    asked = experiment
+    experiment = decided(run.folder, asked, progress)
     write_panel(run.folder, experiment)  # early, so that a look into a running run shows its genes
     fitted = fit(run.folder, experiment, progress)
     write_panel(run.folder, experiment, fitted.weights)
@@ -110,9 +113,11 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
         seed=experiment.config.seed,
     )
     write_text(run.folder / "per_gene.csv", table.to_csv(index=False))
-    write_json(run.folder / "provenance.json", run_provenance(experiment, time.perf_counter() - started))
+    write_json(run.folder / "provenance.json", run_provenance(asked, time.perf_counter() - started, fitted.costs))
     result = summary(table) | fitted.numbers | {"optimistic": experiment.split.optimistic}
-    write_hparams(run.folder / "tb", experiment.config, result)
+    if (choice := read_choice(run.folder)) is not None:
+        result |= {"chosen": choice["chosen"], "chosen_by": choice["left_out"]}
+    write_hparams(run.folder / "tb", asked.config, result)
     write_json(run.folder / "result.json", result)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ class Fitted:
     weights: np.ndarray
     numbers: dict[str, Any]
     spread: Callable[[np.ndarray], np.ndarray] | None = None  # how little a committee's members agree `[spot, gene]`
+    costs: dict[str, float] = field(default_factory=dict)  # seconds of parts of the fit
 
 
 def fit(folder: Path, experiment: Experiment, progress: Progress | None = None) -> Fitted:
@@ -125,6 +126,7 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
     solving.begin()
     fitted = experiment.fit_estimator(solving.report)
     details = dict(fitted.details)
+    costs = details.pop("costs", {})  # seconds, which differ from run to run: no part of the result
     weights = np.asarray(details.pop("weights", experiment.panel.weights), dtype=np.float32)
     numbers = {"epochs": 0, **details, **_validation(experiment), **solving.end()}
 
@@ -138,7 +140,7 @@ def _fit_estimator(folder: Path, experiment: Experiment) -> Fitted:
         return np.asarray(apart(np.asarray(features[spots]), slides[spots])[1], dtype=np.float32)
 
     save_fitted(folder / WEIGHTS, fitted)
-    return Fitted(predict, weights, numbers, None if apart is None else spread)
+    return Fitted(predict, weights, numbers, None if apart is None else spread, costs)
 
 
 def _validation(experiment: Experiment) -> dict[str, float]:

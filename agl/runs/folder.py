@@ -2,6 +2,7 @@
 
 config.yaml        the resolved config, every default written out
 provenance.json    data, split, versions, device, seed, time, memory
+choice.json        what was chosen inside (`choose:`), and the whole table
 panel.csv          genes of the panel, their role, weight and priors
 history.jsonl      one line an epoch
 checkpoints/       state.pt (to resume), best.safetensors (to predict)
@@ -26,6 +27,7 @@ from agl.config import Config, validate
 from agl.errors import UserError, first_line
 from agl.places import shortened
 from agl.runs.files import sweep_parts
+from agl.runs.options import is_open
 from agl.runs.provenance import run_id
 from agl.trees import read_yaml
 
@@ -90,6 +92,20 @@ class Run:
     def config(self) -> Config:
         """The resolved config."""
         return validate(read_yaml(self.folder / "config.yaml"))
+
+    @property
+    def fitted_config(self) -> Config:
+        """The config of what was fitted: what the run left open is what it chose inside."""
+        from agl.runs.choosing import read_choice
+        from agl.runs.options import chosen_config, options_of_config
+        from agl.runs.resolve import complete
+
+        config, choice = self.config, read_choice(self.folder)
+        if not config.choose or choice is None:
+            return config
+        options = options_of_config(config)
+        chosen = [each.answers.index(choice["chosen"][each.name]) for each in options.factors]
+        return complete(chosen_config(config, options.words(chosen)))
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -174,7 +190,8 @@ def unfinished(*folders: str | Path) -> list[Path]:
 
 def folder_of(config: Config, dataset: Dataset) -> Path:
     """`output/name/<loss>.<gene set>.<model>.f<fold>.s<seed>.<hash>`; readable, and unique by the hash."""
-    words = [config.loss.name, config.auxiliary.genes.name, config.model.name]
+    parts = {"loss": config.loss, "auxiliary.genes": config.auxiliary.genes, "model": config.model}
+    words = ["chosen" if is_open(config, key) else part.name for key, part in parts.items()]
     readable = ".".join(Path(word.replace(":", "-")).name.replace(".py-", "-") for word in words if word)
     return Path(config.output) / config.name / f"{readable}.f{config.fold}.s{config.seed}.{run_id(config, dataset)}"
 

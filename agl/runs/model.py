@@ -28,7 +28,7 @@ def model_of(run: Run) -> Model:
     from agl.prediction.model import Model
     from agl.prediction.recipe import Recipe
 
-    config = run.config
+    config = run.fitted_config
     panel = pd.read_csv(run.folder / "panel.csv", dtype={"gene": str}, keep_default_na=False)
     genes = tuple(panel.gene[panel.role == "primary"])
     if (run.folder / RECIPE).is_file() and (run.folder / WEIGHTS).is_file():
@@ -51,6 +51,7 @@ def ensemble_of_runs(runs: Sequence[Run]) -> Model:
 
 def experiment_of(run: Run) -> Experiment:
     """The run's own experiment, on the very data it was trained on."""
+    from agl.runs.choosing import decided
     from agl.runs.fit import settled
     from agl.runs.train import prepare
 
@@ -61,7 +62,7 @@ def experiment_of(run: Run) -> Experiment:
             f"Expected the data that {run.folder} was trained on (content {key[:12]}), received others (content "
             f"{experiment.dataset.key[:12]}). Restore them, or train anew."
         )
-    return settled(experiment, run.folder)
+    return settled(decided(run.folder, experiment), run.folder)
 
 
 def _saved(run: Run, recipe: Recipe, n_primary: int, n_heads: int) -> Scorer:
@@ -69,8 +70,9 @@ def _saved(run: Run, recipe: Recipe, n_primary: int, n_heads: int) -> Scorer:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
+    from agl.estimators.networks import network
     from agl.estimators.written import read
-    from agl.prediction.scorers import Network, Solved, network
+    from agl.prediction.scorers import Network, Solved
 
     file = run.folder / WEIGHTS
     try:
@@ -84,7 +86,7 @@ def _saved(run: Run, recipe: Recipe, n_primary: int, n_heads: int) -> Scorer:
     if kind is not None:
         return Solved(read(kind, tensors))
     width = recipe.surroundings.width(sum(size for _, size in recipe.encoders)) if recipe.encoders else None
-    return Network(network(run.config.model, tensors, width, n_heads), n_primary)
+    return Network(network(run.fitted_config.model, tensors, width, n_heads), n_primary)
 
 
 def _fitted_again(run: Run, experiment: Experiment) -> Scorer:
@@ -100,7 +102,7 @@ def _fitted_again(run: Run, experiment: Experiment) -> Scorer:
 
 def _about(run: Run, n_heads: int) -> dict[str, Any]:
     """What a model's card says of where it comes from, as plain values."""
-    provenance, config = run.whole_provenance, run.config
+    provenance, config = run.whole_provenance, run.fitted_config
     split, report = provenance["split"], provenance["data"]["report"]
     slides = sorted({*split["slides"]["train"], *split["slides"]["validation"]})
     patients = {report["sections"][slide]["patient"] for slide in slides if slide in report["sections"]}

@@ -8,6 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agl import registry
-from agl.config import Config
+from agl.config import Component, Config
+from agl.runs.choosing import option_configs
 from agl.runs.resolve import components
 
 if TYPE_CHECKING:
@@ -52,9 +54,14 @@ def run_id(config: Config, dataset: Dataset) -> str:
     content = {
         "config": _without_paths(tree),
         "data": dataset.key,
-        "files": registry.file_digests(components(config)),
+        "files": registry.file_digests(_all_components(config)),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _all_components(config: Config) -> list[Component]:
+    """Those of the config, and of what it may yet choose."""
+    return [each for one in [config, *option_configs(config)] for each in components(one)]
 
 
 def _without_paths(tree: Any) -> Any:
@@ -64,7 +71,7 @@ def _without_paths(tree: Any) -> Any:
     return [_without_paths(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
+def run_provenance(experiment: Experiment, seconds: float, costs: Mapping[str, float] | None = None) -> dict[str, Any]:
     """Everything a reader may ask about one run."""
     import torch
 
@@ -74,6 +81,7 @@ def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
+        **({"seconds_of": dict(costs)} if costs else {}),
         "peak_memory_mib": round(peak_memory_mib(), 1),
         "command": sys.argv[1:],
         "code": code_version(),
@@ -90,7 +98,7 @@ def run_provenance(experiment: Experiment, seconds: float) -> dict[str, Any]:
             "report": dataset.report,
         },
         "split": split_provenance(split, dataset),
-        "plugin_files": registry.file_digests(components(experiment.config)),
+        "plugin_files": registry.file_digests(_all_components(experiment.config)),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from agl.config import Auxiliary, Component, Config, Outer, Section, Training, s
 from agl.errors import UserError
 from agl.estimators.start import read_start
 from agl.places import not_a_file
+from agl.runs.options import chosen_config, options_of_config
 from agl.training.loading import data_folder
 
 NO_AUXILIARY = Auxiliary(genes=Component(name="none"))
 CLOSED_FORM = "closed_form"
+LEFT_OPEN = "auto"  # the name of a component that the model is yet to say
 UNUSED = "none"  # the name of a component that a run has no use for
 
 
@@ -22,9 +25,15 @@ def complete(config: Config) -> Config:
     """The config with every component's defaults written out: equal runs have equal configs.
 
     What a run does not use takes its default: an estimator's loss, auxiliary genes and training, the balance
-    where there are no auxiliary genes, a gene set's outer problem.
+    where there are no auxiliary genes, a gene set's outer problem. Of a config that leaves something open
+    (`choose:`) every option must come to something; itself it keeps all that an option may use.
     """
     check_names(config)
+    if config.choose:
+        options = options_of_config(config)
+        for chosen in product(*(range(len(each)) for each in options.factors)):
+            complete(chosen_config(config, options.words(chosen)))
+        return Config.model_validate(_completed(config, config, is_open=True))
     config = without_unused(with_choices(config))
     return Config.model_validate(_completed(config, config))
 
@@ -45,7 +54,7 @@ def with_choices(config: Config) -> Config:
     if config.data.context is None:
         context = () if config.data.features == "none" else tuple(getattr(model, "surroundings", ()))
         config = config.model_copy(update={"data": config.data.model_copy(update={"context": context})})
-    if config.auxiliary.genes.name == "auto":
+    if config.auxiliary.genes.name == LEFT_OPEN:
         name = getattr(model, "auxiliary_genes", "none")
         genes = Component.model_validate({"name": name, **config.auxiliary.genes.args})
         config = config.model_copy(update={"auxiliary": config.auxiliary.model_copy(update={"genes": genes})})
@@ -107,31 +116,36 @@ def standing(part: Section) -> Iterator[tuple[tuple[str, ...], Component]]:
             yield from standing(value)
 
 
+def _no_component(kinds: tuple[str, ...], component: Component) -> bool:
+    """Whether nothing stands there: the run has no use for any, or what it is to be is left open."""
+    return component.name in (UNUSED, LEFT_OPEN) and not any(registry.has(kind, component.name) for kind in kinds)
+
+
 def _with_nested(kinds: tuple[str, ...], component: Component) -> list[Component]:
-    if component.name == UNUSED and not any(registry.has(kind, UNUSED) for kind in kinds):
+    if _no_component(kinds, component):
         return []
     return list(registry.with_nested(registry.which(kinds, component.name), component))
 
 
-def _completed(part: Section, config: Config) -> dict[str, Any]:
-    """A part of the config as plain values, its components completed."""
+def _completed(part: Section, config: Config, *, is_open: bool = False) -> dict[str, Any]:
+    """A part of the config as plain values, its components completed; what an open config leaves to the model stays."""
     tree, marks = part.model_dump(mode="json"), slots(type(part))
     for key in type(part).model_fields:
         value = getattr(part, key)
         if key in marks:
             many = not isinstance(value, Component)
             found = [_component(marks[key].kinds, each, config) for each in (value if many else [value])]
-            if key == "model" and "start" in found[0] and registry.has("model", found[0]["name"]):
+            if key == "model" and not is_open and "start" in found[0] and registry.has("model", found[0]["name"]):
                 found[0]["start"] = read_start(found[0]["start"], config.loss)
             tree[key] = found if many else found[0]
         elif isinstance(value, Section):
-            tree[key] = _completed(value, config)
+            tree[key] = _completed(value, config, is_open=is_open)
     return tree
 
 
 def _component(kinds: tuple[str, ...], component: Component, config: Config) -> dict[str, Any]:
     """A component with its defaults, and with a `path` or `folder` found here or in the data folder."""
-    if component.name == UNUSED and not any(registry.has(kind, UNUSED) for kind in kinds):
+    if _no_component(kinds, component):
         return component.model_dump(mode="json")
     kind = registry.which(kinds, component.name)
     tree = registry.complete(kind, component).model_dump(mode="json")

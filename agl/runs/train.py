@@ -32,20 +32,23 @@ def prepare(config: Config) -> Prepared:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names."""
     import numpy as np
 
+    from agl import registry
     from agl.data.reading.remarks import refuse_blindness
     from agl.data.splitting.audit import audit, refuse_leaks
     from agl.data.splitting.twins import twins_of
+    from agl.runs.choosing import dataset_of, option_configs
     from agl.runs.resolve import complete
     from agl.training.experiment import Experiment
-    from agl.training.loading import load_data, load_splits
+    from agl.training.loading import load_splits
 
     completed = complete(config)
-    dataset = load_data(completed)
+    dataset = dataset_of(completed)
     if dataset.features is None:
         rows = np.full(len(dataset), -1) if dataset.patches is None else dataset.patches.row_of_spot
         seen = set(dataset.slide_codes[rows >= 0])
         refuse_blindness(dataset.slide_names, [s for i, s in enumerate(dataset.slide_names) if i not in seen])
-    splits = [_marked_optimistic(split, dataset) for split in load_splits(completed, dataset)]
+    validated = any(not registry.is_estimator(each.model) for each in [completed, *option_configs(completed)])
+    splits = [_marked_optimistic(split, dataset) for split in load_splits(completed, dataset, validated=validated)]
     if completed.fold is not None and completed.fold >= len(splits):
         names = ", ".join(f"{i}: {split.name}" for i, split in enumerate(splits))
         raise UserError(f"Expected fold below {len(splits)}, received fold={completed.fold}. The folds are {names}.")

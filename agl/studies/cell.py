@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from agl.config import Config
 from agl.errors import UserError
+from agl.runs.choosing import dataset_of
 from agl.runs.execute import execute
 from agl.runs.folder import Run, RunIsBusy
 from agl.runs.resolve import complete
 from agl.training.experiment import Experiment
-from agl.training.loading import load_data
 from agl.training.plugins import Plugin
 from agl.training.trainer import Trainer
 
@@ -69,9 +69,11 @@ def identify(config: Config, datasets: dict[str, Any]) -> str:
     from agl.runs.provenance import run_id
 
     completed = complete(config)
-    key = completed.data.model_dump_json() + (str(config.seed) if config.data.permute else "")
+    key = f"{completed.data.model_dump_json()}{completed.choose or ''}" + (
+        str(config.seed) if config.data.permute else ""
+    )
     if key not in datasets:
-        datasets[key] = load_data(completed)
+        datasets[key] = dataset_of(completed)
     return run_id(completed, datasets[key])
 
 

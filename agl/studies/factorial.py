@@ -109,7 +109,7 @@ def _blocks(
                 for name in asked["genes"] if member.get("rank") else ("",):
                     sample = panels[name or "none"]
                     sample = replace(sample, loss=Component(name=loss)) if loss else sample
-                    fitted = Committee(members=[{**member, "view": view}]).fit(sample)
+                    fitted = Committee(members=[{**member, "view": view}], network=None).fit(sample)
                     key = (normalise, view, str(number), loss, name)
                     found[key] = fitted.total(held.features, held.slides)
     return found

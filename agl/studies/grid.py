@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agl.config import Config, validate
 from agl.errors import UserError, did_you_mean
-from agl.trees import apply_override, is_override, merge, parse_value, read_yaml, written
+from agl.trees import apply_override, is_override, merge, overrides, parse_value, read_yaml
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -125,22 +125,6 @@ def train_cells(grid: Grid, *, progress: Progress) -> list[Run]:
         progress.advance(bar)
     progress.remove_task(bar)
     return list(runs.values())
-
-
-def overrides(key: str, value: Any) -> list[str]:
-    """`loss: {name: pearson, pooled: true}` and `anything: {a.b: 1}` as dotted words.
-
-    >>> overrides("loss", {"name": "listwise", "target": "log1p"})
-    ['loss="listwise"', 'loss.target="log1p"']
-    >>> overrides("protocol", {"split.name": "spatial_blocks", "seed": 1})
-    ['split.name="spatial_blocks"', 'seed=1']
-    """
-    if not isinstance(value, Mapping):
-        return [f"{key}={written(value)}"]
-    if "name" in value:
-        rest = [f"{key}.{k}={written(v)}" for k, v in value.items() if k != "name"]
-        return [f"{key}={written(value['name'])}", *rest]
-    return [word for k, v in value.items() for word in overrides(k, v)]
 
 
 def refuse_many(n: int, what: str, many: bool) -> None:

@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from agl.config import Config, Section, validate
 from agl.errors import UserError, did_you_mean
-from agl.studies.grid import check_words, overrides
-from agl.trees import apply_override, merge, parse_value, read_yaml
+from agl.studies.grid import check_words
+from agl.trees import apply_override, merge, overrides, parse_value, read_yaml
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -20,7 +20,15 @@ from agl.reporting.making import SectionMaker, as_maker, make_sections
 from agl.reporting.page import to_html, to_markdown
 from agl.reporting.parts import PageSection, Table
 from agl.reporting.style import SavedFigure
-from agl.testing.runs import CANDIDATES, ExampleSlides, write_run, write_search, write_stains
+from agl.testing.runs import (
+    CANDIDATES,
+    ExampleSlides,
+    write_choice,
+    write_run,
+    write_search,
+    write_spread,
+    write_stains,
+)
 
 LOST = [("predictions.npz", "panel.csv", "history.jsonl"), ("per_gene.csv", "provenance.json")]
 SLIDES = ExampleSlides({"P0": ["S0", "S1"], "P1": ["S2"]})
@@ -53,12 +61,14 @@ def check_report_section(section: Callable[..., Any]) -> None:
 
 
 def write_example(root: Path, folds: Iterable[int] = (0, 1), key: str = "example") -> Path:
-    """Something for every section: two methods, one with a learned selection, two seeds and stains; a search."""
+    """Something for every section: a method with a choice and a spread, one with a learned selection; a search."""
     slides = replace(SLIDES, key=key)
     plain, learned = ["loss=mse"], ["loss=mse", "auxiliary.genes=dkgsb"]
     runs = []
     for fold in folds:
         runs.append(write_run(root, slides, *plain, fold=fold, noise=1.5))
+        write_choice(runs[-1])
+        write_spread(runs[-1])
         for seed in (0, 1):
             chosen = CANDIDATES[: 10 + fold + seed]
             runs.append(write_run(root, slides, *learned, fold=fold, seed=seed, noise=0.5, chosen=chosen))

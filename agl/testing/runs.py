@@ -116,6 +116,34 @@ def write_run(
     return folder
 
 
+def write_choice(folder: Path) -> None:
+    """A choice between two losses, as a run with `choose:` leaves it."""
+    rows: list[dict[str, Any]] = [
+        {"answers": {"loss": loss}, "mean": mean, "standard_error": 0.02, "scores": [mean - 0.02, mean + 0.02]}
+        for loss, mean in (("mse", 0.2), ("listwise", 0.25))
+    ]
+    choice: dict[str, Any] = {
+        "left_out": "2 folds of slides",
+        "score": "scc",
+        "questions": {"loss": ["mse", "listwise"]},
+    }
+    choice |= {
+        "slides": ["A", "B"],
+        "options": [row | {"seconds": 1.0} for row in rows],
+        "chosen": {"loss": "listwise"},
+    }
+    write_json(folder / "choice.json", choice)
+
+
+def write_spread(folder: Path) -> None:
+    """A spread beside the scores of a run, as a committee leaves it."""
+    path = folder / "predictions.npz"
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    spread = 0.1 + np.random.default_rng(0).random(arrays["scores"].shape) * np.abs(arrays["scores"])
+    np.savez_compressed(path, **arrays, spread=spread.astype(np.float32))
+
+
 def write_stains(folder: Path) -> None:
     """Weights with stain vectors of their own, as a model that learns them leaves in a run's folder."""
     from safetensors.torch import save_file

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from agl import registry
-from agl.config import Config
+from agl.config import Component, Config, Training
 from agl.data.batches import SpotLoader
 from agl.data.dataset import Dataset
 from agl.data.splitting.holdout import patient_or_slide
 from agl.data.splitting.splits import Split, hold_out
 from agl.data.views import feature_views
 from agl.errors import UserError
+from agl.estimators.networks import NetworkScores
 from agl.estimators.sample import FittedEstimator, Report, Sample
+from agl.estimators.start import middle_penalty, read_start
 from agl.genes.panel import Panel, choose_panel, choose_primary
 from agl.machine import pick_device
 from agl.seeds import seeded
@@ -28,6 +30,8 @@ from agl.training.plugins import EarlyStopping, Plugin
 from agl.training.starting import SolvedStart, StartOnAllSpots
 from agl.training.task import Task
 from agl.training.trainer import Trainer
+
+PATIENCE, RANK = 15, 5  # of a network in a committee: epochs without gain, and the rank of what it starts from
 
 
 def features_of(config: Config, dataset: Dataset) -> np.ndarray:
@@ -62,8 +66,49 @@ def sample_of(
         score=config.training.monitor,
         seed=config.seed,
         device=str(pick_device(config.training.device, "training.device")),
+        spots=np.asarray(spots),
+        genes=panel.genes,
+        trains=partial(_train_network, config, dataset, panel),
         **given,
     )
+
+
+def _train_network(
+    config: Config, dataset: Dataset, panel: Panel, sample: Sample, model: Component, columns: np.ndarray, seed: int
+) -> NetworkScores:
+    """A network beside the members of a committee, on a sample's own spots: some of them say when to stop."""
+    assert dataset.features is not None
+    assert sample.spots is not None
+    assert sample.genes is not None
+    component = registry.complete("model", model)
+    if "start" in component.args:
+        start = read_start(str(component.args["start"]), sample.loss)
+        component = component.model_copy(update={"start": start})
+    own = config.training
+    training = Training(device=own.device, threads=own.threads, monitor=own.monitor, patience=PATIENCE)
+    changes = {"model": component, "loss": sample.loss, "seed": sample.seed + seed, "training": training, "plugins": ()}
+    if len(columns) < dataset.features.shape[1]:
+        dataset = replace(dataset, features=np.asarray(dataset.features)[:, columns])
+    drawn = seeded(config.seed, "seat")
+    validation = config.validation
+    train, held = hold_out(dataset.spots, np.sort(sample.spots), validation.fraction, validation.unit, drawn)
+    rest = np.setdiff1d(np.arange(len(dataset)), sample.spots)
+    genes, n = sample.genes, sample.n_primary
+    experiment = Experiment(
+        config.model_copy(update=changes),
+        dataset,
+        Split("seat", train, held, rest, "seat", False),
+        replace(
+            panel, primary=genes[:n], auxiliary=genes[n:], weights=sample.weights.astype(np.float32), selector=None
+        ),
+    )
+    trainer = experiment.trainer()
+    for plugin in trainer.plugins:
+        if isinstance(plugin, SolvedStart):  # nothing is chosen in a committee
+            rank = {"rank": RANK} if plugin.start == "low_rank" else {}
+            plugin.chosen = {"penalty": middle_penalty(sample.loss.name), **rank}
+    trainer.fit()
+    return NetworkScores(component, trainer.task.model.cpu(), columns, len(genes), n)
 
 
 @dataclass(frozen=True)

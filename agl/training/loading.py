@@ -37,11 +37,14 @@ def load_data(config: Config) -> Dataset:
     return permuted(dataset, config.seed) if data.permute else dataset
 
 
-def load_splits(config: Config, dataset: Dataset) -> list[Split]:
+def load_splits(config: Config, dataset: Dataset, *, validated: bool | None = None) -> list[Split]:
     """Every fold of the config's split, validation carved from its training spots.
 
     Splits are made of all spots that have features, whatever their counts; those left out for their counts are taken
     away afterwards. So no count, least of all a test spot's, decides which spots are in which part.
+
+    Args:
+        validated: whether every fold needs validation spots; None: where the model is a network.
     """
     splits = registry.build(
         "split",
@@ -52,7 +55,7 @@ def load_splits(config: Config, dataset: Dataset) -> list[Split]:
         validation_fraction=config.validation.fraction,
         validation_unit=config.validation.unit,
     )
-    validated = not registry.is_estimator(config.model)
+    validated = not registry.is_estimator(config.model) if validated is None else validated
     folds = splits_of(config.split.name, splits, validated=validated)
     return splits_of(config.split.name, [_counted(fold, len(dataset)) for fold in folds], validated=validated)
 

@@ -17,12 +17,13 @@ from agl.config import load
 from agl.data.dataset import Dataset
 from agl.estimators.committee import Committee
 from agl.estimators.inside import folds_inside, score_by_slide
+from agl.estimators.options import Options, factor
 from agl.progress import display
 from agl.runs.folder import Run
 from agl.runs.resolve import complete
 from agl.studies import recommend as study
 from agl.studies.factorial import panels_of, score_options
-from agl.studies.options import Factor, Options, options_for
+from agl.studies.options import options_for
 from agl.training.experiment import sample_of
 
 Agl = Callable[..., tuple[int, str, str]]
@@ -43,13 +44,13 @@ def inside(plan: study.Plan) -> tuple[dict[str, Dataset], np.ndarray]:
 
 
 def test_a_question_is_answered_by_its_means_and_ties_go_to_the_simpler() -> None:
-    options = Options((Factor("a", ("x", "y"), ("a=x", "a=y")), Factor("b", ("p", "q", "r"), ("b=p", "b=q", "b=r"))))
+    options = Options((factor("a", "xy", "a", "xy"), factor("b", "pqr", "b", "pqr")))
     base = np.array([0.1, 0.3, 0.2, 0.4])  # by unit
     gain = {("x", "p"): 0, ("x", "q"): 0.05, ("x", "r"): 0.05, ("y", "p"): 0, ("y", "q"): 0.05, ("y", "r"): 0.05}
     wobble = np.array([0.01, -0.01, 0.01, -0.01])
     scores = np.array([[base + gain[a, b] + wobble * (a == "y") for b in "pqr"] for a in "xy"])
     assert options.choose(scores) == (0, 1)  # y is no better than x; q and r gain .05, and q is the simpler
-    assert options.words((0, 1)) == ("a=x", "b=q")
+    assert options.words((0, 1)) == ('a="x"', 'b="q"')
     assert list(options)[4] == {"a": "y", "b": "q"}
     np.testing.assert_allclose(options.by_factor(scores, 1)[2], base + 0.05 + wobble / 2)
 
@@ -245,8 +246,8 @@ def test_what_can_be_asked_depends_on_the_data() -> None:
     assert names == ["normalise", "loss", "genes"]
     first, *others = options_for(["builtin", "emb/uni"], context=True).factors
     assert (first.answers, len(others)) == (("builtin", "uni", "all"), 4)
-    assert load([first.words[2]]).data.features == ("builtin", "emb/uni")
-    assert load([others[0].words[1]]).data.context == (8, 24)
+    assert load([*first.words[2]]).data.features == ("builtin", "emb/uni")
+    assert load([*others[0].words[1]]).data.context == (8, 24)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def read_results(runs: Sequence[Run]) -> Results:
     parts = []
     for position, run in enumerate(runs):
         table = _per_gene(run.folder, notes)
-        if table is not None:
+        if table is not None and len(table):
             row = frame.iloc[position]
             about = {name: row[name] for name in ("block", "method", "fold", "seed")}
             parts.append(table.assign(run=position, **about))

@@ -9,6 +9,7 @@ from agl.data.reading.patients import id_column
 from agl.data.reading.spelling import clean, find_slide
 from agl.data.reading.tables import read_text_table
 from agl.errors import UserError
+from agl.places import shortened, unwritable
 
 _TABLES = (".csv", ".tsv", ".txt")
 
@@ -30,7 +31,10 @@ def patients_of(sections: Sequence[str], given: str | Path | Mapping[str, str] |
     elif Path(given).suffix.lower() in _TABLES:
         named, where = _in_table(Path(given), sections), str(given)
     else:
-        return dict.fromkeys(sections, clean(given))
+        named, where = dict.fromkeys(sections, clean(given)), "--patient"
+    for name in named.values():
+        if wrong := unwritable(name):
+            raise UserError(f"Expected a patient's name, received {shortened(name)}, which {wrong}; give another.")
     missing = [section for section in sections if not named.get(section)]
     if missing:
         raise UserError(f"Expected a patient for every section in {where}, section '{missing[0]}' has none; add it.")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from agl.errors import UserError
 from agl.leftovers import replacing, sweep
-from agl.places import unwritable
+from agl.places import expanded, safe_path, unwritable
 from agl.preparing.patients import patients_of
 from agl.preparing.section import Asked, Found
 from agl.preparing.sources.known import recognise
@@ -78,7 +78,7 @@ def prepare_sections(
             f"Expected one section with one image, received {len(found)} sections; write --image as a path with "
             "{section} in it, such as images/{section}.tif."
         )
-    root = Path(out)
+    root = expanded(safe_path(str(out), "--out"))
     patients = patients_of([section.name for section in found], patient)
     (root / "adata").mkdir(parents=True, exist_ok=True)
     for folder in ("adata", "patches", "thumbnails", "checks"):
@@ -138,7 +138,7 @@ def _whole(root: Path, name: str, row: Mapping[str, Any]) -> bool:
 
 
 def _named(path: str | Path | None, section: str) -> Path | None:
-    return None if path is None else Path(str(path).replace("{section}", section)).expanduser()
+    return None if path is None else expanded(str(path).replace("{section}", section))
 
 
 def _check(settings: Settings, workers: int) -> None:

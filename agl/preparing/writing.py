@@ -17,6 +17,7 @@ import pandas as pd
 from agl.data.geometry import pitch
 from agl.errors import UserError
 from agl.leftovers import temporary
+from agl.places import regular_file
 from agl.preparing.counts_file import finish, write_counts
 from agl.preparing.fitting import Fit, doubts, fits
 from agl.preparing.images.image import SlideImage, reduced
@@ -77,8 +78,8 @@ def write_section(
 
 def mark_of(section: Section, image: Path | None, settings: Settings, patient: str) -> str:
     """A text that changes when a file that the section is made from, or a setting, does."""
-    files = sorted({*section.files, *([image] if image else [])})
-    seen = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    files = sorted({*section.files, *([regular_file(image, "an image of the slide")] if image else [])})
+    seen = [(os.path.realpath(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     content = json.dumps([VERSION, seen, asdict(settings), patient, section.name])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

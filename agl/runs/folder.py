@@ -34,6 +34,7 @@ from agl.trees import read_yaml
 if TYPE_CHECKING:
     from agl.data.dataset import Dataset
 
+STRANGERS = 20_000  # folders that are no runs, in which runs are looked for
 _PARTS: dict[str, Any] = {"train": None, "validation": None, "test": None}
 RECORDED: dict[str, Any] = {  # what the provenance of a run holds, as far as it is read again
     "finished": None,
@@ -160,8 +161,33 @@ def open_run(folder: str | Path) -> Run:
 
 
 def _below(folder: str | Path) -> str:
-    found = sorted(str(file.parent) for file in Path(folder).rglob("result.json"))
+    try:
+        found = [str(run) for run in _below_that(Path(folder), "result.json")]
+    except UserError:  # a hint is not worth a search of the disk
+        return ""
     return f" Below it there are {len(found)}, the first is {found[0]}." if found else ""
+
+
+def _below_that(folder: Path, name: str) -> Iterator[Path]:
+    """Folders with a file of that name, in and below a folder, in the order of their paths; none inside a run.
+
+    Raises:
+        UserError: so many folders that are no runs that somebody named the wrong one.
+    """
+    strangers = 0
+    for place, inside, files in os.walk(folder):
+        inside.sort()
+        if name in files:
+            yield Path(place)
+        if "result.json" in files:
+            inside.clear()
+            continue
+        strangers += 1
+        if strangers > STRANGERS:
+            raise UserError(
+                f"Expected a folder of runs, received {str(folder)!r} with more than {STRANGERS:,} folders that are "
+                "none. Name the one in which the runs are."
+            )
 
 
 def find_runs(*folders: str | Path) -> list[Run]:
@@ -170,8 +196,8 @@ def find_runs(*folders: str | Path) -> list[Run]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(f"Expected a folder of runs, received {str(folder)!r}: there is no such folder.")
-        for file in sorted(folder.rglob("result.json")):
-            found.setdefault(file.parent.resolve(), Run(file.parent))
+        for run in _below_that(folder, "result.json"):
+            found.setdefault(run.resolve(), Run(run))
     if not found:
         begun = unfinished(*folders)
         also = f" and {len(begun)} unfinished, the first {begun[0]}" if begun else ""
@@ -184,7 +210,7 @@ def find_runs(*folders: str | Path) -> list[Run]:
 
 def unfinished(*folders: str | Path) -> list[Path]:
     """Folders of runs without a result, in and below some folders: failed, interrupted, or still at work."""
-    begun = {file.parent for folder in map(Path, folders) for file in folder.rglob("config.yaml")}
+    begun = {run for folder in map(Path, folders) for run in _below_that(folder, "config.yaml")}
     return sorted(folder for folder in begun if not Run(folder).finished)
 
 

@@ -91,3 +91,20 @@ def test_a_score_is_a_number_or_nothing(run: Path, value: str, right: bool) -> N
             Run(run).score("scc")
     with pytest.raises(UserError, match="Expected a number or null as pcc in"):
         Run(run).score("pcc")
+
+
+def test_a_disk_is_not_searched_for_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names / means something else; runs themselves do not count, and nothing inside them is looked at."""
+    monkeypatch.setattr("agl.runs.folder.STRANGERS", 30)
+    for i in range(40):
+        (tmp_path / "study" / f"run{i}" / "checkpoints").mkdir(parents=True)
+        for name in ("config.yaml", "result.json"):
+            (tmp_path / "study" / f"run{i}" / name).write_text("{}")
+    assert len(find_runs(tmp_path)) == 40
+    assert [run.folder for run in find_runs(tmp_path / "study")] == sorted((tmp_path / "study").iterdir())
+    for i in range(31):
+        (tmp_path / "home" / f"{i}").mkdir(parents=True)
+    with pytest.raises(UserError, match="with more than 30 folders that are none. Name the one in which the runs are"):
+        find_runs(tmp_path)
+    with pytest.raises(UserError, match=r"which holds no config.yaml.$"):
+        open_run(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def section_name(path: Path) -> str:
     >>> section_name(Path("/data/S1/outs")), section_name(Path("/data/S2/binned_outputs/square_008um"))
     ('S1', 'S2')
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     while path.name in _NAMELESS or path.name.startswith("square_"):
         path = path.parent
     return path.name or "section"

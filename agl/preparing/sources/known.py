@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agl.data.reading.foreign import why_not_sections
 from agl.errors import UserError
+from agl.places import expanded
 from agl.preparing.section import Found
 from agl.preparing.sources import h5ad, legacy_st, space_ranger, tenx_file, visium_hd, xenium, zarr_store
 
@@ -21,7 +22,7 @@ def recognise(path: Path) -> list[Found]:
     Raises:
         UserError: nothing there, or nothing that is known.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if not path.exists():
         raise UserError(f"Expected a source at {path}, found nothing; check the path.")
     for find in SOURCES:

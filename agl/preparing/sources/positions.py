@@ -17,6 +17,7 @@ from agl.places import regular_file
 from agl.preparing.installed import parquet
 
 COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
+MOST = 100  # columns
 NAMES = tuple(
     f"tissue_positions{rest}" for rest in (".parquet", ".csv", "_list.csv", ".csv.gz", "_list.csv.gz")
 )  # what Space Ranger calls it, and how archives of GEO have it
@@ -72,8 +73,8 @@ def _text(path: Path) -> pd.DataFrame:
         head = text.split("\n", 1)[0]
         sep = max(",;\t", key=head.count)
         fields = [field.strip().strip('"') for field in head.split(sep)]
-        if len(fields) < len(COLUMNS):
-            raise ValueError(f"its first line has {len(fields)} fields")
+        if not len(COLUMNS) <= len(fields) <= MOST:
+            raise ValueError(f"its first line has {len(fields):,} fields")
         header = None if fields[1].lstrip("-").isdigit() else 0
         table = pd.read_csv(io.StringIO(text), sep=sep, header=header, skipinitialspace=True, dtype=str)
     except (OSError, EOFError, ValueError) as error:

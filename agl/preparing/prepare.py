@@ -16,6 +16,7 @@ from agl.places import unwritable
 from agl.preparing.patients import patients_of
 from agl.preparing.section import Asked, Found
 from agl.preparing.sources.known import recognise
+from agl.preparing.trident import parse, write_coordinates
 from agl.preparing.writing import Settings, mark_of, read_record, write_section
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def prepare_sections(
     alignment: str | Path | None = None,
     patient: str | Path | Mapping[str, str] | None = None,
     workers: int = 1,
+    trident: str | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
     """Write `adata/`, `patches/`, `thumbnails/`, `checks/` and `sections.csv` for the sections of all sources.
@@ -65,12 +67,14 @@ def prepare_sections(
         image: the full-resolution image of the only section, or a path with {section} for several.
         patient: see `patients_of`.
         workers: threads that cut patches.
+        trident: magnification and px of an encoder, "20x_256px": also write coordinates for TRIDENT.
 
     Raises:
         UserError: a source that is not known, two sections of one name, settings that cannot be; an h5ad in the way
             that was not written here.
     """
     _check(settings, workers)
+    encoder = None if trident is None else parse(trident)
     found = [section for source in sources for section in recognise(Path(source))]
     _check_names(found)
     if image is not None and len(found) > 1 and "{section}" not in str(image):
@@ -90,6 +94,8 @@ def prepare_sections(
         asked = Asked(settings.bin_um, _named(image, section.name), _named(alignment, section.name))
         try:
             one = _prepare(section, root, settings, asked, patients[section.name], workers, progress)
+            if encoder is not None:
+                write_coordinates(root / "adata" / f"{section.name}.h5ad", root, encoder)
         except UserError as error:
             failed[section.name] = str(error)
             continue

@@ -18,7 +18,7 @@ from agl.data.geometry import pitch
 from agl.errors import UserError
 from agl.leftovers import temporary
 from agl.preparing.counts_file import finish, write_counts
-from agl.preparing.fitting import Fit, doubts, fits
+from agl.preparing.fitting import doubts, fits
 from agl.preparing.images.image import SlideImage, reduced
 from agl.preparing.images.open import open_image
 from agl.preparing.images.resample import overview
@@ -131,12 +131,14 @@ def _write(
             remarks += at.remarks
             how = _cut(at, settings, image, remarks)
             small, scale = overview(image, _LONGEST)
-            found = _look(section, image, small, scale, how, totals)
+            mask = tissue_mask(small)
+            apart = min(how.side, pitch(section.xy, how.side))
+            found = fits(small, scale, image.size, section.xy, apart, totals, mask)
             remarks += doubts(found, len(section))
             looked = Looked.of(len(section))
             cut_at = {"workers": workers, "look": looked.look, "told": told}
             write_patches(parts["patches"], image, section.barcodes, section.xy, how, **cut_at)  # type: ignore[arg-type]
-            tissue = share_in(tissue_mask(small), section.xy, how.side, scale)
+            tissue = share_in(mask, section.xy, how.side, scale)
         obs["tissue"], obs["glass"], obs["sharpness"] = tissue, looked.glass, looked.sharpness
         remarks += quality_remarks(tissue, looked)
         draw(parts["checks"], section, small, scale, found, totals)
@@ -212,13 +214,7 @@ def _cut(at: Resolution, settings: Settings, image: SlideImage, remarks: list[st
         remarks.append(
             f"A px of the image is {finest:.1f} um wide: nuclei cannot be seen at that size, and patches are blurred."
         )
-    return Cut(side, settings.patch_px, at.um_per_px, settings.jpeg)
-
-
-def _look(
-    section: Section, image: SlideImage, small: np.ndarray, scale: float, how: Cut, totals: np.ndarray
-) -> list[Fit]:
-    return fits(small, scale, image.size, section.xy, min(how.side, pitch(section.xy, how.side)), totals)
+    return Cut.of(image, side, settings.patch_px, at.um_per_px, settings.jpeg)
 
 
 def _pictures(section: Section, small: np.ndarray, scale: float, at: Resolution, thumbnail: Path) -> dict[str, Any]:

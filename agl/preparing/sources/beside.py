@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def find_image(folder: Path, asked: Asked, name: str | None = None) -> Path | No
             names = " and ".join(sorted(p.name for p in found)[:2])
             raise UserError(f"Expected one image of the slide in {inside}, received {names}; name it with --image.")
         if found:
-            return found[0]
+            return Path(os.path.normpath(found[0]))
     return None
 
 

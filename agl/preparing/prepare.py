@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from agl.errors import UserError
-from agl.leftovers import replacing, sweep
+from agl.leftovers import sweep
 from agl.places import unwritable
 from agl.preparing.patients import patients_of
 from agl.preparing.section import Asked, Found
 from agl.preparing.sources.known import recognise
+from agl.preparing.table import write_table
 from agl.preparing.trident import parse, write_coordinates
-from agl.preparing.writing import Settings, mark_of, read_record, write_section
+from agl.preparing.writing import Settings, give_patient, mark_of, read_record, write_section
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-SECTIONS_CSV = "sections.csv"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def prepare_sections(
 
     Args:
         image: the full-resolution image of the only section, or a path with {section} for several.
-        patient: see `patients_of`.
+        patient: see `patients_of`; where none is given, what was known before stays.
         workers: threads that cut patches.
         trident: magnification and px of an encoder, "20x_256px": also write coordinates for TRIDENT.
 
@@ -104,22 +103,12 @@ def prepare_sections(
     return Prepared(root, write_table(root), remarks, failed, tuple(kept))
 
 
-def write_table(root: Path) -> pd.DataFrame:
-    """`sections.csv` of what is in the folder: a row for each section that was prepared."""
-    records = [read_record(path) for path in sorted((root / "adata").glob("[!.]*.h5ad"))]
-    table = pd.DataFrame([record["row"] for record in records if record is not None])
-    if len(table):
-        with replacing(root / SECTIONS_CSV) as part:
-            table.to_csv(part, index=False, float_format="%.6g")
-    return table
-
-
 def _prepare(
     found: Found, root: Path, settings: Settings, asked: Asked, patient: str, workers: int, progress: Progress | None
 ) -> dict[str, Any]:
     """The row of one section, with its remarks; "kept" is in it where it was finished before."""
     section = found.read(asked)
-    mark = mark_of(section, section.image, settings, patient)
+    mark = mark_of(section, section.image, settings)
     target = root / "adata" / f"{section.name}.h5ad"
     if target.exists():
         record = read_record(target)
@@ -129,6 +118,8 @@ def _prepare(
                 "write; choose another --out or move it away."
             )
         if record["mark"] == mark and _whole(root, section.name, record["row"]):
+            if patient and patient != record["row"]["patient"]:
+                give_patient(target, patient)
             return {"remarks": record["remarks"], "kept": True}
     task = progress.add_task(section.name, total=len(section)) if progress is not None else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ import pandas as pd
 from agl.data.geometry import pitch
 from agl.errors import UserError
 from agl.leftovers import temporary
-from agl.preparing.counts_file import finish, write_counts
+from agl.preparing.counts_file import finish, plain_text, write_counts
 from agl.preparing.fitting import doubts, fits
 from agl.preparing.images.image import SlideImage, reduced
 from agl.preparing.images.open import open_image
@@ -75,11 +76,11 @@ def write_section(
     return row
 
 
-def mark_of(section: Section, image: Path | None, settings: Settings, patient: str) -> str:
+def mark_of(section: Section, image: Path | None, settings: Settings) -> str:
     """A text that changes when a file that the section is made from, or a setting, does."""
     files = sorted({*section.files, *([image] if image else [])})
     seen = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    content = json.dumps([VERSION, seen, asdict(settings), patient, section.name])
+    content = json.dumps([VERSION, seen, asdict(settings), section.name])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -94,6 +95,27 @@ def read_record(path: Path) -> dict[str, Any] | None:
     with open_h5(path, "an h5ad file") as h5:
         noted = h5.get(f"uns/{RECORD}")
         return None if noted is None else dict(json.loads(noted[()]))
+
+
+def give_patient(path: Path, patient: str) -> None:
+    """Another patient for a section that is finished; all else stays as it is."""
+    import h5py
+    from anndata.io import read_elem, write_elem
+
+    part = temporary(path)
+    try:
+        shutil.copyfile(path, part)
+        with h5py.File(part, "a") as h5:
+            obs = read_elem(h5["obs"])
+            obs["patient"] = patient
+            record = json.loads(h5[f"uns/{RECORD}"][()])
+            record["row"]["patient"] = patient
+            del h5["obs"], h5[f"uns/{RECORD}"]
+            write_elem(h5, "obs", plain_text(obs))
+            write_elem(h5, f"uns/{RECORD}", json.dumps(record))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _write(

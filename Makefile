@@ -32,6 +32,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/epoch.py --quick
 	$(BIN)/python benchmarks/synthetic.py --quick
 	$(BIN)/python benchmarks/scale.py --quick
+	$(BIN)/python benchmarks/prepare.py --quick
 
 hostile: $(VENV)/.installed
 	$(BIN)/python -m tests.hostile

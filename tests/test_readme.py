@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,33 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(compile(notebook, "README.md", "exec"), {})
     assert (tmp_path / "new_slide.png").stat().st_size > 10_000
     assert "Spearman" in (tmp_path / "my_model" / "README.md").read_text()
+
+
+def test_the_way_from_a_space_ranger_folder(agl, tmp_path: Path) -> None:
+    """The commands as they stand there; what is recommended would take a minute, so a model is trained instead."""
+    import tifffile
+
+    from agl.studies.recommend import plan
+    from tests.preparing.forms import Truth, write_outs
+
+    (block,) = (text for text in blocks("bash") if "agl prepare" in text)
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [words[:2] for words in commands[1:]] == [["agl", "prepare"], ["agl", "check"], ["agl", "recommend"]]
+    for seed, patient in enumerate(("P1", "P2", "P3")):
+        truth = Truth(side=8, seed=seed, genes=[f"G{i}" for i in range(60)])
+        write_outs(tmp_path / patient, truth)
+        (tmp_path / patient / "slide.png").unlink()
+        options = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib"}
+        tifffile.imwrite(tmp_path / patient / "slide.tif", truth.image, **options)
+    (tmp_path / "patients.csv").write_text("section,patient\nP1,Ann\nP2,Bea\nP3,Eve\n")
+    assert agl(*commands[1][1:])[0] == 0
+    assert (tmp_path / "mine/checks/P3.png").is_file()
+    status, out, err = agl(*commands[2][1:])
+    assert (status, err) == (0, "")
+    assert "3 sections, 3 patients" in out
+    folder = commands[3][2]
+    assert plan(folder, []).folder
+    assert agl("train", f"data.root={folder}", "model=ridge", "fold=0")[0] == 0
 
 
 def test_the_study_in_it_is_a_study(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def prepare(
     patient: str | Path | Mapping[str, str] | None = None,
     jpeg: int | None = None,
     workers: int = 1,
+    trident: str | None = None,
     progress: bool = True,
 ) -> Prepared:
     """Write the folder that everything else reads, from what sequencers and scanners leave behind.
@@ -30,7 +31,8 @@ def prepare(
     Finished sections are kept, and one that fails leaves the others whole: see `failed` of what is returned.
 
     Args:
-        sources: folders or files: Space Ranger's outs/, a 10x matrix with its table of spots, h5ad.
+        sources: folders or files: Space Ranger's outs/ (Visium, Visium HD), Xenium's folder, a 10x matrix with its
+            table of spots, tables of Spatial Transcriptomics, h5ad, AnnData's and SpatialData's Zarr.
         out: the folder to write.
         image: full-resolution image; with several sections a path with {section}. Default: what lies beside.
         patch_um, patch_px: side of a patch in um and in px.
@@ -40,6 +42,7 @@ def prepare(
         patient: one name, a table with section and patient, or a dict.
         jpeg: quality 1 to 100, to store patches as JPEG in a tenth of the space.
         workers: threads that cut patches.
+        trident: "20x_256px": also write the coordinates at which TRIDENT's encoders are to look.
 
     >>> prepare("SAMPLE/outs", "mine", image="SAMPLE.tif", patient="P1")  # doctest: +SKIP
     """
@@ -59,5 +62,6 @@ def prepare(
             alignment=alignment,
             patient=patient,
             workers=workers,
+            trident=trident,
             progress=bars,
         )

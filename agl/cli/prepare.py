@@ -11,7 +11,9 @@ from agl.cli.printing import AsJson, print_json
 
 
 def prepare(
-    sources: Annotated[list[Path], typer.Argument(help="Space Ranger's outs/, a 10x .h5 with its spots, h5ad.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Folders of Space Ranger (Visium, HD) or Xenium; h5ad; see README.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     image: Annotated[
         str | None, typer.Option(help="Full-resolution image; of several sections: a path with {section}.")
@@ -26,6 +28,7 @@ def prepare(
     patient: Annotated[str | None, typer.Option(help="One name, or a CSV with section and patient.")] = None,
     jpeg: Annotated[int | None, typer.Option(help="Store patches as JPEG of this quality, 1 to 100.")] = None,
     workers: Annotated[int, typer.Option(help="Threads that cut patches.")] = 1,
+    trident: Annotated[str | None, typer.Option(help="20x_256px: also TRIDENT's file of coordinates.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write adata/, patches/ and sections.csv, which all other commands read. Finished sections are kept."""
@@ -43,6 +46,7 @@ def prepare(
             alignment=alignment,
             patient=patient,
             workers=workers,
+            trident=trident,
             progress=progress,
         )
     for section, remarks in done.remarks.items():

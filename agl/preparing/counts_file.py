@@ -56,7 +56,7 @@ def finish(
     from anndata.io import write_elem
 
     with h5py.File(path, "a") as h5:
-        for name, table in (("obs", _plain(obs)), ("var", _plain(var))):
+        for name, table in (("obs", plain_text(obs)), ("var", plain_text(var))):
             write_elem(h5, name, table)
         write_elem(h5, "obsm", dict(obsm))
         write_elem(h5, "uns", dict(uns), dataset_kwargs={"compression": "gzip", "compression_opts": 1})
@@ -64,7 +64,7 @@ def finish(
             write_elem(h5, name, {})
 
 
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
+def plain_text(table: pd.DataFrame) -> pd.DataFrame:
     """Text as plain objects: nullable strings cannot be read by older AnnData."""
     plain = table.copy()
     for column in plain:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agl.preparing.tissue import mean_in, share_in, tissue_mask
+from agl.preparing.tissue import mean_in, rectangle_sums, tissue_mask
 
 FAR_BETTER = 0.2  # in correlation and share of spots on tissue, added up
 _INSIDE = 0.9  # share of spots that must lie in the image
@@ -47,7 +47,13 @@ class Fit:
 
 
 def fits(
-    picture: np.ndarray, scale: float, size: tuple[int, int], xy: np.ndarray, side: float, totals: np.ndarray
+    picture: np.ndarray,
+    scale: float,
+    size: tuple[int, int],
+    xy: np.ndarray,
+    side: float,
+    totals: np.ndarray,
+    mask: np.ndarray | None = None,
 ) -> list[Fit]:
     """The eight ways, "as given" first.
 
@@ -56,8 +62,12 @@ def fits(
         size: (width, height) of the full-resolution image.
         xy, side: [spot, 2] centres and the side of a spot in full-resolution px.
         totals: [spot] counts.
+        mask: the picture's tissue, where it is known.
     """
-    density, mask = optical_density(picture), tissue_mask(picture)
+    density, tissue = (
+        rectangle_sums(optical_density(picture)),
+        rectangle_sums(tissue_mask(picture) if mask is None else mask),
+    )
     depth = np.log1p(np.asarray(totals, dtype=np.float64))
     found = []
     for way in WAYS:
@@ -68,7 +78,7 @@ def fits(
             Fit(
                 way,
                 _pearson(stain[inside], depth[inside]),
-                float(share_in(mask, placed, side, scale).mean()),
+                float(mean_in(tissue, placed, side, scale).mean()),
                 float(inside.mean()),
             )
         )
@@ -91,10 +101,11 @@ def laid(xy: np.ndarray, size: tuple[int, int], way: str) -> np.ndarray:
 
 def optical_density(picture: np.ndarray) -> np.ndarray:
     """-log10 of the light let through, mean of the channels [height, width]; black frames count as glass."""
-    light = picture.astype(np.float64)
-    density = -np.log10((light + 1) / 256).mean(axis=-1)
-    density[picture.max(axis=-1) < 10] = 0.0
-    return density
+    of_level = -np.log10((np.arange(256) + 1) / 256)
+    red, green, blue = (picture[..., channel] for channel in range(3))
+    density = (of_level[red] + of_level[green] + of_level[blue]) / 3
+    density[np.maximum(np.maximum(red, green), blue) < 10] = 0.0
+    return np.asarray(density)
 
 
 def doubts(found: list[Fit], n_spots: int) -> list[str]:

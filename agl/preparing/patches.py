@@ -26,21 +26,31 @@ _AT_ONCE = 16  # spots cut by one worker before the next are asked for
 class Cut:
     """How patches are cut: side in px of the image (may be a fraction), side in px of the patch, um a px of both.
 
-    `jpeg`: quality of patches that are stored as JPEG, None to store their pixels.
+    `jpeg`: quality of patches that are stored as JPEG, None to store their pixels; `grain`: corners are multiples
+    of it, in px of the image.
     """
 
     side: float
     pixels: int
     um_per_px: float
     jpeg: int | None = None
+    grain: int = 1
+
+    @classmethod
+    def of(cls, image: SlideImage, side: float, pixels: int, um_per_px: float, jpeg: int | None = None) -> Cut:
+        """`grain` is the px of a level that has just the resolution that is asked for, so that its px are copied."""
+        wanted = side / pixels
+        downsample = image.levels[image.level_for(wanted)].downsample
+        exact = all(abs(d - wanted) < 1e-6 and abs(d - round(d)) < 1e-6 for d in downsample)
+        return cls(side, pixels, um_per_px, jpeg, round(wanted) if exact else 1)
 
     def corners(self, xy: np.ndarray) -> np.ndarray:
-        """int32 [spot, 2]: whole px, so that a patch at the image's own resolution is a plain crop.
+        """int32 [spot, 2]: whole px, so that a patch at a resolution that the image has is a plain crop.
 
         >>> Cut(4.0, 4, 0.5).corners(np.array([[10.0, 20.4]])).tolist()
         [[8, 18]]
         """
-        return np.rint(xy - self.side / 2).astype(np.int32)
+        return self.grain * np.rint((xy - self.side / 2) / self.grain).astype(np.int32)
 
 
 def write_patches(

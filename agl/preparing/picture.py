@@ -16,6 +16,8 @@ def draw(path: Path, section: Section, small: np.ndarray, scale: float, found: l
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    coarse = max(1, max(small.shape[:2]) // 600)
+    small, scale = small[::coarse, ::coarse], scale / coarse
     figure = Figure(figsize=(14, 5), layout="constrained")
     FigureCanvasAgg(figure)
     bare, spots, bars = figure.subplots(1, 3, width_ratios=[1, 1.1, 0.8])
@@ -34,6 +36,6 @@ def draw(path: Path, section: Section, small: np.ndarray, scale: float, found: l
     bars.barh(order - 0.2, [f.on_tissue for f in found], 0.4, label="share on tissue", color="0.7")
     bars.set_yticks(order, [f.way for f in found], fontsize=7)
     bars.axvline(0, color="0.3", linewidth=0.8)
-    bars.legend(fontsize=7, loc="lower right")
+    bars.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.05))
     bars.set_title("other ways to lay the spots on the image", fontsize=9)
     figure.savefig(path, format="png", dpi=90)

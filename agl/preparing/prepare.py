@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from agl.errors import UserError
-from agl.leftovers import replacing, sweep
+from agl.leftovers import sweep
 from agl.places import expanded, safe_path, unwritable
 from agl.preparing.patients import patients_of
 from agl.preparing.section import Asked, Found
 from agl.preparing.sources.known import recognise
-from agl.preparing.writing import Settings, mark_of, read_record, write_section
+from agl.preparing.table import write_table
+from agl.preparing.trident import parse, write_coordinates
+from agl.preparing.writing import Settings, give_patient, mark_of, read_record, write_section
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-SECTIONS_CSV = "sections.csv"
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,23 @@ def prepare_sections(
     alignment: str | Path | None = None,
     patient: str | Path | Mapping[str, str] | None = None,
     workers: int = 1,
+    trident: str | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
     """Write `adata/`, `patches/`, `thumbnails/`, `checks/` and `sections.csv` for the sections of all sources.
 
     Args:
         image: the full-resolution image of the only section, or a path with {section} for several.
-        patient: see `patients_of`.
+        patient: see `patients_of`; where none is given, what was known before stays.
         workers: threads that cut patches.
+        trident: magnification and px of an encoder, "20x_256px": also write coordinates for TRIDENT.
 
     Raises:
         UserError: a source that is not known, two sections of one name, settings that cannot be; an h5ad in the way
             that was not written here.
     """
     _check(settings, workers)
+    encoder = None if trident is None else parse(trident)
     found = [section for source in sources for section in recognise(Path(source))]
     _check_names(found)
     if image is not None and len(found) > 1 and "{section}" not in str(image):
@@ -90,6 +93,8 @@ def prepare_sections(
         asked = Asked(settings.bin_um, _named(image, section.name), _named(alignment, section.name))
         try:
             one = _prepare(section, root, settings, asked, patients[section.name], workers, progress)
+            if encoder is not None:
+                write_coordinates(root / "adata" / f"{section.name}.h5ad", root, encoder)
         except UserError as error:
             failed[section.name] = str(error)
             continue
@@ -98,22 +103,12 @@ def prepare_sections(
     return Prepared(root, write_table(root), remarks, failed, tuple(kept))
 
 
-def write_table(root: Path) -> pd.DataFrame:
-    """`sections.csv` of what is in the folder: a row for each section that was prepared."""
-    records = [read_record(path) for path in sorted((root / "adata").glob("[!.]*.h5ad"))]
-    table = pd.DataFrame([record["row"] for record in records if record is not None])
-    if len(table):
-        with replacing(root / SECTIONS_CSV) as part:
-            table.to_csv(part, index=False, float_format="%.6g")
-    return table
-
-
 def _prepare(
     found: Found, root: Path, settings: Settings, asked: Asked, patient: str, workers: int, progress: Progress | None
 ) -> dict[str, Any]:
     """The row of one section, with its remarks; "kept" is in it where it was finished before."""
     section = found.read(asked)
-    mark = mark_of(section, section.image, settings, patient)
+    mark = mark_of(section, section.image, settings)
     target = root / "adata" / f"{section.name}.h5ad"
     if target.exists():
         record = read_record(target)
@@ -123,6 +118,8 @@ def _prepare(
                 "write; choose another --out or move it away."
             )
         if record["mark"] == mark and _whole(root, section.name, record["row"]):
+            if patient and patient != record["row"]["patient"]:
+                give_patient(target, patient)
             return {"remarks": record["remarks"], "kept": True}
     task = progress.add_task(section.name, total=len(section)) if progress is not None else None
 

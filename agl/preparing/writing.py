@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,8 +19,8 @@ from agl.data.geometry import pitch
 from agl.errors import UserError
 from agl.leftovers import temporary
 from agl.places import regular_file
-from agl.preparing.counts_file import finish, write_counts
-from agl.preparing.fitting import Fit, doubts, fits
+from agl.preparing.counts_file import finish, plain_text, write_counts
+from agl.preparing.fitting import doubts, fits
 from agl.preparing.images.image import SlideImage, reduced
 from agl.preparing.images.open import open_image
 from agl.preparing.images.resample import overview
@@ -76,11 +77,11 @@ def write_section(
     return row
 
 
-def mark_of(section: Section, image: Path | None, settings: Settings, patient: str) -> str:
+def mark_of(section: Section, image: Path | None, settings: Settings) -> str:
     """A text that changes when a file that the section is made from, or a setting, does."""
     files = sorted({*section.files, *([regular_file(image, "an image of the slide")] if image else [])})
     seen = [(os.path.realpath(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    content = json.dumps([VERSION, seen, asdict(settings), patient, section.name])
+    content = json.dumps([VERSION, seen, asdict(settings), section.name])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -95,6 +96,27 @@ def read_record(path: Path) -> dict[str, Any] | None:
     with open_h5(path, "an h5ad file") as h5:
         noted = h5.get(f"uns/{RECORD}")
         return None if noted is None else dict(json.loads(noted[()]))
+
+
+def give_patient(path: Path, patient: str) -> None:
+    """Another patient for a section that is finished; all else stays as it is."""
+    import h5py
+    from anndata.io import read_elem, write_elem
+
+    part = temporary(path)
+    try:
+        shutil.copyfile(path, part)
+        with h5py.File(part, "a") as h5:
+            obs = read_elem(h5["obs"])
+            obs["patient"] = patient
+            record = json.loads(h5[f"uns/{RECORD}"][()])
+            record["row"]["patient"] = patient
+            del h5["obs"], h5[f"uns/{RECORD}"]
+            write_elem(h5, "obs", plain_text(obs))
+            write_elem(h5, f"uns/{RECORD}", json.dumps(record))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _write(
@@ -132,12 +154,14 @@ def _write(
             remarks += at.remarks
             how = _cut(at, settings, image, remarks)
             small, scale = overview(image, _LONGEST)
-            found = _look(section, image, small, scale, how, totals)
+            mask = tissue_mask(small)
+            apart = min(how.side, pitch(section.xy, how.side))
+            found = fits(small, scale, image.size, section.xy, apart, totals, mask)
             remarks += doubts(found, len(section))
             looked = Looked.of(len(section))
             cut_at = {"workers": workers, "look": looked.look, "told": told}
             write_patches(parts["patches"], image, section.barcodes, section.xy, how, **cut_at)  # type: ignore[arg-type]
-            tissue = share_in(tissue_mask(small), section.xy, how.side, scale)
+            tissue = share_in(mask, section.xy, how.side, scale)
         obs["tissue"], obs["glass"], obs["sharpness"] = tissue, looked.glass, looked.sharpness
         remarks += quality_remarks(tissue, looked)
         draw(parts["checks"], section, small, scale, found, totals)
@@ -213,13 +237,7 @@ def _cut(at: Resolution, settings: Settings, image: SlideImage, remarks: list[st
         remarks.append(
             f"A px of the image is {finest:.1f} um wide: nuclei cannot be seen at that size, and patches are blurred."
         )
-    return Cut(side, settings.patch_px, at.um_per_px, settings.jpeg)
-
-
-def _look(
-    section: Section, image: SlideImage, small: np.ndarray, scale: float, how: Cut, totals: np.ndarray
-) -> list[Fit]:
-    return fits(small, scale, image.size, section.xy, min(how.side, pitch(section.xy, how.side)), totals)
+    return Cut.of(image, side, settings.patch_px, at.um_per_px, settings.jpeg)
 
 
 def _pictures(section: Section, small: np.ndarray, scale: float, at: Resolution, thumbnail: Path) -> dict[str, Any]:

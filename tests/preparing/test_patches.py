@@ -143,6 +143,23 @@ def test_from_a_folder_and_a_pyramid_to_a_dataset(truth: Truth, tmp_path: Path, 
         assert picture.width > 900
 
 
+def test_px_of_a_level_of_the_right_resolution_are_copied(truth: Truth, tmp_path: Path) -> None:
+    """120 um at 5 um a px from an image of 2.5 and its half: 24 px of the half, not blurred by half a px."""
+    write_outs(tmp_path / "S1", truth)
+    (tmp_path / "S1/slide.png").unlink()
+    half = np.ascontiguousarray(truth.image[::2, ::2])
+    with tifffile.TiffWriter(tmp_path / "S1/scan.tif") as tiff:
+        shared = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib", "metadata": None}
+        tiff.write(truth.image, subifds=1, **shared)
+        tiff.write(half, subfiletype=1, **shared)
+    agl.prepare(tmp_path / "S1", tmp_path / "out", patch_um=120, patch_px=24, progress=False)
+    with h5py.File(tmp_path / "out/patches/S1.h5") as h5:
+        for (x, y), patch, centre in zip(h5["coords"][:], h5["img"][:], truth.xy[truth.kept], strict=True):
+            assert np.abs([x + 24, y + 24] - centre).max() <= 1
+            whole = np.pad(half, ((30, 30), (30, 30), (0, 0)), constant_values=255)
+            np.testing.assert_array_equal(patch, whole[y // 2 + 30 : y // 2 + 54, x // 2 + 30 : x // 2 + 54])
+
+
 def test_without_the_full_image_its_small_copy_serves_and_says_so(truth: Truth, tmp_path: Path) -> None:
     write_outs(tmp_path / "S1", truth)
     (tmp_path / "S1/slide.png").unlink()

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import anndata
 import h5py
 import pandas as pd
 import pytest
@@ -119,10 +120,14 @@ def test_patients_come_from_a_name_a_dict_or_a_table(samples: list[Path], tmp_pa
         (table, ["Ann", "Bea", "Ann"]),
         ({"S0": "1", "S1": "2", "S2": "3"}, ["1", "2", "3"]),
     ):
-        agl.prepare(samples, tmp_path / "out", patient=given, **SMALL)
+        done = agl.prepare(samples, tmp_path / "out", patient=given, **SMALL)
+        assert len(done.kept) == (0 if given == "Eve" else 3)  # another patient cuts no patches anew
         assert [section.patient for section in find_sections(tmp_path / "out")] == expected
+        stored = anndata.read_h5ad(tmp_path / "out/adata/S0.h5ad")
+        assert set(stored.obs["patient"]) == {expected[0]}
+        assert stored.X.sum() > 0
     agl.prepare(samples, tmp_path / "out", **SMALL)
-    assert [section.patient for section in find_sections(tmp_path / "out")] == ["S0", "S1", "S2"]
+    assert [section.patient for section in find_sections(tmp_path / "out")] == ["1", "2", "3"]
     table.write_text("section,patient\nS0,Ann\n")
     with pytest.raises(UserError, match="section 'S1' has none"):
         agl.prepare(samples, tmp_path / "out", patient=table, **SMALL)
@@ -138,6 +143,34 @@ def test_the_table_says_what_became_of_each_section(samples: list[Path], tmp_pat
         assert row.median_counts == pytest.approx(float(pd.Series(truth.counts[truth.kept].sum(axis=1)).median()))
         with h5py.File(tmp_path / f"out/patches/{row.section}.h5") as h5:
             assert h5["img"].shape == (len(truth.kept), 24, 24, 3)
+
+
+def test_what_people_wrote_into_the_table_stays(samples: list[Path], sections: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    agl.prepare(samples[:2], out, **SMALL)
+    stranger = sorted(sections.glob("adata/*.h5ad"))[0]
+    (out / "adata/other.h5ad").write_bytes(stranger.read_bytes())
+    written = pd.read_csv(out / "sections.csv")
+    written["patient"], written["note"] = ["Ann", "Bea"], ["blurred", ""]
+    written.loc[2, ["section", "patient"]] = ["other", "P1"]
+    written.to_csv(out / "sections.csv", index=False)
+    table = agl.prepare(samples, out, **SMALL).table
+    assert table.section.tolist() == ["S0", "S1", "S2", "other"]
+    assert table.patient.tolist() == ["Ann", "Bea", "", "P1"]
+    assert table.note[0] == "blurred"
+    assert [section.patient for section in find_sections(out)] == ["Ann", "Bea", "S2", "P1"]
+    assert agl.prepare(samples[0], out, patient="Zoe", **SMALL).table.patient[0] == "Zoe"
+
+
+def test_an_image_of_another_section_is_not_taken(samples: list[Path], tmp_path: Path) -> None:
+    agl.prepare(samples[0], tmp_path / "out", **SMALL)
+    (tmp_path / "images").mkdir()
+    (samples[1] / "slide.png").rename(tmp_path / "images/S1.png")
+    lone = tmp_path / "S0.h5ad"
+    lone.write_bytes((tmp_path / "out/adata/S0.h5ad").read_bytes())
+    done = agl.prepare(lone, tmp_path / "again", **SMALL)
+    assert done.remarks["S0"][-1] == "There is no image: no patches were cut; name one with --image."
+    assert not (tmp_path / "again/patches/S0.h5").exists()
 
 
 @pytest.mark.parametrize(

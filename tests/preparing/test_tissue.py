@@ -15,6 +15,7 @@ from agl.preparing.tissue import (
     mean_in,
     otsu,
     quality_remarks,
+    rectangle_sums,
     saturation,
     share_in,
     sharpness,
@@ -53,7 +54,7 @@ def test_glass_alone_is_no_tissue() -> None:
 def test_means_over_squares_are_those_of_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
     values, xy = rng.random((50, 70)), rng.uniform(-20, 300, (60, 2))
-    found = mean_in(values, xy, 33.0, 0.25)
+    found = mean_in(rectangle_sums(values), xy, 33.0, 0.25)
     for mean, (x, y) in zip(found, xy, strict=True):
         low = [int(np.rint((centre - 16.5) * 0.25)) for centre in (x, y)]
         high = [max(int(np.rint((centre + 16.5) * 0.25)), start + 1) for centre, start in zip((x, y), low, strict=True)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+_NEAR = 0.02  # share by which a level may be too coarse: nobody sees it, and a finer one has four times the px
 PIXELS = (0.05, 20.0)  # um a px that a slide can have; what lies outside is a screen's resolution or a mistake
 
 
@@ -58,14 +59,14 @@ class SlideImage:
         return out
 
     def level_for(self, downsample: float) -> int:
-        """The coarsest level that is at least as fine as `downsample`; 0 where none is.
+        """The coarsest level that is at least as fine as `downsample`, or coarser by 2 % at most; 0 where none is.
 
         >>> levels = [Level(8, 8, (1, 1)), Level(4, 4, (2, 2)), Level(2, 2, (4, 4))]
         >>> image = SlideImage("", levels, None, lambda *box: np.zeros(0))
         >>> [image.level_for(d) for d in (0.5, 1, 1.9, 2, 3.99, 9)]
         [0, 0, 0, 1, 1, 2]
         """
-        fine = [k for k, level in enumerate(self.levels) if max(level.downsample) <= downsample * (1 + 1e-3)]
+        fine = [k for k, level in enumerate(self.levels) if max(level.downsample) <= downsample * (1 + _NEAR)]
         return max(fine, key=lambda k: self.levels[k].downsample, default=0)
 
 

@@ -32,7 +32,7 @@ def section_name(path: Path) -> str:
 def find_image(folder: Path, asked: Asked, name: str | None = None) -> Path | None:
     """The image of the slide: the one that the user named, else the only one beside the source.
 
-    With a `name`, those called so are preferred, and in folders of many sections only they are taken.
+    With a `name`, only one that is called so: the folder may hold images of other sections.
 
     Raises:
         UserError: several are there.
@@ -45,13 +45,12 @@ def find_image(folder: Path, asked: Asked, name: str | None = None) -> Path | No
         inside = folder / place
         found = [p for p in inside.iterdir() if _is_slide(p)] if inside.is_dir() else []
         if name is not None:
-            own = [p for p in found if p.name.split(".")[0] == name]
-            found = own if own or place != "." else []
+            found = [p for p in found if p.name.split(".")[0] == name]
         if len(found) > 1:
             names = " and ".join(sorted(p.name for p in found)[:2])
             raise UserError(f"Expected one image of the slide in {inside}, received {names}; name it with --image.")
         if found:
-            return found[0]
+            return Path(os.path.normpath(found[0]))
     return None
 
 

@@ -20,7 +20,7 @@ from agl.errors import UserError
 from agl.places import regular_file
 from agl.preparing.section import GENE_EXPRESSION, Genes
 
-_VALUES = 1 << 24  # counts in memory at once, at 12 bytes each
+_VALUES = 1 << 21  # counts in memory at once, at 12 bytes each, and as much again while they are worked on
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,13 @@ from typing import Any
 
 from strank.groups import Coverage, coverage
 from strank.losses.correlation import pearson_loss
+from strank.losses.linear import (
+    linear_listwise_nll,
+    linear_mse,
+    linear_pairwise_nll,
+    linear_pearson_loss,
+    linear_poisson_nll,
+)
 from strank.losses.listwise import dirichlet_multinomial_nll, listwise_nll
 from strank.losses.pairwise import margin_ranking, margin_ranking_released, pairwise_nll
 from strank.losses.pointwise import mse, negative_binomial_nll, poisson_nll
@@ -50,6 +57,11 @@ __all__ = [
     "coverage",
     "dirichlet_multinomial_nll",
     "kendall",
+    "linear_listwise_nll",
+    "linear_mse",
+    "linear_pairwise_nll",
+    "linear_pearson_loss",
+    "linear_poisson_nll",
     "listwise_nll",
     "margin_ranking",
     "margin_ranking_released",

@@ -72,7 +72,7 @@ def columns(n_rows: int, n_genes: int, block: int = BLOCK) -> Iterator[slice]:
 
 def evaluate(kernel: Kernel, scores: Tensor, parameter: Tensor | None = None) -> Tensor:
     """The loss `[gene]` of a kernel, differentiable to any order, in reverse and forward mode."""
-    if any(_is_transformed(tensor) for tensor in (scores, parameter, kernel.counts)):
+    if any(is_transformed(tensor) for tensor in (scores, parameter, kernel.counts)):
         return kernel.value(scores, parameter)
     wanted = torch.is_grad_enabled() and (scores.requires_grad or (parameter is not None and parameter.requires_grad))
     if not wanted:
@@ -95,7 +95,7 @@ class _Analytic(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         scores, parameter = ctx.saved_tensors
-        if torch.is_grad_enabled() or _is_transformed(outer):
+        if torch.is_grad_enabled() or is_transformed(outer):
             return None, *_differentiable(ctx.kernel, scores, parameter, outer)
         found, ctx.ready = ctx.ready, None
         if found is None:  # a second backward through one forward pass
@@ -117,7 +117,7 @@ def _differentiable(
     return found[0], None if parameter is None else found[1]
 
 
-def _is_transformed(tensor: Tensor | None) -> bool:
+def is_transformed(tensor: Tensor | None) -> bool:
     """Whether a tensor lives inside a torch.func transform or carries a forward-mode tangent."""
     if tensor is None:
         return False

@@ -12,7 +12,7 @@ from strank.losses.by_list import ListKernel
 from strank.losses.inputs import check_number, list_weight, log_target, target_factor, usable_spots, wide
 
 
-class _Pearson(ListKernel):
+class Pearson(ListKernel):
     """1 - r of every list; the weight counts the lists where r is defined."""
 
     def __init__(
@@ -127,4 +127,4 @@ def pearson_loss(
     check_number("count_power", count_power, at_least=0)
     factor = target_factor(library_size, wide(scores.dtype))
     keep = usable_spots(library_size)
-    return evaluate(_Pearson(counts, None if pooled else slides, keep, factor, count_power), scores)
+    return evaluate(Pearson(counts, None if pooled else slides, keep, factor, count_power), scores)

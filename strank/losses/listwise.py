@@ -16,7 +16,7 @@ from strank.sampling import random_lists
 _FEW = 1 << 15  # elements below which torch's own softmax of one list costs less than preparing ours
 
 
-class _Multinomial(ListKernel):
+class Multinomial(ListKernel):
     """-sum c log softmax(s + offset); the gradient of a list is its total count x softmax - counts."""
 
     def __init__(self, counts: Tensor, groups: Tensor | None, library: Library, count_power: float) -> None:
@@ -114,7 +114,7 @@ def listwise_nll(
     groups = (
         slides if list_size is None else random_lists(_without(slides, library.keep), len(scores), list_size, generator)
     )
-    kernel = _Multinomial(counts, groups, library, count_power)
+    kernel = Multinomial(counts, groups, library, count_power)
     if scores.numel() < _FEW and not native.serves(scores, counts, groups) and _is_one_list(groups):
         return kernel.value(scores, None)
     return evaluate(kernel, scores)

@@ -9,28 +9,15 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "native.h"
 #include "native_math.h"
 
-#define VERSION 4      /* of this interface; native.py asks for the same */
+#define VERSION 5      /* of this interface; native.py asks for the same */
 #define WIDEST 512     /* genes of a block */
 #define BLOCK (1 << 19) /* elements of a block: narrower ones stay nearer but cost more in pages touched */
 #define FEWEST 3       /* spots of a list with a correlation, as groups.FEWEST_SPOTS */
 #define LAST_PLACES 4  /* as groups.LAST_PLACES */
 #define PART 256       /* spots added up before a sum of sums: rounds less than one long sum */
-
-#if defined(__GLIBC__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define EVERY_CPU __attribute__((target_clones("avx512f", "avx2", "default"))) /* by feature; arch= asks for a model */
-#else
-#define EVERY_CPU
-#endif
-
-typedef const float *restrict Row;
-
-typedef struct { /* [spot, gene] each, with what lies between two spots */
-    const float *scores, *counts;
-    float *gradient;
-    int64_t scores_step, counts_step, gradient_step;
-} Tables;
 
 int strank_version(void) { return VERSION; }
 

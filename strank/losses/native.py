@@ -7,6 +7,7 @@ without a compiler at installation, on a GPU, in other precisions, and where onl
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from strank import compiled
 from strank import groups as spots_by_slide
 from strank.losses.analytic import Outcome, columns
 
-_VERSION = 4  # of the interface in native.c: a file built from another one is left alone
+_VERSION = 5  # of the interface in native.c: a file built from another one is left alone
 _WORTH_A_THREAD = 1 << 20  # elements
 _POINTER, _WHOLE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
@@ -34,8 +35,12 @@ class _Tables(ctypes.Structure):
 _ARGUMENTS = {  # after the tables
     "strank_multinomial": (_POINTER, _POINTER, _WHOLE, _POINTER, _NUMBER, _WHOLE, _POINTER),
     "strank_pearson": (_POINTER, _POINTER, _WHOLE, _POINTER, _NUMBER, _WHOLE, _POINTER, _POINTER),
+    "strank_all_pairs": (_POINTER, _POINTER, _WHOLE, _POINTER, _NUMBER, _WHOLE, _POINTER),
+    "strank_squares": (_POINTER, _WHOLE, _POINTER, _WHOLE, _POINTER),
+    "strank_rates": (_POINTER, _WHOLE, _POINTER, _WHOLE, _POINTER),
     "strank_pairs": (_POINTER, _WHOLE, _WHOLE, _POINTER, _NUMBER, _WHOLE, _POINTER),
 }
+_INDICES, _VALUES = ("int32", "int64"), ("float32", "float64", "int32", "int64")
 
 
 def _load() -> ctypes.CDLL | None:
@@ -46,6 +51,10 @@ def _load() -> ctypes.CDLL | None:
             getattr(found, name).restype = None
         found.strank_line_up.argtypes = (_POINTER, _POINTER, _WHOLE, _WHOLE, _POINTER, _POINTER, _POINTER)
         found.strank_line_up.restype = _WHOLE
+        for index, value in itertools.product(_INDICES, _VALUES):
+            fill_from = getattr(found, f"strank_fill_{index}_{value}")
+            fill_from.argtypes = (_POINTER, _POINTER, _POINTER, _POINTER, _WHOLE, _POINTER, _POINTER, _WHOLE)
+            fill_from.restype = None
     return found
 
 
@@ -71,10 +80,54 @@ def multinomial(
     count_power: float,
 ) -> Outcome:
     """`strank.listwise_nll`: lists by `groups` `[spot]` among the spots in `keep`, `offset` `[spot]` on the scores."""
+    return _by_list("strank_multinomial", scores, counts, groups, keep, offset, count_power)
+
+
+def all_pairs(
+    scores: Tensor,
+    counts: Tensor,
+    groups: Tensor | None,
+    keep: Tensor | None,
+    offset: Tensor | None,
+    count_power: float,
+) -> Outcome:
+    """`all_pairs.AllPairs`, arguments as of `multinomial`."""
+    return _by_list("strank_all_pairs", scores, counts, groups, keep, offset, count_power)
+
+
+def squares(scores: Tensor, counts: Tensor, keep: Tensor | None, factor: Tensor | None) -> Outcome:
+    """`strank.mse`, not centred, with targets log(1 + counts x `factor`), `factor` `[spot]`."""
+    return _by_spot("strank_squares", scores, counts, keep, factor)
+
+
+def rates(scores: Tensor, counts: Tensor, keep: Tensor | None, offset: Tensor | None) -> Outcome:
+    """`strank.poisson_nll` with log rates of scores + `offset` `[spot]`."""
+    return _by_spot("strank_rates", scores, counts, keep, offset)
+
+
+def _by_spot(name: str, scores: Tensor, counts: Tensor, keep: Tensor | None, per_spot: Tensor | None) -> Outcome:
+    values = scores.new_zeros(1, scores.shape[1], dtype=torch.float64)
+    keep = None if keep is None else keep.contiguous()
+    arguments = (_pointer(keep), len(scores), _pointer(per_spot))
+    return _mean_over_spots(scores, values, _run(name, scores, counts, arguments, values, keep))
+
+
+def _by_list(
+    name: str,
+    scores: Tensor,
+    counts: Tensor,
+    groups: Tensor | None,
+    keep: Tensor | None,
+    offset: Tensor | None,
+    count_power: float,
+) -> Outcome:
     order, lengths = line_up(groups, len(scores), keep)
     values = scores.new_zeros(1, scores.shape[1], dtype=torch.float64)
     arguments = (_pointer(order), lengths.data_ptr(), len(lengths), _pointer(offset), count_power)
-    gradient = _run("strank_multinomial", scores, counts, arguments, values, keep)
+    return _mean_over_spots(scores, values, _run(name, scores, counts, arguments, values, keep))
+
+
+def _mean_over_spots(scores: Tensor, values: Tensor, gradient: Tensor) -> Outcome:
     scale = scores.new_full(scores.shape[1:], 1 / len(scores))
     return Outcome(values[0].to(scores.dtype) * scale, scale, gradient)
 
@@ -117,6 +170,19 @@ def line_up(groups: Tensor | None, n_spots: int, keep: Tensor | None) -> tuple[T
     tensors = (places.data_ptr(), order.data_ptr(), lengths.data_ptr())
     n_lists = library.strank_line_up(codes.data_ptr(), _pointer(keep), n_spots, room, *tensors)
     return (order, lengths[:n_lists]) if n_lists >= 0 else spots_by_slide.line_up(groups, n_spots, keep)
+
+
+def fill(indices: Tensor, values: Tensor, begin: Tensor, end: Tensor, place: Tensor, out: Tensor) -> bool:
+    """Adds sparse entries to `out`, float32 `[spot, gene]`; False where this version does not take them."""
+    kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in (indices, values)]
+    tensors = (indices, values, begin, end, place, out)
+    if library is None or kinds[1] not in _VALUES or out.dtype != torch.float32:
+        return False
+    if not all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
+        return False
+    pointers = [tensor.data_ptr() for tensor in tensors]
+    getattr(library, f"strank_fill_{kinds[0]}_{kinds[1]}")(*pointers[:4], len(begin), *pointers[4:], out.shape[1])
+    return True
 
 
 def _run(

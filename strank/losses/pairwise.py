@@ -19,7 +19,7 @@ from strank.sampling import Partners
 Ties = Literal["skip", "released"]
 
 
-class _Binomial(PairKernel):
+class Binomial(PairKernel):
     """-(c log p + c' log(1 - p)) with p = sigmoid(gap); the slope is total x p - c."""
 
     def __init__(self, counts: Tensor, library: Library, partners: list[Partners], count_power: float) -> None:
@@ -132,7 +132,7 @@ def pairwise_nll(
     check_number("count_power", count_power, at_least=0)
     library = read_library(library_size, wide(scores.dtype))
     partners = partners_for(scores, slides, n_partners, generator, library.keep)
-    return evaluate(_Binomial(counts, library, partners, count_power), scores)
+    return evaluate(Binomial(counts, library, partners, count_power), scores)
 
 
 def margin_ranking(

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from strank.groups import Block, check_inputs
-from strank.losses.analytic import Scratch, evaluate
+from strank.losses import native
+from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import Library, log_target, per_gene, read_library, target_factor, usable_spots, wide
 from strank.losses.negative_binomial import NegativeBinomialKernel
@@ -15,7 +16,7 @@ from strank.losses.special import LOG2_E
 HIGHEST_LOG_RATE = 20.0  # e^20 = 5e8 counts in a spot; from there on the rate grows in a straight line
 
 
-class _SquaredError(ListKernel):
+class SquaredError(ListKernel):
     """(score - target)^2, both minus their list's mean if `centred`."""
 
     def __init__(
@@ -24,6 +25,11 @@ class _SquaredError(ListKernel):
         super().__init__(counts, groups, keep)
         self.factor = factor
         self.centred = centred
+
+    def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
+        if gradient and not self.centred and native.serves(scores, self.counts, self.factor):
+            return native.squares(scores, self.counts, self.keep, self.factor)
+        return super().run(scores, parameter, gradient=gradient)
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         rest = scores - log_target(counts, None if self.factor is None else block.take(self.factor).to(counts.dtype))
@@ -48,12 +54,17 @@ class _SquaredError(ListKernel):
         return value, None
 
 
-class _Poisson(ListKernel):
+class Poisson(ListKernel):
     """rate - count * log rate; the gradient is rate - count."""
 
     def __init__(self, counts: Tensor, library: Library) -> None:
         super().__init__(counts, None, library.keep)
         self.offset = library.log
+
+    def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
+        if gradient and native.serves(scores, self.counts, self.offset):
+            return native.rates(scores, self.counts, self.keep, self.offset)
+        return super().run(scores, parameter, gradient=gradient)
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         log_rate = scores if self.offset is None else scores + block.take(self.offset).unsqueeze(-1).to(scores.dtype)
@@ -107,7 +118,7 @@ def mse(
     check_inputs(scores, counts, slides, library_size)
     factor = target_factor(library_size, wide(scores.dtype))
     keep = usable_spots(library_size)
-    return evaluate(_SquaredError(counts, slides if centred else None, keep, factor, centred), scores)
+    return evaluate(SquaredError(counts, slides if centred else None, keep, factor, centred), scores)
 
 
 def poisson_nll(
@@ -138,7 +149,7 @@ def poisson_nll(
     tensor([1.])
     """
     check_inputs(scores, counts, slides, library_size)
-    return evaluate(_Poisson(counts, read_library(library_size, wide(scores.dtype), relative=True)), scores)
+    return evaluate(Poisson(counts, read_library(library_size, wide(scores.dtype), relative=True)), scores)
 
 
 def negative_binomial_nll(

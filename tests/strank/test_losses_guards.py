@@ -109,7 +109,7 @@ def test_released_margin_is_the_double_loop(way, batch, power):
 def test_a_loss_that_nobody_holds_is_gone_at_once(batch):
     """Its gradient is a table as large as the batch: memory that waits for the collector would be the model's."""
     library = inputs.read_library(batch.library_size, torch.float64)
-    kernel = listwise._Multinomial(batch.counts, batch.slides, library, 1.0)
+    kernel = listwise.Multinomial(batch.counts, batch.slides, library, 1.0)
     held = weakref.ref(kernel)
     gc.collect()
     gc.disable()

@@ -60,6 +60,7 @@ def report(
     gene: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
     slide: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
     unit: Annotated[str, typer.Option(help="Of the statistics: auto, patient or slide.")] = "auto",
+    margin: Annotated[float, typer.Option(help="Differences of SCC below it are none.")] = 0.01,
     title: Annotated[str | None, typer.Option(help="Default: the study's name.")] = None,
     section: Annotated[
         list[str] | None,
@@ -70,7 +71,7 @@ def report(
     from agl.reporting.build import write_report
     from agl.reporting.inputs import ReportOptions
 
-    options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit)
+    options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit, margin)
     page = write_report(folders, out, sections=section or (), options=options, title=title)
     typer.echo(f"Wrote {page}")
 

@@ -163,3 +163,18 @@ def test_predictions_that_are_no_predictions(tmp_path: Path) -> None:
     (tmp_path / "predictions.npz").write_bytes(b"PK not really")
     with pytest.raises(UserError, match=r"Expected the arrays of a run in .* train the run again"):
         read_predictions(tmp_path)
+
+
+def test_the_table_says_what_may_be_claimed(agl, runs: Path) -> None:
+    status, out, err = agl("table", runs, "--baseline", "listwise", "--json")
+    assert (status, err) == (0, "")
+    learned = next(row for row in json.loads(out)["differences"] if row["method"] == "listwise + dkgsb")
+    assert (learned["unit"], learned["n"], learned["verdict"]) == ("patient", 7, "better")
+    status, out, err = agl("table", runs, "--baseline", "listwise", "--margin", "0.9")
+    assert (status, err) == (0, "")
+    assert "within 0.9 of it" in out
+    assert "One unit is a patient" in out
+    status, _, err = agl("table", runs, "--baseline", "listwice")
+    assert status == 2
+    assert "Did you mean 'listwise'?" in err
+    assert agl("table", runs, "--baseline", "listwise", "--margin", "0")[0] == 2

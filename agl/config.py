@@ -191,6 +191,12 @@ class Auxiliary(Section):
     outer: Outer = Outer()
 
 
+class Scoring(Section):
+    """How test spots are scored."""
+
+    depth: Literal["plain", "partial"] = "plain"  # "partial": correlations with a spot's depth partialled out
+
+
 class Training(Section):
     """The loop."""
 
@@ -230,6 +236,7 @@ class Config(Section):
     loss: Annotated[Component, Slot("loss")] = Component(name="listwise")
     training: Training = Training()
     plugins: Annotated[tuple[Component, ...], Slot("plugin")] = ()
+    scoring: Scoring = Scoring()
     choose: dict[str, tuple[Any, ...]] = Field(default_factory=dict)  # key -> values, the simplest first: one is chosen
     # inside the training spots of every fold, see `agl.runs.choosing`
 
@@ -254,6 +261,8 @@ class Config(Section):
         tree = self.model_dump(mode="json")
         if not self.choose:
             del tree["choose"]  # most configs leave nothing open
+        if self.scoring == Scoring():
+            del tree["scoring"]  # runs of before it was a key have the same id
         return tree
 
     def with_(self, *words: str) -> Config:

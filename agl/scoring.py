@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ from torch import Tensor
 
 import strank
 from agl.data.expression import expression
+from agl.nuisances import NUISANCES
 
 POOLED = "(pooled)"
+EXACT = 1e-9  # 1 - r^2 below which two columns are the same but for rounding
 
 
 def mean_scores(scores: Tensor, counts: Tensor, library_size: np.ndarray, slides: np.ndarray) -> dict[str, float]:
@@ -28,6 +31,35 @@ def mean_scores(scores: Tensor, counts: Tensor, library_size: np.ndarray, slides
         "undefined": int(scc.isnan().sum()),
         "constant": int(constant.sum()),
     }
+
+
+def without_depth(
+    scores: Tensor, target: Tensor, library_size: Tensor, slides: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`correlations` with depth partialled out: what is left of a score once depth is known.
+
+    r_st.d = (r_st - r_sd r_td) / sqrt((1 - r_sd^2) (1 - r_td^2)), with s the scores, t the target and d the log library
+    size `[spot]`; Spearman's r for the one, Pearson's for the other. Scores that are depth itself say nothing beyond
+    it: 0. NaN where `correlations` has it, or where depth alone gives the gene.
+
+    Source: Kendall 1942, Biometrika 32:277 (its form for ranks); Yule 1907.
+    """
+    scc, pcc, constant = correlations(scores, target, slides)
+    depth = library_size.double().log()[:, None].expand_as(target)
+    return (
+        _partial(scc, *(correlations(each, depth, slides)[0] for each in (scores, target))),
+        _partial(pcc, *(correlations(each, depth, slides)[1] for each in (scores, target))),
+        constant,
+    )
+
+
+def _partial(both: Tensor, scores: Tensor, target: Tensor) -> Tensor:
+    """Of three correlations; depth that does not vary takes nothing away."""
+    scores, target = scores.nan_to_num(0.0), torch.where(both.isnan(), torch.nan, target.nan_to_num(0.0))
+    left = (1 - scores.square()) * (1 - target.square())
+    found = (both - scores * target) / left.clamp_min(1e-24).sqrt()
+    found = torch.where(1 - scores.square() < EXACT, torch.zeros_like(found), found)
+    return torch.where(1 - target.square() < EXACT, torch.nan, found).clamp(-1, 1)
 
 
 def correlations(scores: Tensor, target: Tensor, slides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,6 +94,8 @@ def gene_table(
     genes: Sequence[str],
     *,
     seed: int = 0,
+    depth: str = "plain",
+    beside: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """One row a gene and slide, and one a gene over all slides pooled.
 
@@ -69,7 +103,11 @@ def gene_table(
     not vary: it counts 0), ceiling (rows of a slide: the scc that a perfect predictor would reach, by `strank.ceiling`
     with this seed; NaN where the counts are too few to say), pcc_log1p (pooled rows: against log1p of raw counts over
     all spots, those without any count too, HEST-bench's score), mean_count and zero_fraction of the gene on the spots
-    that have counts.
+    that have counts; and the scc of other predictors' scores.
+
+    Args:
+        depth: "partial" takes depth out of scc and pcc, see `without_depth`; no ceiling is known of such a score.
+        beside: column -> scores `[spot, gene]` of what needs no model, see `agl.nuisances`.
     """
     raw = correlations(scores, counts.double().log1p(), torch.zeros(len(scores), dtype=torch.long))[1][0]
     measured = np.asarray(library_size) > 0
@@ -79,24 +117,36 @@ def gene_table(
     target = expression(counts, library_size)
     present, codes = np.unique(names, return_inverse=True)
     groups = torch.from_numpy(codes)
-    scc, pcc, constant = correlations(scores, target, groups)
     totals = torch.from_numpy(np.asarray(library_size, dtype=np.float64))
+    correlate = correlations if depth == "plain" else partial(_of_library, totals)
+    scc, pcc, constant = correlate(scores, target, groups)
     reach = strank.ceiling(counts, totals, slides=groups, seed=seed, per_slide=True)
+    if depth != "plain":
+        reach = torch.full_like(reach, torch.nan)
+    others = {
+        name: correlations(torch.from_numpy(np.asarray(each))[keep], target, groups)[0]
+        for name, each in (beside or {}).items()
+    }
     parts = []
     for row, slide in enumerate(present):
         here = counts[groups == row]
         values = {"scc": scc[row], "pcc": pcc[row], "constant": constant[row], "ceiling": reach[row]}
-        parts.append(_rows(slide, genes, here, **values))
+        parts.append(_rows(slide, genes, here, **values, **{name: each[row] for name, each in others.items()}))
     together = torch.zeros(len(scores), dtype=torch.long)
-    scc, pcc, constant = (values[0] for values in correlations(scores, target, together))
+    scc, pcc, constant = (values[0] for values in correlate(scores, target, together))
     parts.append(_rows(POOLED, genes, counts, scc=scc, pcc=pcc, constant=constant, pcc_log1p=raw))
     return pd.concat(parts, ignore_index=True)
+
+
+def _of_library(totals: Tensor, scores: Tensor, target: Tensor, slides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return without_depth(scores, target, totals, slides)
 
 
 def summary(table: pd.DataFrame) -> dict[str, float | int]:
     """The run's numbers: per slide (mean over slides of means over defined genes) and pooled.
 
-    `share` is the scc over the ceiling, both over the pairs of gene and slide that have both.
+    `share` is the scc over the ceiling, both over the pairs of gene and slide that have both. What needs no model
+    (`agl.nuisances`) has its scc beside, where it was scored.
     """
     per_slide, pooled = table[table.slide != POOLED], table[table.slide == POOLED]
 
@@ -117,6 +167,7 @@ def summary(table: pd.DataFrame) -> dict[str, float | int]:
         "undefined": int(per_slide.scc.isna().sum()),
         "constant": int(per_slide.constant.sum()),
         "pairs": len(per_slide),
+        **{name: mean(name) for name in NUISANCES if name in table},
     }
 
 

@@ -34,6 +34,7 @@ ORDER = [
     ["agl.arguments", "agl.registry", "agl.catalogue"],
     ["agl.data"],
     ["agl.preparing"],
+    ["agl.nuisances"],
     ["agl.scoring"],
     ["agl.genes"],
     ["agl.data.checking"],

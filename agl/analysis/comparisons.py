@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
+from agl.analysis import intervals, power
 from agl.analysis import statistics as st
 from agl.analysis.methods import Reference
 from agl.analysis.results import Results, difference_matrix
+from agl.analysis.seed_level import SeedLevel, seed_level, typical_move
+from agl.analysis.units import Unit, choose_unit, left_out_level
 from agl.seeds import seeded
 
-UNITS = ("auto", "patient", "slide")
+ONE_SEED = "one seed: a training that several units share may be luck"
 
 
 @dataclass(frozen=True)
@@ -21,68 +26,66 @@ class Comparisons:
     """The comparisons of one block.
 
     Attributes:
-        table: one row a method: baseline, mean difference, intervals, p, Holm's p, n, verdict.
+        table: one row a method: baseline, difference, intervals, p, Holm's p, n, seeds, verdict; p_alike and its
+            Holm's p (equivalence within the margin), sd (of the units), detectable (a difference that a test of n units
+            finds in 80% of cases), needed (units that would find the margin).
         units: one row a method and unit, its difference.
-        unit: "patient" or "slide".
-        words: what n counts and what a claim holds for, in a sentence.
+        unit: what n counts, and what a claim holds for.
+        margin: below which a difference is none.
+        seed_words: how far another seed moves such a difference, and how that is dealt with.
     """
 
     table: pd.DataFrame
     units: pd.DataFrame
-    unit: str
-    words: str
-
-
-def choose_unit(slides: list[str], patients: dict[str, str], asked: str = "auto") -> tuple[str, str]:
-    """What is independent of what: patients where they are known and more than one, else slides; and why, in words."""
-    known = [patients[slide] for slide in slides if slide in patients]
-    n = len(set(known))
-    if asked == "slide":
-        return "slide", "One unit is a slide, as asked for; slides of one patient are not independent of each other."
-    if len(known) == len(slides) and n > 1:
-        return (
-            "patient",
-            "One unit is a patient: slides of a patient, and genes of a slide, are no repetitions.",
-        )
-    if n == 1 and len(known) == len(slides):
-        return "slide", "One unit is a slide; all are of one patient, so nothing here speaks for other patients."
-    return (
-        "slide",
-        "One unit is a slide, for not every slide's patient is recorded; genes of a slide are no repetitions.",
-    )
+    unit: Unit
+    margin: float
+    seed_words: str
 
 
 def compare(
-    results: Results, block: str, reference: Reference, *, unit: str = "auto", score: str = "scc", seed: int = 0
+    results: Results,
+    block: str,
+    reference: Reference,
+    *,
+    unit: str = "auto",
+    score: str = "scc",
+    margin: float = st.MARGIN,
+    seed: int = 0,
 ) -> Comparisons:
     """Every method of a block against its counterpart, p corrected by Holm over these methods.
 
     Args:
-        unit: "auto", "patient" or "slide"; see `choose_unit`.
-        seed: of the bootstrap.
+        unit: "auto", "patient" or "slide"; see `agl.analysis.units.choose_unit`.
+        margin: differences below it are none; see `agl.analysis.statistics.equivalence`.
+        seed: of the bootstrap over genes.
     """
     cells = results.cells[results.cells.block == block]
     patients = results.patients[block]
     slides = sorted(set(cells.slide))
-    chosen, words = choose_unit(slides, patients, unit)
-    unit_of = {slide: patients[slide] if chosen == "patient" else slide for slide in slides}
-    rows, details = [], []
+    chosen = choose_unit(slides, patients, unit, left_out_level(results.splits(block), patients))
+    unit_of = {slide: patients[slide] if chosen.name == "patient" else slide for slide in slides}
+    rows, details, levels = [], [], []
     for method in (name for name in results.methods(block) if name in reference.of):
-        row, by_unit = _row(cells, method, reference.of[method], unit_of, seeded(seed, block, method), score)
+        baseline = reference.of[method]
+        level = seed_level(cells, method, baseline, unit_of, score)
+        rng = seeded(seed, block, method)
+        row, by_unit = _row(cells, method, baseline, unit_of, level, rng, score, margin)
         rows.append(row)
-        details += [{"method": method, "baseline": row["baseline"], chosen: u, "difference": d} for u, d in by_unit]
-    table = pd.DataFrame(rows)
-    if len(table):
-        tested = table.n >= st.FEWEST_UNITS
-        table["p_holm"] = np.nan
-        table.loc[tested, "p_holm"] = st.holm(table.p[tested].to_numpy())
-        family = int(tested.sum())
-        table["verdict"] = [st.verdict(r["n"], family, r["p_holm"], r["difference"]) for r in table.to_dict("records")]
-    return Comparisons(table, pd.DataFrame(details), chosen, words)
+        levels.append(level)
+        details += [{"method": method, "baseline": baseline, chosen.name: u, "difference": d} for u, d in by_unit]
+    table = _claims(pd.DataFrame(rows), chosen, levels, margin) if rows else pd.DataFrame(rows)
+    return Comparisons(table, pd.DataFrame(details), chosen, margin, _seed_words(levels, cells, unit_of, chosen))
 
 
 def _row(
-    cells: pd.DataFrame, method: str, baseline: str, unit_of: dict[str, str], rng: np.random.Generator, score: str
+    cells: pd.DataFrame,
+    method: str,
+    baseline: str,
+    unit_of: dict[str, str],
+    level: SeedLevel,
+    rng: np.random.Generator,
+    score: str,
+    margin: float,
 ) -> tuple[dict[str, Any], list[tuple[str, float]]]:
     matrix, seeds = difference_matrix(cells, method, baseline, score)
     values = matrix.to_numpy(float)
@@ -90,27 +93,94 @@ def _row(
     row: dict[str, Any] = {"method": method, "baseline": baseline}
     if values.size == 0:
         empty = dict.fromkeys(_NUMBERS, float("nan"))
-        return row | empty | {"n": 0, "slides": 0, "genes": 0, "better": 0, "seeds": seeds}, []
-    by_unit = st.unit_differences(values, codes)
-    n = int(np.isfinite(by_unit).sum())
-    over = {
-        "units": st.interval_over_units(by_unit, rng),
-        "genes": st.interval_over_genes(values, codes, rng),
-        "both": st.interval_over_both(values, codes, rng),
-    }
-    row |= {"difference": st.mean_difference(values, codes)}
-    row |= {f"{name}_{end}": getattr(interval, end) for name, interval in over.items() for end in ("low", "high")}
+        return row | empty | {
+            "error": intervals.MeanError(()),
+            "n": 0,
+            "slides": 0,
+            "genes": 0,
+            "better": 0,
+            "seeds": seeds,
+        }, []
+    found, by_unit = judge(values, codes, level, rng, margin)
+    return row | found | {"seeds": seeds}, list(zip(map(str, names), by_unit.tolist(), strict=True))
+
+
+def judge(
+    values: np.ndarray, codes: np.ndarray, level: SeedLevel, rng: np.random.Generator, margin: float
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Of differences `[slide, gene]`, already averaged over seeds: mean, intervals, p; and each unit's difference.
+
+    Args:
+        codes: [slide] of the units.
+    """
+    by_unit = intervals.unit_differences(values, codes)
+    known = by_unit[np.isfinite(by_unit)]
+    n, mean = known.size, intervals.mean_difference(values, codes)
+    error = intervals.mean_error(known, level.error)
+    over = {"units": error.interval(mean), "genes": intervals.interval_over_genes(values, codes, rng)}
+    p = st.signed_rank(known) if n >= st.FEWEST_UNITS else float("nan")
+    alike = st.equivalence(known, margin) if n >= st.FEWEST_ALIKE else float("nan")
+    if level.error is not None:  # units that share a training are no repetitions of it
+        p = max(p, min(1.0, 2 * error.beyond(abs(mean))))
+        alike = max(alike, error.beyond(margin - abs(mean)))
+    row = {f"{name}_{end}": getattr(interval, end) for name, interval in over.items() for end in ("low", "high")}
     row |= {
-        "p": st.signed_rank(by_unit) if n >= st.FEWEST_UNITS else float("nan"),
+        "difference": mean,
+        "p": p,
+        "p_alike": alike,
+        "sd": float(known.std(ddof=1)) if n > 1 else float("nan"),
+        "seed_sd": level.spread,
         "n": n,
         "slides": int(np.isfinite(values).any(1).sum()),
         "genes": int(np.isfinite(values).any(0).sum()),
-        "better": int((by_unit > 0).sum()),
-        "seeds": seeds,
+        "better": int((known > 0).sum()),
+        "error": error,
     }
-    return row, list(zip(map(str, names), by_unit.tolist(), strict=True))
+    return row, by_unit
+
+
+def _claims(table: pd.DataFrame, unit: Unit, levels: list[SeedLevel], margin: float) -> pd.DataFrame:
+    """With Holm's p, the power at hand, and what each row may claim."""
+    alone = [level.shared and level.seeds < 2 for level in levels]
+    bars = [unit.bar or (ONE_SEED if lone else "") for lone in alone]
+    barred = np.array([bool(bar) for bar in bars])
+    table.loc[barred, ["p", "p_alike", "units_low", "units_high"]] = np.nan  # what means nothing is not shown either
+    for p in ("p", "p_alike"):
+        table[f"{p}_holm"] = st.holm(table[p].to_numpy())
+    family = max(1, int(table.p.notna().sum()))
+    rows = table.to_dict("records")
+    table["detectable"] = [_detectable(row, 0.05 / family) for row in rows]
+    table["needed"] = [power.units_needed(row["sd"], margin) if np.isfinite(row["sd"]) else 0 for row in rows]
+    table["verdict"] = [
+        st.verdict(r["n"], family, r["p_holm"], r["difference"], bar=bar, alike=r["p_alike_holm"], margin=margin)
+        for r, bar in zip(table.to_dict("records"), bars, strict=True)
+    ]
+    return table.drop(columns="error")
+
+
+def _detectable(row: dict[Hashable, Any], alpha: float) -> float:
+    """The difference that a row's test finds in 80% of cases; of Student's, where seeds add to the error, about."""
+    found = power.detectable(row["sd"], row["n"], alpha=alpha)
+    error: intervals.MeanError = row["error"]
+    return (
+        max(found, error.reach(alpha / 2) + error.error * float(norm.ppf(power.POWER)))
+        if len(error.parts) > 1
+        else found
+    )
+
+
+def _seed_words(levels: list[SeedLevel], cells: pd.DataFrame, unit_of: dict[str, str], unit: Unit) -> str:
+    """What seeds do to these differences."""
+    move, source = typical_move(cells, unit_of)
+    about = f"another seed alone moves such a difference by about {move:.3f} (standard deviation; from {source})"
+    if any(level.seeds < 2 for level in levels):
+        return f"With one seed: {about}, and its share in what is seen here is unknown. Train with several seeds."
+    held = f"one training is tested on several {unit.name}s, so intervals and p contain the seeds' variance"
+    if not any(level.shared for level in levels):
+        held = f"every {unit.name} has trainings of its own, so the spread over {unit.name}s contains the seeds'"
+    return f"{about[0].upper()}{about[1:]}; {held}."
 
 
 _NUMBERS = (
-    "difference", "units_low", "units_high", "genes_low", "genes_high", "both_low", "both_high", "p",
+    "difference", "units_low", "units_high", "genes_low", "genes_high", "p", "p_alike", "sd", "seed_sd",
 )  # fmt: skip

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from agl.analysis import statistics as st
-from agl.analysis.comparisons import choose_unit
+from agl.analysis.intervals import unit_differences
 from agl.analysis.results import Results, read_results
+from agl.analysis.units import Unit, choose_unit, left_out_level
 from agl.errors import UserError
 from agl.studies.options import Options, options_of
 from agl.studies.recommend import ANSWER, CHOSEN, CONTROL, DEFAULT, RIDGE, runs_of
@@ -59,10 +60,10 @@ def read_findings(folder: Path) -> Findings:
     answer = json.loads(file.read_text())
     options = options_frame(answer)
     results = read_results(runs_of(folder, answer))
-    methods, unit, why = methods_frame(results, answer["runs"])
+    methods, unit = methods_frame(results, answer["runs"])
     inner = str(answer["final"]["unit"])
     words = _words(answer, options, methods, unit)
-    return Findings(options, methods, unit, inner, words, [*answer["notes"], *_cautions(methods, unit, why)])
+    return Findings(options, methods, unit.name, inner, words, [*answer["notes"], *_cautions(methods, unit)])
 
 
 def options_frame(answer: Mapping[str, Any]) -> pd.DataFrame:
@@ -91,8 +92,8 @@ def options_frame(answer: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def methods_frame(results: Results, runs: list[dict[str, str]]) -> tuple[pd.DataFrame, str, str]:
-    """One row a method; what n counts, and why.
+def methods_frame(results: Results, runs: list[dict[str, str]]) -> tuple[pd.DataFrame, Unit]:
+    """One row a method; what n counts.
 
     Args:
         runs: method, fold and run (the name of its folder) of every run; one run may stand for several methods.
@@ -100,8 +101,9 @@ def methods_frame(results: Results, runs: list[dict[str, str]]) -> tuple[pd.Data
     position = {run.folder.name: i for i, run in enumerate(results.runs)}
     slides = sorted(set(results.cells.slide))
     patients = {slide: name for of_block in results.patients.values() for slide, name in of_block.items()}
-    unit, why = choose_unit(slides, patients)
-    unit_of = {slide: patients[slide] if unit == "patient" else slide for slide in slides}
+    splits = [split for block in results.blocks for split in results.splits(block)]
+    unit = choose_unit(slides, patients, left_out=left_out_level(splits, patients))
+    unit_of = {slide: patients[slide] if unit.name == "patient" else slide for slide in slides}
     tables, rows = {}, []
     for method in dict.fromkeys(each["method"] for each in runs):
         mine = [position[each["run"]] for each in runs if each["method"] == method]
@@ -109,26 +111,29 @@ def methods_frame(results: Results, runs: list[dict[str, str]]) -> tuple[pd.Data
         tables[method] = cells.groupby(["slide", "gene"]).scc.mean().unstack("gene")
         numbers = results.frame.iloc[mine]
         row = {"method": method, "scc": numbers.scc.mean(), "share": numbers.share.mean()}
-        rows.append(row | _against(tables[method], tables[RIDGE], unit_of, compared=method not in (RIDGE, CONTROL)))
-    return pd.DataFrame(rows), unit, why
+        compared = method not in (RIDGE, CONTROL)
+        rows.append(row | _against(tables[method], tables[RIDGE], unit_of, unit.bar, compared=compared))
+    return pd.DataFrame(rows), unit
 
 
-def _against(mine: pd.DataFrame, theirs: pd.DataFrame, unit_of: Mapping[str, str], *, compared: bool) -> dict[str, Any]:
+def _against(
+    mine: pd.DataFrame, theirs: pd.DataFrame, unit_of: Mapping[str, str], bar: str, *, compared: bool
+) -> dict[str, Any]:
     """The paired difference over units, and what it may claim."""
     nothing: dict[str, Any] = {"difference": np.nan, "higher": 0, "n": 0, "p": np.nan, "verdict": ""}
     matrix = (mine - theirs).dropna(how="all").dropna(how="all", axis=1)
     if not compared or matrix.empty:
         return nothing
     codes = np.unique([unit_of[slide] for slide in matrix.index], return_inverse=True)[1]
-    by_unit = st.unit_differences(matrix.to_numpy(float), codes)
+    by_unit = unit_differences(matrix.to_numpy(float), codes)
     by_unit = by_unit[np.isfinite(by_unit)]
     n, mean = len(by_unit), float(by_unit.mean())
     p = st.signed_rank(by_unit)
-    verdict = st.verdict(n, 1, p, mean)
+    verdict = st.verdict(n, 1, p, mean, bar=bar)
     return {"difference": mean, "higher": int((by_unit > 0).sum()), "n": n, "p": p, "verdict": verdict}
 
 
-def _words(answer: Mapping[str, Any], options: pd.DataFrame, methods: pd.DataFrame, unit: str) -> list[str]:
+def _words(answer: Mapping[str, Any], options: pd.DataFrame, methods: pd.DataFrame, unit: Unit) -> list[str]:
     final, recommended = answer["final"], answer["recommended"]["method"]
     told = ", ".join(f"{QUESTIONS[name]} {value}" for name, value in final["answers"].items())
     rows: dict[Any, Any] = methods.set_index("method").to_dict("index")
@@ -140,16 +145,16 @@ def _words(answer: Mapping[str, Any], options: pd.DataFrame, methods: pd.DataFra
     }
     words = [
         f"Recommended: {meaning[recommended]}",
-        f"SCC on test spots: ridge {rows[RIDGE]['scc']:.3f}; {_paired(DEFAULT, rows[DEFAULT], unit)}; "
-        f"{_paired(CHOSEN, rows[CHOSEN], unit)}, by options that no test spot had a part in.",
+        f"SCC on test spots: ridge {rows[RIDGE]['scc']:.3f}; {_paired(DEFAULT, rows[DEFAULT], unit.name)}; "
+        f"{_paired(CHOSEN, rows[CHOSEN], unit.name)}, by options that no test spot had a part in.",
         _genes_words(final, options),
         f"The default on counts dealt out anew among the spots of a slide: {rows[CONTROL]['scc']:.3f}.",
     ]
     share, tested = rows[recommended]["share"], rows[recommended]
     if np.isfinite(share):
         words.append(f"What is recommended reaches {share:.0%} of what counts this noisy allow.")
-    if tested["n"] >= st.FEWEST_UNITS:
-        words.append(f"Against ridge: {tested['verdict']} (p = {tested['p']:.3f}, signed-rank test over {unit}s).")
+    if tested["n"] >= st.FEWEST_UNITS and not unit.bar:
+        words.append(f"Against ridge: {tested['verdict']} (p = {tested['p']:.3f}, signed-rank test over {unit.name}s).")
     return words
 
 
@@ -169,11 +174,11 @@ def _genes_words(final: Mapping[str, Any], options: pd.DataFrame) -> str:
     return f"Auxiliary genes against none, on left-out {final['unit']}: {'; '.join(parts)}."
 
 
-def _cautions(methods: pd.DataFrame, unit: str, why: str) -> list[str]:
+def _cautions(methods: pd.DataFrame, unit: Unit) -> list[str]:
     n = int(methods.n.max())
-    if n >= st.FEWEST_UNITS:
-        return [why]
+    if n >= st.FEWEST_UNITS or unit.bar:
+        return [unit.words]
     return [
-        f"Too few for any claim: {n} {unit}{'s' * (n != 1)} cannot reach p < 0.05 whatever the difference, "
-        f"{st.FEWEST_UNITS} could. What is said here describes these data; it is no evidence for others. {why}"
+        f"Too few for any claim: {n} {unit.name}{'s' * (n != 1)} cannot reach p < 0.05 whatever the difference, "
+        f"{st.FEWEST_UNITS} could. What is said here describes these data; it is no evidence for others. {unit.words}"
     ]

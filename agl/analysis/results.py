@@ -71,6 +71,12 @@ class Results:
                     found[block][slide] = str(said["patient"])
         return found
 
+    def splits(self, block: str) -> list[dict[str, Any]]:
+        """How the runs of a block were split, as far as they say."""
+        here = (self.frame.block == block).to_list()
+        said = [each.get("split") for each, mine in zip(self.provenance, here, strict=True) if mine]
+        return [split for split in said if split]
+
 
 def read_results(runs: Sequence[Run]) -> Results:
     """Read run folders; a file that is missing or broken costs its part of the report, not the report."""

@@ -1,17 +1,14 @@
 """Paired differences between two methods: what may be claimed, and for what.
 
-The unit of analysis is a patient (or a slide, where only one patient or no patient is known), not a gene and not a
+The unit of analysis is the highest level that was left out: a patient (see `agl.analysis.units`), not a gene and not a
 spot. All genes of a slide are read off the same picture by the same model, so their scores go up and down together:
 counting (slide, gene) pairs as independent makes a test of nothing come out "significant" far more often than in
-one case of twenty (tests/analysis/test_statistics.py measures it). Seeds are averaged first, for they repeat the
-computation, not of the biology.
+one case of twenty. So do slides where they are nested in patients. `experiments/error_rates` measures both, and every
+interval and test of this file, where the truth is known.
 
-A difference is therefore reduced in this order: seeds -> genes of a slide -> slides of a unit -> units.
-
-Intervals are expanded percentile bootstrap intervals (Hesterberg 2015, The American Statistician 69:371, section 4.2):
-the quantiles are moved outward so that the interval of a mean is as wide as Student's t asks for. For normal data and
-6, 8, 12, 20 units they held the truth in 93.8, 93.2, 94.1 and 95.4 of 100 trials; plain percentile intervals in 86.1,
-87.1, 90.0 and 93.5, BCa in 86.6, 87.1, 89.9 and 93.2. Below 6 units no interval over units is given.
+Where every unit has a training of its own (one patient a fold), the spread over units contains the seeds'. Where one
+training is tested on several units, its seed moves them together: the variance over seeds is then added
+(`agl.analysis.seed_level`), and the test is no smaller than Student's with that variance.
 
 What no test here accounts for: the folds of one study share most of their training spots, so units are independent as
 test cases, not as repetitions of the training.
@@ -19,30 +16,12 @@ test cases, not as repetitions of the training.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import stats
 
 FEWEST_UNITS = 6  # 2 / 2**5 > 0.05: no two-sided signed-rank test of 5 differences reaches p < 0.05
-RESAMPLES = 4000
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval, NaN where there is too little to say."""
-
-    low: float
-    high: float
-
-    @property
-    def defined(self) -> bool:
-        """Whether there is an interval at all."""
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
-
-
-NO_INTERVAL = Interval(float("nan"), float("nan"))
+FEWEST_ALIKE = 5  # 1 / 2**5 < 0.05: each of the two tests of an equivalence is one-sided
+MARGIN = 0.01  # SCC; differences below it change no decision
 
 
 def signed_rank(differences: np.ndarray) -> float:
@@ -62,20 +41,58 @@ def signed_rank(differences: np.ndarray) -> float:
     >>> round(signed_rank(np.array([1.0, 2, 3, 4, 5, 6])), 5)  # all of one sign: 2 of the 2^6 signs
     0.03125
     """
+    d, below, above = _signed_ranks(differences)
+    return float(min(1.0, 2 * min(below, above))) if d.size else 1.0
+
+
+def equivalence(differences: np.ndarray, margin: float = MARGIN) -> float:
+    """p of "the units' differences lie around a value within +-margin": two one-sided signed-rank tests, both exact.
+
+    The larger of the p of "not below -margin" and that of "not above +margin", so both must be refuted.
+
+    Args:
+        differences: [unit]; NaN is left out.
+        margin: above 0, in units of the score.
+
+    Source: Schuirmann 1987 (TOST), with Wilcoxon's test in the place of Student's.
+
+    >>> equivalence(np.array([0.001, -0.002, 0.003, 0.0, 0.002]))  # 5 of 5 inside on both sides: 1 / 2^5
+    0.03125
+    """
+    d = np.asarray(differences, dtype=float)
+    d = d[np.isfinite(d)]
+    if d.size == 0:
+        return 1.0
+    _, _, not_below = _signed_ranks(d + margin)
+    _, not_above, _ = _signed_ranks(d - margin)
+    return max(not_below, not_above)
+
+
+def _signed_ranks(differences: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """The differences that count, and the chances of a sum of positive ranks no larger and no smaller than theirs."""
     d = np.asarray(differences, dtype=float)
     d = d[np.isfinite(d) & (d != 0)]
     if d.size == 0:
-        return 1.0
+        return d, 1.0, 1.0
     doubled = np.rint(2 * stats.rankdata(np.abs(d))).astype(int)
-    ways = np.zeros(doubled.sum() + 1)
+    ways = rank_sums(doubled)
+    seen = doubled[d > 0].sum()
+    return d, float(ways[: seen + 1].sum()), float(ways[seen:].sum())
+
+
+def rank_sums(ranks: np.ndarray) -> np.ndarray:
+    """[sum + 1] the chance of every sum of positive ranks, each rank being positive in half of the cases.
+
+    >>> rank_sums(np.array([1, 2])).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    ways = np.zeros(ranks.sum() + 1)
     ways[0] = 1.0
-    for rank in doubled:  # after each: the chance of every possible sum of positive ranks
+    for rank in ranks:
         moved = np.zeros_like(ways)
         moved[rank:] = ways[: ways.size - rank]
         ways = (ways + moved) / 2
-    seen = doubled[d > 0].sum()
-    tail = min(ways[: seen + 1].sum(), ways[seen:].sum())
-    return float(min(1.0, 2 * tail))
+    return ways
 
 
 def smallest_p(n: int) -> float:
@@ -106,125 +123,42 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-TOO_SMALL = "n too small"
+TOO_SMALL, NO_CLAIM, ALIKE = "n too small", "no claim", "within"
 
 
-def verdict(n: int, comparisons: int, p: float, mean: float, *, alpha: float = 0.05) -> str:
+def verdict(
+    n: int,
+    comparisons: int,
+    p: float,
+    mean: float,
+    *,
+    alpha: float = 0.05,
+    bar: str = "",
+    alike: float = 1.0,
+    margin: float = MARGIN,
+) -> str:
     """What a row of the table may claim, in words: never a star where n cannot carry one.
 
-    `p` is already corrected over `comparisons`.
+    `p` and `alike` (of `equivalence`) are already corrected over `comparisons`; `bar`: why nothing may be claimed.
 
     >>> verdict(3, 1, 0.25, 0.1)
     'n too small: 3 units cannot reach p < 0.05'
     >>> verdict(8, 20, 0.15625, 0.1)
     'n too small for 20 comparisons: 8 units reach p = 0.16 at best'
+    >>> verdict(8, 1, 0.6, 0.001, alike=0.02)
+    'within 0.01 of it'
     """
     if n == 0:
         return "nothing to compare"
+    if bar:
+        return f"{NO_CLAIM}: {bar}"
+    if alike < alpha and not p < alpha:
+        return f"{ALIKE} {margin:g} of it"
     if smallest_p(n) >= alpha:
-        return f"n too small: {n} unit{'s' * (n != 1)} cannot reach p < {alpha:g}"
+        return f"{TOO_SMALL}: {n} unit{'s' * (n != 1)} cannot reach p < {alpha:g}"
     if smallest_p(n) * comparisons >= alpha:
         best = min(1.0, smallest_p(n) * comparisons)
-        return f"n too small for {comparisons} comparisons: {n} units reach p = {best:.2g} at best"
+        return f"{TOO_SMALL} for {comparisons} comparisons: {n} units reach p = {best:.2g} at best"
     if p >= alpha:
         return "no difference shown"
     return "better" if mean > 0 else "worse"
-
-
-def mean_difference(cells: np.ndarray, units: np.ndarray) -> float:
-    """Mean over units of the mean over their slides of the mean over defined genes.
-
-    Args:
-        cells: differences [slide, gene], NaN where either method is undefined.
-        units: [slide] codes of the units.
-
-    >>> mean_difference(np.array([[1.0, 3.0], [np.nan, 4.0], [0.0, 0.0]]), np.array([0, 0, 1]))
-    1.5
-    """
-    return float(_mean(unit_differences(cells, units)))
-
-
-def unit_differences(cells: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """[unit] the difference of each unit, in the order of its code; NaN where nothing is defined."""
-    return _units(_slides(cells, np.ones((1, cells.shape[1]))), units)[0]
-
-
-def interval_over_units(differences: np.ndarray, rng: np.random.Generator, *, resamples: int = RESAMPLES) -> Interval:
-    """Would other patients show it? Resamples the units `[unit]`; none below 6 units."""
-    d = differences[np.isfinite(differences)]
-    if d.size < FEWEST_UNITS:
-        return NO_INTERVAL
-    drawn = rng.multinomial(d.size, np.full(d.size, 1 / d.size), size=resamples)
-    return _expanded(drawn @ d / d.size, d.size)
-
-
-def interval_over_genes(
-    cells: np.ndarray, units: np.ndarray, rng: np.random.Generator, *, resamples: int = RESAMPLES
-) -> Interval:
-    """Would other genes of this kind show it, on these very slides? Resamples genes; says nothing of other tissue.
-
-    Args:
-        cells: differences [slide, gene], NaN where undefined.
-        units: [slide] codes of the units.
-    """
-    present = np.isfinite(cells).any(0)
-    if present.sum() < FEWEST_UNITS:
-        return NO_INTERVAL
-    kept = cells[:, present]
-    return _expanded(_mean(_units(_slides(kept, _draw(kept.shape[1], rng, resamples)), units)), kept.shape[1])
-
-
-def interval_over_both(
-    cells: np.ndarray, units: np.ndarray, rng: np.random.Generator, *, resamples: int = RESAMPLES
-) -> Interval:
-    """Other patients and other genes at once: units and genes resampled independently.
-
-    Conservative: never narrower than it should be on average (Owen 2007, Annals of Applied Statistics 1:386).
-    """
-    present = np.isfinite(cells).any(0)
-    by_unit = unit_differences(cells, units)
-    n = int(np.isfinite(by_unit).sum())
-    if n < FEWEST_UNITS or present.sum() < FEWEST_UNITS:
-        return NO_INTERVAL
-    kept = cells[:, present]
-    found = _units(_slides(kept, _draw(kept.shape[1], rng, resamples)), units)[:, np.isfinite(by_unit)]
-    return _expanded(_mean(found, _draw(n, rng, resamples)), n)
-
-
-def _draw(n: int, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """[resample, n] how often each of n is drawn in a bootstrap sample."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
-
-
-def _slides(cells: np.ndarray, gene_weights: np.ndarray) -> np.ndarray:
-    """[resample, slide] weighted mean over the defined genes of each slide."""
-    defined = np.isfinite(cells)
-    total = gene_weights @ defined.T.astype(float)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, gene_weights @ np.where(defined, cells, 0.0).T / total, np.nan)
-
-
-def _units(slides: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """[resample, unit] mean over the defined slides of each unit."""
-    member = (units[:, None] == np.unique(units)[None, :]).astype(float)
-    defined = np.isfinite(slides)
-    total = defined.astype(float) @ member
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, np.where(defined, slides, 0.0) @ member / total, np.nan)
-
-
-def _mean(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Weighted mean over the last axis, leaving out NaN."""
-    weights = np.ones_like(values) if weights is None else weights
-    kept = np.where(np.isfinite(values), weights, 0.0)
-    total = kept.sum(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, (kept * np.nan_to_num(values)).sum(-1) / total, np.nan)
-
-
-def _expanded(means: np.ndarray, n: int) -> Interval:
-    """Quantiles of bootstrap means, moved outward to the width Student's t with n - 1 degrees of freedom has."""
-    tail = (1 - LEVEL) / 2
-    moved = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(tail, n - 1))
-    low, high = np.quantile(means[np.isfinite(means)], [moved, 1 - moved])
-    return Interval(float(low), float(high))

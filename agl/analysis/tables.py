@@ -15,6 +15,7 @@ import pandas as pd
 
 from agl import registry
 from agl.errors import UserError
+from agl.nuisances import DEPTH, NUISANCES, POSITION, STAIN
 from agl.runs.options import is_open
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ REACH = ("ceiling", "share")  # what a perfect predictor would score, and the SC
 BLOCK = ("data", "split", "primary")
 INSIDE = "chosen inside"  # in place of what the config left open (`choose:`)
 OF_REACHABLE = "of reachable"  # the heading of `share`
+NUISANCE_WORDS = {DEPTH: "a spot's depth alone", POSITION: "position alone", STAIN: "stain density alone"}
 METHOD = ("study", *BLOCK, "features", "model", "loss", "auxiliary", "control", "settings")
 # What makes no other method: the repetition, and where and on what it was computed (the data have a column).
 NOT_A_SETTING = (
@@ -61,7 +63,7 @@ def methods_frame(frame: pd.DataFrame) -> pd.DataFrame:
             row[f"{score}_sd"] = group[score].std(ddof=1)
             row[f"{score}_sd_folds"] = folds.mean().std(ddof=1)
             row[f"{score}_sd_seeds"] = folds.std(ddof=1).mean()
-        for name in REACH:
+        for name in (*REACH, *NUISANCES):
             row[name] = group.groupby("fold", dropna=False)[name].mean().mean() if name in group else float("nan")
         row |= {"runs": len(group), "folds": group.fold.nunique(), "seeds": group.seed.nunique()}
         row |= {"undefined": int(group.undefined.sum()), "pairs": int(group.pairs.sum())}
@@ -98,9 +100,20 @@ def rich_table(methods: pd.DataFrame, *, pooled: bool = False) -> Table:
         scores = [_bold(mean_sd(row[s], row[f"{s}_sd"]), index in best[s]) for s in shown]
         shares = [percent(row.share) for _ in reach]
         table.add_row(*values, *scores, *shares, str(row.runs), f"{row.undefined}/{row.pairs}")
-    if methods.optimistic.any():
-        table.caption = "optimistic: spots beside the test spots were trained on"
+    words = ["optimistic: spots beside the test spots were trained on"] if methods.optimistic.any() else []
+    words += [
+        f"without a model, SCC per slide: {beside}" for beside in dict.fromkeys(nuisance_words(methods)) if beside
+    ]
+    if words:
+        table.caption = "; ".join(words)
     return table
+
+
+def nuisance_words(methods: pd.DataFrame) -> list[str]:
+    """What depth, position and stain density alone reach on the test spots of each row; "" where nobody knows."""
+    rows = methods.to_dict("records")
+    known = [[(words, row[name]) for name, words in NUISANCE_WORDS.items() if pd.notna(row.get(name))] for row in rows]
+    return [", ".join(f"{words} {value:.2f}" for words, value in each) for each in known]
 
 
 def markdown(methods: pd.DataFrame) -> str:
@@ -185,7 +198,8 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "features": config.data.features_label,
         "root": Path(config.data.root).name if config.data.root else "simulated",
         "files": provenance.get("plugin_files", {}),
-        "split": label(config.split.name, config.split.args, "split").removeprefix("leave_").replace("_", " "),
+        "split": label(config.split.name, config.split.args, "split").removeprefix("leave_").replace("_", " ")
+        + (", depth partialled out" if config.scoring.depth == "partial" else ""),
         "primary": label(config.primary.name, config.primary.args, "primary"),
         "model": label(config.model.name, config.model.args, kind),
         "loss": "-" if baseline else label(config.loss.name, config.loss.args, "loss"),
@@ -193,7 +207,7 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "control": "permuted" if config.data.permute else "",
         "fold": config.fold,
         "seed": config.seed,
-        **{key: _number(result.get(key)) for key in (*SCORES, *REACH)},
+        **{key: _number(result.get(key)) for key in (*SCORES, *REACH, *NUISANCES)},
         "undefined": result["undefined"],
         "pairs": result["pairs"],
         "optimistic": result["optimistic"],

@@ -6,9 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agl.analysis.comparisons import Comparisons
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [key=value ...]", show_default=False)]
 WARNINGS_SHOWN = 20
@@ -22,8 +27,9 @@ def print_runs(
     pooled: bool = False,
     csv: Path | None = None,
     unfinished: Sequence[Path] | None = None,
+    against: dict[str, Comparisons] | None = None,
 ) -> None:
-    """The table of some runs, for people or as JSON; `unfinished` folders are named below it."""
+    """The table of some runs, for people or as JSON; `unfinished` folders are named below it, differences after it."""
     from rich.console import Console
 
     from agl.analysis.tables import methods_frame, rich_table, runs_frame
@@ -40,11 +46,14 @@ def print_runs(
                 "runs": json.loads(frame.to_json(orient="records")),
             }
             | ({} if unfinished is None else {"unfinished": [str(folder) for folder in unfinished]})
+            | ({} if against is None else {"differences": _differences(against)})
         )
         return
     # Redirected, a table may be as wide as it needs to be.
     console = Console() if sys.stdout.isatty() else Console(width=180)
     console.print(rich_table(methods, pooled=pooled))
+    for block, compared in (against or {}).items():
+        _print_differences(console, block if len(against or {}) > 1 else "", compared)
     folders = sorted({str(run.folder.parent) for run in runs})
     counted = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     typer.echo(f"{counted} in this table; folders: {', '.join(folders)}")
@@ -52,6 +61,64 @@ def print_runs(
         others = f"  and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
         typer.echo(f"{len(unfinished)} not finished (failed, interrupted or at work), hence not in it:")
         typer.echo("".join(f"  {folder}\n" for folder in unfinished[:3]) + others, nl=bool(others))
+
+
+def compare_runs(runs: list[Any], baseline: str, margin: float) -> dict[str, Comparisons]:
+    """Every block's differences from a baseline, as a report has them."""
+    from agl.analysis.comparisons import compare
+    from agl.analysis.methods import reference
+    from agl.analysis.results import read_results
+    from agl.errors import UserError
+
+    if not 0 < margin < 1:
+        raise UserError(f"Expected --margin between 0 and 1, received {margin}; the SCC lies in [-1, 1].")
+    results, found, errors = read_results(runs), {}, []
+    for block in results.blocks:
+        try:
+            against = reference(results.frame[results.frame.block == block], baseline)
+        except UserError as error:
+            errors.append(error)
+            continue
+        if against is not None:
+            found[block] = compare(results, block, against, margin=margin)
+    if not found and errors:
+        raise errors[0]
+    return {block: compared for block, compared in found.items() if len(compared.table)}
+
+
+def _differences(against: dict[str, Comparisons]) -> list[dict[str, Any]]:
+    return [
+        {"block": block, "unit": compared.unit.name} | {str(key): value for key, value in row.items()}
+        for block, compared in against.items()
+        for row in compared.table.to_dict("records")
+    ]
+
+
+def _print_differences(console: Console, block: str, compared: Comparisons) -> None:
+    from rich.table import Table
+
+    unit = compared.unit.name
+    table = Table(title=" ".join(("differences in SCC", block)).strip(), title_justify="left", header_style="bold")
+    for title in (
+        "method",
+        "against",
+        "difference",
+        f"95%, {unit}s",
+        "p (Holm)",
+        f"p (within {compared.margin:g})",
+        unit,
+    ):
+        table.add_column(f"{title}s" if title == unit else title)
+    table.add_column("claim")
+    for row in compared.table.to_dict("records"):
+        interval = (
+            f"{row['units_low']:+.3f} to {row['units_high']:+.3f}" if row["units_low"] == row["units_low"] else "-"
+        )
+        p = [f"{row[name]:.3f}" if row[name] == row[name] else "-" for name in ("p_holm", "p_alike_holm")]
+        higher = f"higher in {row['better']}/{row['n']}"
+        table.add_row(row["method"], row["baseline"], f"{row['difference']:+.3f}", interval, *p, higher, row["verdict"])
+    console.print(table)
+    console.print(f"{compared.unit.words} {compared.seed_words}", soft_wrap=True)
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

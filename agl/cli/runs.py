@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agl.cli.printing import AsJson, Words, print_json, print_runs, print_warnings
+from agl.cli.printing import AsJson, Words, compare_runs, print_json, print_runs, print_warnings
 
 
 def train(words: Words = None, as_json: AsJson = False) -> None:
@@ -39,15 +39,22 @@ def table(
     as_json: AsJson = False,
     pooled: Annotated[bool, typer.Option(help="Also scores over all test spots of a fold together.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Also write one row a run to this file.")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help='Also differences from a method, or what it is like: "loss=mse, auxiliary=none".'),
+    ] = None,
+    margin: Annotated[float, typer.Option(help="Differences of SCC below it are none.")] = 0.01,
 ) -> None:
     """Mean and spread of finished runs over folds and seeds, and how many scores are undefined.
 
-    Undefined is what no method could rank: a gene that does not vary, fewer than three spots. A prediction that does
-    not vary ranks nothing and counts 0.
+    With --baseline also what may be claimed of the differences, as in a report. Undefined is what no method could
+    rank: a gene that does not vary, fewer than three spots. A prediction that does not vary ranks nothing and counts 0.
     """
     from agl.runs.folder import find_runs, unfinished
 
-    print_runs(find_runs(*folders), as_json, pooled=pooled, csv=csv, unfinished=unfinished(*folders))
+    runs = find_runs(*folders)
+    against = None if baseline is None else compare_runs(runs, baseline, margin)
+    print_runs(runs, as_json, pooled=pooled, csv=csv, unfinished=unfinished(*folders), against=against)
 
 
 def report(
@@ -60,6 +67,7 @@ def report(
     gene: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
     slide: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
     unit: Annotated[str, typer.Option(help="Of the statistics: auto, patient or slide.")] = "auto",
+    margin: Annotated[float, typer.Option(help="Differences of SCC below it are none.")] = 0.01,
     title: Annotated[str | None, typer.Option(help="Default: the study's name.")] = None,
     section: Annotated[
         list[str] | None,
@@ -70,7 +78,7 @@ def report(
     from agl.reporting.build import write_report
     from agl.reporting.inputs import ReportOptions
 
-    options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit)
+    options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit, margin)
     page = write_report(folders, out, sections=section or (), options=options, title=title)
     typer.echo(f"Wrote {page}")
 

@@ -28,6 +28,25 @@ def distance_to(xy: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(cKDTree(others).query(xy)[0])
 
 
+def edge_distance(xy: np.ndarray) -> np.ndarray:
+    """`[spot]`: distance to the nearest spot on the edge; 0 on it, and everywhere where no spot is inside.
+
+    On the edge is a spot that lacks two and more of the neighbours (within 1.5 pitches) that a spot may have; a hole
+    has an edge, too.
+
+    >>> edge_distance(np.array([[x, y] for x in range(5) for y in range(5)])).reshape(5, 5)[2]
+    array([0., 1., 2., 1., 0.])
+    """
+    xy = np.asarray(xy, dtype=np.float64)
+    reach = 1.5 * pitch(xy)
+    if not np.isfinite(reach):
+        return np.zeros(len(xy))
+    tree = cKDTree(xy)
+    neighbours = np.array([len(near) for near in tree.query_ball_point(xy, reach)])
+    edge = neighbours < neighbours.max() - 1
+    return distance_to(xy, xy[edge]) if edge.any() and not edge.all() else np.zeros(len(xy))
+
+
 def blocks(xy: np.ndarray, k: int) -> np.ndarray:
     """Cut spots into k compact blocks of equal size (to one spot): int64 block number `[spot]`.
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from agl.analysis.comparisons import UNITS, Comparisons, compare
+from agl.analysis.comparisons import Comparisons, compare
 from agl.analysis.methods import Reference, find_method, matched_reference, reference
 from agl.analysis.results import Results, read_results
 from agl.analysis.searches import SearchStudy, find_searches
+from agl.analysis.statistics import MARGIN
+from agl.analysis.units import UNITS
 from agl.errors import UserError
 from agl.reporting.style import MethodStyle, method_styles
 from agl.runs.folder import find_runs
@@ -28,6 +30,7 @@ class ReportOptions:
         method: the one looked at gene by gene and on the tissue; None: that of the highest mean.
         genes, slides: for the maps; empty: see `agl.reporting.figures.maps.draw_maps`.
         unit: of the statistics: auto, patient or slide.
+        margin: of SCC below which a difference is none.
     """
 
     baseline: str | None = None
@@ -35,10 +38,13 @@ class ReportOptions:
     genes: tuple[str, ...] = ()
     slides: tuple[str, ...] = ()
     unit: str = "auto"
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise UserError(f"Expected --unit {', '.join(UNITS)}, received {self.unit!r}.")
+        if not 0 < self.margin < 1:
+            raise UserError(f"Expected --margin between 0 and 1, received {self.margin}; the SCC lies in [-1, 1].")
 
 
 class Compared(NamedTuple):
@@ -96,7 +102,8 @@ class RunBlock:
             asked.append(("differences-matched", "the same method without auxiliary genes", matched))
         if self.cells.empty:
             return []
-        found = [(*each, compare(self.results, self.name, each[2], unit=self.options.unit)) for each in asked]
+        asked_of = partial(compare, self.results, self.name, unit=self.options.unit, margin=self.options.margin)
+        found = [(*each, asked_of(each[2])) for each in asked]
         return [Compared(*each) for each in found if len(each[-1].table)]
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from agl.errors import UserError
 from agl.leftovers import mark, replacing, sweep
+from agl.nuisances import nuisance_scores
 from agl.runs.choosing import decided, read_choice
 from agl.runs.files import write_json, write_text
 from agl.runs.fit import fit
@@ -111,6 +112,8 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
         names,
         experiment.primary_names,
         seed=experiment.config.seed,
+        depth=experiment.config.scoring.depth,
+        beside=nuisances_of(experiment),
     )
     write_text(run.folder / "per_gene.csv", table.to_csv(index=False))
     write_json(run.folder / "provenance.json", run_provenance(asked, time.perf_counter() - started, fitted.costs))
@@ -119,6 +122,14 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
         result |= {"chosen": choice["chosen"], "chosen_by": choice["left_out"]}
     write_hparams(run.folder / "tb", asked.config, result)
     write_json(run.folder / "result.json", result)
+
+
+def nuisances_of(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Scores `[test spot, primary gene]` of what needs no model, fitted to the training and validation spots."""
+    split, names = experiment.split, experiment.config.data.features
+    seen = np.concatenate([split.train, split.validation])
+    encoders = (names,) if isinstance(names, str) else names
+    return nuisance_scores(experiment.dataset, seen, split.test, experiment.panel.primary, encoders)
 
 
 def write_panel(folder: Path, experiment: Experiment, weights: np.ndarray | None = None) -> None:

@@ -45,6 +45,7 @@ def evaluate_again(folder: str | Path) -> dict[str, Any]:
         np.asarray(dataset.slide_names)[codes],
         experiment.primary_names,
         seed=experiment.config.seed,
+        depth=experiment.config.scoring.depth,
     )
     numbers = summary(table)
     keys = ("scc", "pcc", "scc_pooled", "pcc_pooled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from agl.analysis.comparisons import choose_unit, compare
+from agl.analysis.comparisons import compare
 from agl.analysis.methods import reference
 from agl.analysis.results import difference_matrix, gene_abundance, gene_means, read_predictions, read_results
 from agl.runs.folder import Run, find_runs
@@ -50,10 +51,16 @@ def test_differences_follow_the_slow_reference(make_run: Make, world, tmp_path: 
     assert list(found.units.difference) == pytest.approx(by_patient)
     assert (row.n, row.slides, row.genes, row.seeds) == (3, 4, 12, "paired by seed (2)")
     assert row.verdict == "n too small: 3 units cannot reach p < 0.05"
-    assert np.isnan([row.p, row.p_holm, row.units_low, row.both_low]).all()
+    assert np.isnan([row.p, row.p_holm, row.p_alike]).all()
+    student = stats.ttest_1samp(by_patient, 0).confidence_interval()
+    assert [row.units_low, row.units_high] == pytest.approx(list(student))
+    assert row.seed_sd > 0
+    assert "every patient has trainings of its own" in found.seed_words
     slides = compare(results, block, reference(results.frame, "pearson"), unit="slide")
     assert slides.table.difference[0] == pytest.approx(np.mean(list(by_slide.values())))
     assert slides.table.n[0] == 4
+    assert slides.table.verdict[0] == "no claim: slides of one patient are no repetitions"
+    assert np.isnan([slides.table.p[0], slides.table.units_low[0]]).all()
 
 
 def test_seven_patients_are_tested_and_corrected(runs: Path) -> None:
@@ -68,8 +75,53 @@ def test_seven_patients_are_tested_and_corrected(runs: Path) -> None:
     assert learned.p_holm == pytest.approx(4 / 2**7)
     assert learned.verdict == "better"
     assert learned.seeds == "means over 2 and 1 seeds"
-    assert learned.both_low < learned.units_low < learned.difference < learned.units_high < learned.both_high
+    assert learned.units_low < learned.difference < learned.units_high
+    assert learned.detectable < learned.difference
+    assert found.seed_words.startswith("With one seed: another seed alone moves such a difference by about")
+    assert "from 1 method here with several seeds" in found.seed_words
     assert table.verdict["mse"] == "no difference shown"
+
+
+def test_one_training_for_several_patients_needs_several_seeds(make_run: Make, tmp_path: Path) -> None:
+    """Seven patients in one fold: the signed rank alone would claim; a second seed brings in the seeds' variance."""
+    from agl.testing.runs import ExampleSlides
+
+    world = ExampleSlides({"all": [f"S{i + 1}" for i in range(7)], "train": ["S9"]})
+
+    def compared(seeds: tuple[int, ...]):
+        for seed in seeds:
+            for words, noise in (("loss=mse", 0.4), ("loss=pearson", 0.9)):
+                folder = make_run(tmp_path / str(len(seeds)), world, words, fold=0, seed=seed, noise=noise)
+                file = folder / "provenance.json"
+                said = json.loads(file.read_text())
+                said["data"]["report"]["sections"] = {f"S{i}": {"patient": f"P{i}"} for i in range(1, 10)}
+                file.write_text(json.dumps(said))
+        results = read_results(find_runs(tmp_path / str(len(seeds))))
+        return compare(results, results.blocks[0], reference(results.frame, "pearson"))
+
+    alone, both = compared((0,)), compared((0, 1, 2))
+    assert alone.table.verdict[0] == "no claim: one seed: a training that several units share may be luck"
+    assert np.isnan([alone.table.p[0], alone.table.units_low[0]]).all()
+    row = both.table.iloc[0]
+    differences = both.units.difference
+    assert (row.n, row.verdict) == (7, "better")
+    assert row.p >= stats.wilcoxon(differences, method="exact").pvalue
+    student = stats.ttest_1samp(differences, 0).confidence_interval()
+    assert row.units_high - row.units_low > student.high - student.low
+    assert "one training is tested on several patients" in both.seed_words
+
+
+def test_nothing_is_claimed_of_unknown_patients(runs: Path) -> None:
+    for run in find_runs(runs):
+        file = run.folder / "provenance.json"
+        said = json.loads(file.read_text())
+        for section in said["data"]["report"]["sections"].values():
+            section["patient_source"] = "slide name"
+        file.write_text(json.dumps(said))
+    results = read_results(find_runs(runs))
+    found = compare(results, results.blocks[0], reference(results.frame, "listwise"))
+    assert set(found.table.verdict) == {"no claim: patients unknown"}
+    assert found.table[["p", "p_holm", "p_alike", "units_low"]].isna().all(axis=None)
 
 
 def test_undefined_genes_are_left_out_of_both_sides(make_run: Make, world, tmp_path: Path) -> None:
@@ -79,15 +131,6 @@ def test_undefined_genes_are_left_out_of_both_sides(make_run: Make, world, tmp_p
     matrix, _ = difference_matrix(results.cells, "mse", "pearson")
     assert np.isnan(matrix.loc["S0", "GENE11"])  # never counted there
     assert np.isfinite(matrix.loc["S1"]).all()
-
-
-def test_units_are_patients_where_they_are_known() -> None:
-    known = {"a": "P", "b": "P", "c": "Q"}
-    assert choose_unit(["a", "b", "c"], known)[0] == "patient"
-    assert choose_unit(["a", "b"], known)[0] == "slide"
-    assert "nothing here speaks for other patients" in choose_unit(["a", "b"], known)[1]
-    assert choose_unit(["a", "c", "d"], known)[0] == "slide"
-    assert choose_unit(["a", "b", "c"], known, "slide")[0] == "slide"
 
 
 def test_abundance_is_weighted_by_spots_and_methods_do_not_count_twice(runs: Path, world) -> None:
@@ -120,3 +163,18 @@ def test_predictions_that_are_no_predictions(tmp_path: Path) -> None:
     (tmp_path / "predictions.npz").write_bytes(b"PK not really")
     with pytest.raises(UserError, match=r"Expected the arrays of a run in .* train the run again"):
         read_predictions(tmp_path)
+
+
+def test_the_table_says_what_may_be_claimed(agl, runs: Path) -> None:
+    status, out, err = agl("table", runs, "--baseline", "listwise", "--json")
+    assert (status, err) == (0, "")
+    learned = next(row for row in json.loads(out)["differences"] if row["method"] == "listwise + dkgsb")
+    assert (learned["unit"], learned["n"], learned["verdict"]) == ("patient", 7, "better")
+    status, out, err = agl("table", runs, "--baseline", "listwise", "--margin", "0.9")
+    assert (status, err) == (0, "")
+    assert "within 0.9 of it" in out
+    assert "One unit is a patient" in out
+    status, _, err = agl("table", runs, "--baseline", "listwice")
+    assert status == 2
+    assert "Did you mean 'listwise'?" in err
+    assert agl("table", runs, "--baseline", "listwise", "--margin", "0")[0] == 2

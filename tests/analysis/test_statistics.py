@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from agl.analysis import statistics as s
+from agl.analysis.intervals import unit_differences
 
 
 @pytest.mark.parametrize("n", [1, 4, 6, 9, 15, 30])
@@ -77,56 +78,36 @@ def test_no_claim_that_n_cannot_carry(n: int, m: int, p: float, mean: float, wor
     assert s.verdict(n, m, p, mean) == words
 
 
-def test_means_by_hand_with_holes() -> None:
-    cells = np.array([[1.0, np.nan, 2.0], [4.0, 4.0, 4.0], [np.nan, np.nan, np.nan], [-1.0, 0.0, 1.0]])
-    units = np.array([7, 7, 7, 9])
-    assert s.unit_differences(cells, units) == pytest.approx([(1.5 + 4.0) / 2, 0.0])
-    assert s.mean_difference(cells, units) == pytest.approx(1.375)
-    assert np.isnan(s.unit_differences(cells, np.array([0, 0, 1, 2]))[1])
+def test_equivalence_is_scipys_two_one_sided_tests() -> None:
+    for seed in range(6):
+        d = np.random.default_rng(seed).normal(0.002, 0.01, 9)
+        above = stats.wilcoxon(d + 0.01, alternative="greater", method="exact").pvalue
+        below = stats.wilcoxon(d - 0.01, alternative="less", method="exact").pvalue
+        assert s.equivalence(d) == pytest.approx(max(above, below), rel=1e-10)
+        assert s.equivalence(-d) == pytest.approx(s.equivalence(d))
 
 
-def test_percentile_part_is_scipys_bootstrap() -> None:
-    """With n large the expansion vanishes, and the interval is SciPy's percentile interval."""
-    d = np.random.default_rng(1).gamma(2.0, size=400)
-    mine = s.interval_over_units(d, np.random.default_rng(2), resamples=20000)
-    theirs = stats.bootstrap(
-        (d,), np.mean, method="percentile", n_resamples=20000, rng=np.random.default_rng(3)
-    ).confidence_interval
-    assert [mine.low, mine.high] == pytest.approx([theirs.low, theirs.high], abs=0.006)
+def test_equivalence_by_hand() -> None:
+    assert s.equivalence(np.array([0.001, 0.002, 0.003, -0.001])) == 1 / 16  # four units: never below 0.05
+    assert s.equivalence(np.full(5, 0.02)) == 1.0  # all beyond: refutes nothing
+    assert s.equivalence(np.array([0.02, 0, 0, 0, 0, np.nan]), margin=0.01) == pytest.approx(
+        # shifted by -0.01: 0.01 and four times -0.01, mid-rank 3 each; positive sum 3 or less: 1 + 5 of 32
+        6 / 32
+    )
+    assert s.equivalence(np.array([np.nan])) == 1.0
 
 
-def test_small_samples_get_students_width() -> None:
-    d = np.random.default_rng(4).normal(size=10)
-    mine = s.interval_over_units(d, np.random.default_rng(5), resamples=40000)
-    student = stats.ttest_1samp(d, 0).confidence_interval()
-    assert mine.high - mine.low == pytest.approx(student.high - student.low, rel=0.08)
-
-
-def test_resampled_means_follow_a_slow_reference() -> None:
-    """Both-ways bootstrap against plain loops over drawn units and genes."""
-    rng = np.random.default_rng(6)
-    cells = rng.normal(size=(9, 8))
-    cells[rng.random(cells.shape) < 0.15] = np.nan
-    units = np.array([0, 0, 1, 2, 3, 4, 5, 6, 6])
-    slow = np.random.default_rng(7)
-    means = []
-    for _ in range(3000):
-        genes, drawn = slow.integers(0, 8, 8), slow.integers(0, 7, 7)
-        by_slide = np.array([np.nanmean(cells[i, genes]) for i in range(9)])
-        by_unit = [np.nanmean(by_slide[units == u]) for u in drawn]
-        means.append(np.nanmean(by_unit))
-    moved = stats.norm.cdf(np.sqrt(7 / 6) * stats.t.ppf(0.025, 6))
-    fast = s.interval_over_both(cells, units, np.random.default_rng(8))
-    assert [fast.low, fast.high] == pytest.approx(np.quantile(means, [moved, 1 - moved]), abs=0.09)
-
-
-def test_too_little_gives_no_interval() -> None:
-    rng = np.random.default_rng(0)
-    assert not s.interval_over_units(np.arange(5.0), rng).defined
-    assert s.interval_over_units(np.arange(6.0), rng).defined
-    assert not s.interval_over_both(np.ones((5, 20)), np.arange(5), rng).defined
-    assert not s.interval_over_genes(np.ones((9, 5)), np.arange(9), rng).defined
-    assert s.interval_over_genes(np.ones((2, 6)), np.arange(2), rng).low == 1.0
+@pytest.mark.parametrize(
+    ("p", "alike", "bar", "words"),
+    [
+        (0.5, 0.01, "", "within 0.02 of it"),
+        (0.01, 0.01, "", "better"),
+        (0.01, 0.01, "patients unknown", "no claim: patients unknown"),
+        (0.5, 0.2, "", "no difference shown"),
+    ],
+)
+def test_equal_unlike_and_barred(p: float, alike: float, bar: str, words: str) -> None:
+    assert s.verdict(8, 1, p, 0.1, alike=alike, bar=bar, margin=0.02) == words
 
 
 def shared_noise(rng: np.random.Generator, units: int, genes: int) -> np.ndarray:
@@ -140,7 +121,7 @@ def test_under_the_null_units_are_honest_and_gene_pairs_are_not() -> None:
     honest, naive = [], []
     for _ in range(600):
         cells = shared_noise(rng, 10, 30)
-        honest.append(s.signed_rank(s.unit_differences(cells, np.arange(10))) < 0.05)
+        honest.append(s.signed_rank(unit_differences(cells, np.arange(10))) < 0.05)
         naive.append(stats.wilcoxon(cells.ravel()).pvalue < 0.05)
     assert np.mean(honest) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
     assert np.mean(honest) >= 0.02  # exact test of 10 units: attainable level 0.049
@@ -154,23 +135,3 @@ def test_under_the_null_holm_keeps_the_family() -> None:
         (s.holm(np.array([s.signed_rank(rng.normal(size=12)) for _ in range(5)])) < 0.05).any() for _ in range(400)
     ]
     assert np.mean(claims) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
-
-
-@pytest.mark.parametrize("units", [6, 12])
-def test_intervals_hold_the_truth(units: int) -> None:
-    """Units and genes both drawn from a population with mean 0.02, each with its own effect."""
-    rng = np.random.default_rng(units)
-    held = {"units": 0, "both": 0, "genes": 0}
-    trials = 200
-    for _ in range(trials):
-        slide, gene = rng.normal(size=(units, 1)) * 0.03, rng.normal(size=(1, 25)) * 0.04
-        cells = 0.02 + slide + gene + rng.normal(size=(units, 25)) * 0.05
-        codes = np.arange(units)
-        over_units = s.interval_over_units(s.unit_differences(cells - gene, codes), rng, resamples=800)
-        over_genes = s.interval_over_genes(cells - slide, codes, rng, resamples=800)
-        over_both = s.interval_over_both(cells, codes, rng, resamples=800)
-        for name, interval in {"units": over_units, "genes": over_genes, "both": over_both}.items():
-            held[name] += interval.low <= 0.02 <= interval.high
-    assert 0.89 < held["units"] / trials < 0.985
-    assert 0.89 < held["genes"] / trials < 0.985
-    assert held["both"] / trials > 0.92  # conservative by construction

@@ -190,9 +190,9 @@ def test_too_few_units_claim_nothing_in_large_type_either(make_run: Callable, wo
             make_run(tmp_path / "runs", world, f"loss={loss}", fold=fold)
     report = read_input([tmp_path / "runs"], tmp_path / "out")
     difference = answers(report.blocks[0])[1]
-    units = report.blocks[0].compared[0].comparisons.units.difference
-    span = f"{units.min():+.3f} to {units.max():+.3f}".replace("-", "−")
-    assert difference.spread == f"SCC; 3 patients: {span}; too few to claim a difference"
+    row = report.blocks[0].compared[0].comparisons.table.iloc[0]
+    span = f"[{row.units_low:+.3f}, {row.units_high:+.3f}]".replace("-", "−")
+    assert difference.spread == f"SCC; 95% interval over 3 patients {span}; too few to claim a difference"
 
 
 def test_several_blocks_are_a_line_each(make_run: Callable, world, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ class Finding:
 class SectionCheck:
     """What one section holds; None where it could not be found out.
 
-    `ceiling` is the mean noise ceiling of its most dispersed genes: the SCC that no predictor gets past.
+    `ceiling` is the mean noise ceiling of its most dispersed genes: the SCC that no predictor gets past. `depth` is the
+    SCC that a spot's depth alone reaches on them.
     """
 
     slide: str
@@ -45,6 +46,7 @@ class SectionCheck:
     counts_max: int | None = None
     zero_count_spots: int | None = None
     ceiling: float | None = None
+    depth: float | None = None
     patches: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
 
@@ -118,6 +120,8 @@ class CheckReport:
             console.print(Text(f"  {what:<14}", "cyan"), Text(value), sep="", soft_wrap=True)
         if words := self.reachable():
             console.print(Text(f"  {'reachable':<14}", "cyan"), Text(words), sep="", soft_wrap=True)
+        if words := self.by_depth():
+            console.print(Text(f"  {'depth alone':<14}", "cyan"), Text(words), sep="", soft_wrap=True)
         if self.train and self.status != "error":
             words = " ".join(map(shlex.quote, self.train))
             console.print(Text(f"  {'train with':<14}", "cyan"), Text(f"agl train {words}"), sep="", soft_wrap=True)
@@ -137,13 +141,20 @@ class CheckReport:
 
     def reachable(self) -> str:
         """The mean noise ceiling of every section, in one line; empty where none is known."""
-        known = {s.slide: s.ceiling for s in self.sections if s.ceiling is not None}
-        if not known:
-            return ""
-        each = [f"{slide} {value:.2f}" for slide, value in known.items()]
-        if len(each) > _CEILINGS_SHOWN:
-            each = [f"{min(known.values()):.2f} to {max(known.values()):.2f} in {len(each)} sections"]
-        return f"at most SCC {', '.join(each)}: the noise ceiling of each section's most dispersed genes, on average"
+        each = _each({s.slide: s.ceiling for s in self.sections})
+        return (
+            f"at most SCC {each}: the noise ceiling of each section's most dispersed genes, on average" if each else ""
+        )
+
+    def by_depth(self) -> str:
+        """What depth alone reaches in every section, in one line; empty where none is known."""
+        each = _each({s.slide: s.depth for s in self.sections})
+        return (
+            f"SCC {each} with the same genes, log-normalised: what no model needs a picture for (scoring.depth=partial "
+            "takes it out)"
+            if each
+            else ""
+        )
 
     def _table(self) -> Table:
         from rich.table import Table
@@ -163,6 +174,14 @@ class CheckReport:
         if len(self.sections) > _ROWS_SHOWN:
             table.add_row(f"... and {len(self.sections) - _ROWS_SHOWN} more")
         return table
+
+
+def _each(values: dict[str, float | None]) -> str:
+    """One number a section, or their range where there are many."""
+    known = {slide: value for slide, value in values.items() if value is not None}
+    if len(known) > _CEILINGS_SHOWN:
+        return f"{min(known.values()):.2f} to {max(known.values()):.2f} in {len(known)} sections"
+    return ", ".join(f"{slide} {value:.2f}" for slide, value in known.items())
 
 
 def _joined(found: dict[str, Any] | None, spots: int | None) -> str:

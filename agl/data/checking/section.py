@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import sparse
 
-from agl.data.checking.reach import mean_ceiling, thinned
+from agl.data.checking.reach import mean_reach, thinned
 from agl.data.checking.report import Finding, Level, SectionCheck
 from agl.data.reading.counts import count_blocks, move_columns
 from agl.data.reading.formats.base import FeatureFile
@@ -155,7 +155,7 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
 
     some = thinned(measured(), len(header.barcodes))
     totals = np.concatenate(parts)
-    result.ceiling = mean_ceiling(some)
+    result.ceiling, result.depth = mean_reach(some)
     result.counts_min, result.counts_max = int(totals.min()), int(totals.max())
     result.counts_median, result.zero_count_spots = float(np.median(totals)), int((totals == 0).sum())
     below = int((totals < min_counts).sum())

@@ -85,14 +85,15 @@ def draw_differences(
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
         axes.set_xlabel(f"difference in SCC from {against}" if len(against) < 26 else "difference in SCC")
-        thick = axes.plot([], [], color=INK, lw=3, label=f"95% interval over {found.unit}s")
-        thin = axes.plot([], [], color=INK, lw=1.2, label="95% interval over genes")
+        thick = axes.plot([], [], color=INK, lw=3, label=f"95% interval over {found.unit.name}s")
+        thin = axes.plot([], [], color=INK, lw=1.2, label="spread over genes")
         intervals = ([*thick] if over_units else []) + [*thin]
         figure.legend(handles=intervals, loc="outside upper right", ncols=2, borderaxespad=0)
-    thick_line = f"The thick line asks whether other {found.unit}s would show the difference. " if over_units else ""
+    unit = found.unit.name
+    thick_line = f"The thick line asks whether other {unit}s would show the difference. " if over_units else ""
     caption = (
-        f"A dot is a {found.unit}, the diamond the mean over {found.unit}s. {thick_line}The thin line asks whether "
-        "other genes would show the difference, on these very slides."
+        f"A dot is a {unit}, the diamond the mean over {unit}s. {thick_line}The thin line is the spread over genes, "
+        "for these very slides and seeds: no ground for a claim."
     )
     data = found.units.merge(found.table, on=["method", "baseline"], suffixes=("", "_mean"))
-    return save(figure, folder, name, f"Every {found.unit}'s difference from {against}", caption, data)
+    return save(figure, folder, name, f"Every {unit}'s difference from {against}", caption, data)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from agl.analysis.tables import METHOD, OF_REACHABLE, best_rows, mean_sd, methods_frame, percent
+from agl.analysis.tables import METHOD, OF_REACHABLE, best_rows, mean_sd, methods_frame, nuisance_words, percent
+from agl.nuisances import NUISANCES
 from agl.reporting.figures.scores import draw_scores
 from agl.reporting.inputs import RunBlock
 from agl.reporting.parts import PageSection, Table, Text, number, write_csv
@@ -65,6 +66,13 @@ def scores(block: RunBlock) -> PageSection:
     if block.frame.drop_duplicates(["method", "fold"]).groupby("method").size().nunique() > 1:
         words = "Not every method has run on every fold: the means are of different folds. Differences are paired."
         section.items.append(Text(words, warning=True))
+    beside = nuisance_words(block.frame.groupby("fold", dropna=False)[[*NUISANCES]].mean().mean().to_frame().T)[0]
+    if beside:
+        words = (
+            f"Without any model, on the same spots and genes: SCC {beside}. Depth is the log library size itself; the "
+            "others are fitted to the training spots. What a model adds to these is what it saw."
+        )
+        section.items.append(Text(words))
     left = f" The first {MOST_ROWS} of {len(rows)} methods; the file has them all." if len(rows) > MOST_ROWS else ""
     section.items.append(Table("", shown.head(MOST_ROWS), bold, note + left, csv))
     if len(methods) > 1:

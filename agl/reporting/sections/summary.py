@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agl.analysis.statistics import FEWEST_UNITS
+from agl.analysis.comparisons import Comparisons
+from agl.analysis.statistics import ALIKE, FEWEST_UNITS
 from agl.analysis.tables import OF_REACHABLE, percent
 from agl.reporting.inputs import Compared, ReportInput, RunBlock
 from agl.reporting.parts import Answer, Answers, Item, PageSection, Table, Text, number, span
@@ -46,10 +47,10 @@ def claims(block: RunBlock, several: bool) -> list[str]:
     """Every claim that a comparison supports; of a lone block also the second comparison and why it claims nothing."""
     words: list[str] = []
     for position, (_, _, _, compared) in enumerate(block.compared):
-        table = compared.table[compared.table.verdict.isin(["better", "worse"])]
+        table = compared.table[compared.table.verdict.map(_claimed)]
         if table.empty and position and not several:  # the numbers above say the first
             table = compared.table.head(1)
-        words += [_claim(row, compared.unit) for row in table.to_dict("records")]
+        words += [_claim(row, compared) for row in table.to_dict("records")]
     on = f"On {block.name}: " if several else ""
     return [on + each for each in dict.fromkeys(words)]  # a baseline may also be a method's own counterpart
 
@@ -104,16 +105,23 @@ def _units(row: dict[Hashable, Any], compared: Compared) -> pd.Series:
 
 
 def _sure(row: dict[Hashable, Any], compared: Compared) -> str:
-    """How sure a difference is: an interval over enough units, else their range and that it claims nothing."""
-    unit, n = compared.comparisons.unit, int(row["n"])
-    if n >= FEWEST_UNITS and np.isfinite(row["units_low"]):
-        return f"SCC; 95% interval over {n} {unit}s {span(row['units_low'], row['units_high'])}; {row['verdict']}"
-    of = _counted(row, compared) + (f": {_span(_units(row, compared), sign=True)}" if n > 1 else "")
-    return f"SCC; {of}; too few to claim a difference"
+    """How sure a difference is: its interval or its range over units, and what may be claimed of it."""
+    n = int(row["n"])
+    of = _counted(row, compared)
+    if np.isfinite(row["units_low"]):
+        of = f"95% interval over {of} {span(row['units_low'], row['units_high'])}"
+    elif n > 1:
+        of += f": {_span(_units(row, compared), sign=True)}"
+    few = n < FEWEST_UNITS and not (row["verdict"].startswith("no claim") or _claimed(row["verdict"]))
+    return f"SCC; {of}; {'too few to claim a difference' if few else row['verdict']}"
+
+
+def _claimed(verdict: str) -> bool:
+    return verdict in ("better", "worse") or verdict.startswith(ALIKE)
 
 
 def _counted(row: dict[Hashable, Any], compared: Compared) -> str:
-    return f"{row['n']} {compared.comparisons.unit}{'s' * (row['n'] != 1)}"
+    return f"{row['n']} {compared.comparisons.unit.name}{'s' * (row['n'] != 1)}"
 
 
 def _folds(folds: pd.Series) -> str:
@@ -126,13 +134,18 @@ def _span(values: pd.Series, sign: bool = False) -> str:
     return f"{number(float(values.min()), sign=sign)} to {number(float(values.max()), sign=sign)}"
 
 
-def _claim(row: dict[Hashable, Any], unit: str) -> str:
+def _claim(row: dict[Hashable, Any], compared: Comparisons) -> str:
     """One comparison in a sentence."""
     n = row["n"]
-    size = f"{number(row['difference'], sign=True)} SCC over {n} {unit}{'s' * (n != 1)}"
+    size = f"{number(row['difference'], sign=True)} SCC over {n} {compared.unit.name}{'s' * (n != 1)}"
     if row["verdict"] in ("better", "worse"):
         p = number(row["p_holm"])
         return (
             f"{row['method']} ranks {row['verdict']} than {row['baseline']}: {size}, p = {p} after Holm's correction."
+        )
+    if row["verdict"].startswith(ALIKE):
+        return (
+            f"{row['method']} and {row['baseline']} differ by less than {compared.margin:g}: {size}, "
+            f"p = {number(row['p_alike_holm'])} (two one-sided tests) after Holm's correction."
         )
     return f"{row['method']} against {row['baseline']}: {size}; {row['verdict']}."

@@ -41,7 +41,7 @@ class Committee:
     each of them), full or low rank, one penalty. Members of one view share one decomposition, so that a member costs
     milliseconds. The mean is better than nearly every member, and nothing is chosen. The auxiliary genes of the config
     decide on the directions of the low-rank members. The members' spread is what is uncertain about a spot's place.
-    A member may also be any model by its name, `{model: mlp, seeds: 2}`, fitted to the same spots and genes.
+    A member may also be any model by its name, `{model: mlp, seeds: 2}`; networks learn the primary genes alone.
 
     Where the config says nothing it sees surroundings and co-expressed genes (`surroundings`, `auxiliary_genes`): both
     gave it something and cost it nothing wherever they were measured, while surroundings can harm a single ridge. A
@@ -190,7 +190,8 @@ def fitted_model(sample: Sample, member: ModelMember, columns: np.ndarray, seed:
             f"Expected an estimator as a member where nobody trains networks, received {member.model.name!r}; "
             "leave it out of members, or fit the committee by `agl train`."
         )
-    return sample.trains(kept, member.model, columns, seed)
+    alone = np.zeros(0, dtype=np.int64)  # a start of hundreds of auxiliary genes costs more than all other members
+    return sample.trains(kept.with_genes(alone, np.zeros(0, dtype=np.float32)), member.model, columns, seed)
 
 
 def _views(sample: Sample) -> dict[str, np.ndarray]:

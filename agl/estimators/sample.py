@@ -42,6 +42,7 @@ class Sample:
         device: where to solve.
         report: hears of every step: a penalty solved, a step of a selector.
         spots, genes: positions in the dataset, of the spots and of the panel's genes, where there is one.
+        places: of the spots on their slides `[spot, 2]`, where they are known.
         trains: trains a network on a sample of it: (sample, model, columns of the features, seed) -> its scores of
             features; None where nobody does.
     """
@@ -64,6 +65,7 @@ class Sample:
     report: Report = _unheard
     spots: np.ndarray | None = None
     genes: np.ndarray | None = None
+    places: np.ndarray | None = None
     trains: Trains | None = None
 
     def __len__(self) -> int:
@@ -90,7 +92,7 @@ class Sample:
             self,
             **{
                 name: getattr(self, name)[spots]
-                for name in ("features", "counts", "library_size", "slides", "patients", "spots")
+                for name in ("features", "counts", "library_size", "slides", "patients", "spots", "places")
                 if getattr(self, name) is not None
             },
         )

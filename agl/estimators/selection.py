@@ -8,6 +8,7 @@ differentiable function of the genes' weights. No inner steps are taken.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,6 +25,7 @@ from agl.data.expression import DEPTH
 from agl.errors import UserError
 from agl.estimators.convex import solve
 from agl.estimators.inside import folds_inside
+from agl.estimators.planted import Turn, can_plant, turned, verdict
 from agl.estimators.sample import Sample
 
 PENALTY = 1.0  # of the ridge heads on which genes are compared
@@ -46,8 +48,9 @@ def settled(sample: Sample, *, rank: int, bound: float | None) -> tuple[Sample, 
     """The sample with its selector's weights found and held fixed; as it is where none is to be learnt.
 
     Returns:
-        the sample, its panel cut to the genes that count, and for the record: k, the weights `[aux]`, and the score of
-        every k of the learned ranking on the left-out slides.
+        the sample, its panel cut to the genes that count, and for the record: k, the weights `[aux]`, the score of
+        every k of the learned ranking on the left-out slides, and, where spots have places, whether any candidate's
+        influence is more than that of planted genes without any (`agl.estimators.planted`).
     """
     if sample.selector is None:
         return sample, {"k": int((np.asarray(sample.weights) >= 0.5).sum())}
@@ -81,27 +84,38 @@ def settled(sample: Sample, *, rank: int, bound: float | None) -> tuple[Sample, 
             "standard_error": found.standard_error.nan_to_num(0.0).tolist(),
         },
     }
+    if can_plant(sample):
+        planted = turned(sample)
+        number = sum(turn.counts.shape[1] for turn in planted)
+        details |= verdict(outer_problem(sample, rank=rank, bound=bound, planted=planted), number)
     used = np.flatnonzero(weights.numpy() >= LEAST_WEIGHT)
     return sample.with_genes(used, weights.numpy()[used].astype(np.float32)), details
 
 
-def outer_problem(sample: Sample, *, rank: int, bound: float | None) -> OuterProblem:
-    """How well the primary genes fare on left-out training spots, as a function of the candidates' weights."""
+def outer_problem(sample: Sample, *, rank: int, bound: float | None, planted: Sequence[Turn] = ()) -> OuterProblem:
+    """How well the primary genes fare on left-out training spots, as a function of the candidates' weights.
+
+    Args:
+        planted: further candidates, the last ones, that are known to have no influence.
+    """
     inside = folds_inside(sample)
     if len(inside) < 2:
         raise UserError("Expected training spots to leave out for the outer problem, received too few; add slides.")
-    folds = [_fold(sample.at(kept), sample.at(held)) for kept, held in inside]
+    folds = [_fold(sample, kept, held, planted) for kept, held in inside]
     return OuterProblem(folds, strank.pearson_loss, ranks=(rank,), strength=sample.strength, bound=bound)
 
 
-def _fold(kept: Sample, held: Sample) -> Fold:
+def _fold(sample: Sample, kept_spots: np.ndarray, held_spots: np.ndarray, planted: Sequence[Turn]) -> Fold:
+    kept, held = (sample.at(spots) for spots in (kept_spots, held_spots))
     kept, held = (part.at(np.flatnonzero(part.library_size > 0)) for part in (kept, held))
     heads = solve(kept, [PENALTY], kept.counts, loss="mse")
+    turned_parts = (turn.within(sample, kept_spots) for turn in planted)
+    others = [solve(part, [PENALTY], part.counts, loss="mse").coefficients[0].double() for part in turned_parts]
     x, new = (heads.basis(torch.from_numpy(part.features.astype(np.float64))) for part in (kept, held))
     rates = held.primary * DEPTH / held.library_size[:, None]
     return Fold.of(
         Coordinates.of(x, kept.slide_codes),
-        heads.coefficients[0].double(),
+        torch.cat([heads.coefficients[0].double(), *others], dim=1),
         kept.n_primary,
         held_features=new,
         counts=torch.from_numpy(rates),  # of equal depth, for `curve` ranks them as they are

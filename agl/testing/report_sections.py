@@ -24,6 +24,7 @@ from agl.testing.runs import (
     CANDIDATES,
     ExampleSlides,
     write_choice,
+    write_curve,
     write_run,
     write_search,
     write_spread,
@@ -73,6 +74,7 @@ def write_example(root: Path, folds: Iterable[int] = (0, 1), key: str = "example
             chosen = CANDIDATES[: 10 + fold + seed]
             runs.append(write_run(root, slides, *learned, fold=fold, seed=seed, noise=0.5, chosen=chosen))
             write_stains(runs[-1])
+            write_curve(runs[-1])
     write_search(root, runs)
     return root
 

@@ -68,6 +68,7 @@ def sample_of(
         device=str(pick_device(config.training.device, "training.device")),
         spots=np.asarray(spots),
         genes=panel.genes,
+        places=dataset.spots[["x", "y"]].to_numpy(float)[spots],
         trains=partial(_train_network, config, dataset, panel),
         **given,
     )

@@ -16,6 +16,7 @@ from agl.config import Component, Outer
 from agl.errors import UserError
 from agl.estimators.committee import Committee
 from agl.estimators.low_rank import LowRank
+from agl.estimators.planted import turned, verdict
 from agl.estimators.sample import Sample
 from agl.estimators.selection import outer_problem, settled
 from agl.genes import selectors
@@ -203,3 +204,57 @@ def test_what_a_gpu_solves_is_what_a_cpu_does(make: Any) -> None:
     sample, new = planted(selectors.DkGSB, prior="coexpression", tau=0.1), planted()
     here, there = (scores(make.fit(replace(sample, device=device)), new) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(there, here, atol=1e-5)
+
+
+def with_places(sample: Sample) -> Sample:
+    return replace(sample, places=seeded(0, "places").uniform(0, 10, (len(sample), 2)))
+
+
+def signal_of(sample: Sample) -> dict[str, Any]:
+    planted_genes = turned(sample)
+    problem = outer_problem(sample, rank=2, bound=None, planted=planted_genes)
+    return verdict(problem, sum(turn.counts.shape[1] for turn in planted_genes))
+
+
+def test_planted_genes_are_candidates_turned_within_their_slides() -> None:
+    sample = with_places(planted())
+    turns = turned(sample)
+    assert [turn.counts.shape[1] for turn in turns] == [USEFUL + NOISE] * 8
+    for turn in turns:
+        for slide in np.unique(sample.slides):
+            rows = sample.slides == slide
+            sources = set(map(tuple, np.column_stack([sample.counts[rows][:, 5:], sample.library_size[rows]]).tolist()))
+            moved = np.column_stack([turn.counts[rows], turn.library_size[rows]]).tolist()
+            assert set(map(tuple, moved)) <= sources  # whole spots, library size included
+        assert (turn.counts != sample.counts[:, 5:]).any()
+
+
+def test_planted_genes_leave_the_candidates_heads_alone() -> None:
+    sample = with_places(planted())
+    plain = outer_problem(sample, rank=2, bound=None)
+    more = outer_problem(sample, rank=2, bound=None, planted=turned(sample))
+    for one, two in zip(plain.folds, more.folds, strict=True):
+        gram, wider = (fold.auxiliary[:, : USEFUL + NOISE] for fold in (one, two))
+        torch.testing.assert_close(gram.T @ gram, wider.T @ wider)
+
+
+def test_useful_genes_are_told_from_planted_ones_and_noise_is_not() -> None:
+    found = signal_of(with_places(planted(n_spots=240)))
+    assert (found["outer_signal"], found["planted"]) == ("clear", 8 * (USEFUL + NOISE))
+    noise = [signal_of(with_places(noisy(seed)))["outer_signal"] for seed in range(8)]
+    assert noise == ["indistinguishable from noise"] * 8
+
+
+def noisy(seed: int) -> Sample:
+    """Auxiliary genes that follow nothing."""
+    one = example_sample(seed, n_spots=120, n_features=12, n_auxiliary=0, loss=Component(name="mse"))
+    counts = np.hstack([one.counts, seeded(seed, "noise").poisson(8.0, size=(len(one), 40))])
+    return replace(one, counts=counts, weights=np.full(40, 0.5, dtype=np.float32))
+
+
+def test_the_verdict_is_in_the_record_where_spots_have_places() -> None:
+    sample = planted(selectors.DkGSB, prior="coexpression", tau=0.1)
+    assert "outer_signal" not in settled(sample, rank=2, bound=None)[1]
+    details = settled(with_places(sample), rank=2, bound=None)[1]
+    assert details["outer_signal"] in ("clear", "indistinguishable from noise")
+    assert details["curve"]["k"][0] == 0

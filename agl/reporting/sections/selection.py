@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from agl.analysis.curves import curves, signals
 from agl.analysis.selection import chosen_genes, selections, stability, stability_words
+from agl.reporting.figures.curves import draw_curve
 from agl.reporting.figures.selection import draw_chosen, draw_mask, draw_stability, draw_trajectory
 from agl.reporting.figures.stains import draw_stains, learned_vectors
 from agl.reporting.inputs import RunBlock
@@ -39,6 +41,10 @@ def selection(block: RunBlock) -> PageSection:
             write_csv(block.folder, file_name("stability", block.name, each.method), pairs)
         if len(chosen):
             section.items.append(_chosen_table(each.method, chosen, csv))
+    signal = signals(block.results, block.name)
+    for method, table in curves(block.results, block.name).items():
+        section.items.append(draw_curve(table, method, block.name, block.styles[method], block.figures))
+        section.items.append(_signal_table(method, signal[method]))
     section.items[:0] = [Text(note, warning=True) for note in notes]
     return section
 
@@ -55,6 +61,26 @@ def stains(block: RunBlock) -> PageSection:
         scores = block.cells[block.cells.method == method].groupby("gene").scc.mean().sort_values(ascending=False)
         section.items.append(draw_stains(vectors, list(scores.index), method, block.name, block.figures))
     return section
+
+
+def _signal_table(method: str, table: pd.DataFrame) -> Table:
+    """Run by run, which ks are as good as the best, and whether any gene helps more than planted ones do."""
+    rows = pd.DataFrame(
+        {
+            "fold": table.fold.astype(str),
+            "seed": table.seed.astype(str),
+            "best k": table.best_k.astype(str),
+            "as good": [f"{a} … {b}" for a, b in zip(table.as_good_from, table.as_good_to, strict=True)],
+            "signal": ["not asked" if pd.isna(word) else str(word) for word in table.outer_signal],
+            "genes that stand out": ["–" if pd.isna(n) else f"{int(n)}" for n in table.discoveries],
+        }
+    )
+    note = (
+        "As good: within one standard error of the best k, paired by left-out slide. Clear: some genes help the "
+        "primary ones more than planted genes do, whose counts were turned about the centre of their slides (false "
+        "discovery rate 5 %); single ones among them may be noise."
+    )
+    return Table(f"What {method} had to learn from", rows, note=note, folded=len(rows) > 12)
 
 
 def _chosen_table(method: str, chosen: pd.DataFrame, csv: str) -> Table:

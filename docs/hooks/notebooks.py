@@ -55,4 +55,4 @@ def _shown(output: dict[str, Any]) -> str:
     lines = text.splitlines()
     if not text or output.get("name") == "stderr":
         return ""
-    return "```{ .text .output }\n" + "\n".join(lines[:LONGEST]) + "\n```"
+    return "````{ .text .output }\n" + "\n".join(lines[:LONGEST]) + "\n````"  # what is printed may hold a fence itself

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+from tests.docs.blocks import blocks_of, lines_of
+
+PATH = Path(__file__).parents[1] / "README.md"
+README = PATH.read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return [block.code for block in blocks_of(PATH) if block.language == language]
 
 
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +78,8 @@ def test_the_commands_in_it_exist() -> None:
     from agl.cli import app
 
     known = set(get_command(app).commands)
-    named = set(re.findall(r"^agl ([a-z]+)", README, flags=re.MULTILINE))
+    lines = [line.split() for code in blocks("bash") for line in lines_of(code)]
+    named = {words[1] for words in lines if words[0] == "agl"}
     assert named
     assert named <= known
 

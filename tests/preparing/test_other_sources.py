@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,3 +171,33 @@ def test_a_store_that_was_half_copied_is_refused(stored: anndata.AnnData, tmp_pa
     chunks[0].unlink()
     done = agl.prepare(tmp_path / "S3.zarr", tmp_path / "out", progress=False)
     assert "received 0; copy the store again" in done.failed["S3"]
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """OME-NGFF: [c, y, x] and its half, chunked."""
+    import zarr
+
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    axes = [{"name": name, "type": "space"} for name in "cyx"]
+    levels = [pixels, pixels[::2, ::2]]
+    for number, level in enumerate(levels):
+        array = np.ascontiguousarray(np.moveaxis(level, 2, 0))
+        group.create_array(str(number), data=array, chunks=(3, 64, 64))
+    datasets = [{"path": str(number)} for number in range(len(levels))]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+
+
+def test_the_picture_in_a_spatialdata_store(stored: anndata.AnnData, truth: Truth, tmp_path: Path) -> None:
+    write_spatialdata(tmp_path / "S4.zarr", stored, stored.obsm["spatial"])
+    write_picture(tmp_path / "S4.zarr/images/S4_full_image", truth.image)
+    write_picture(tmp_path / "S4.zarr/images/S4_hires_image", truth.image[::4, ::4])
+    done = agl.prepare(tmp_path / "S4.zarr", tmp_path / "out", mpp=2.5, patch_um=60, patch_px=24, progress=False)
+    assert done.failed == {}
+    with h5py.File(tmp_path / "out/patches/S4.h5") as h5:
+        for (x, y), patch in zip(h5["coords"][:], h5["img"][:], strict=True):
+            np.testing.assert_array_equal(patch, truth.image[y : y + 24, x : x + 24])
+    write_picture(tmp_path / "S4.zarr/images/another", truth.image)
+    done = agl.prepare(tmp_path / "S4.zarr", tmp_path / "new", mpp=2.5, progress=False)
+    assert "Expected one full-resolution picture" in done.failed["S4"]
+    given = tmp_path / "S4.zarr/images/another"
+    assert agl.prepare(tmp_path / "S4.zarr", tmp_path / "new", image=given, mpp=2.5, progress=False).failed == {}

@@ -10,6 +10,7 @@ from agl.errors import UserError
 from agl.places import regular_file
 from agl.preparing.images.image import SlideImage
 from agl.preparing.images.kinds import OPENSLIDE, PILLOW, SUFFIXES, TIFF
+from agl.preparing.images.ome_zarr import is_picture
 
 
 @contextmanager
@@ -19,9 +20,12 @@ def open_image(path: Path) -> Iterator[SlideImage]:
     Raises:
         UserError: nothing there, a kind that is not known, damaged, or a package is missing that reads it.
     """
-    regular_file(path, "an image of the slide")
     suffix = path.suffix.lower()
-    if suffix in PILLOW:
+    if not is_picture(path):
+        regular_file(path, "an image of the slide")
+    if is_picture(path):
+        from agl.preparing.images.ome_zarr import open_ome_zarr as opened
+    elif suffix in PILLOW:
         from agl.preparing.images.plain import open_plain as opened
     elif suffix in TIFF:
         from agl.preparing.images.tiff import open_tiff as opened

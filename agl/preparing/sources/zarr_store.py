@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from agl.errors import UserError
+from agl.preparing.images.ome_zarr import is_picture
 from agl.preparing.installed import need, parquet
 from agl.preparing.section import Asked, Found, Section
 from agl.preparing.sources import h5ad
@@ -64,7 +66,7 @@ def read(name: str, path: Path, kind: str, asked: Asked, store: Path | None = No
     copy = Path(kept.name) / f"{name}.h5ad"
     table.write_h5ad(copy)
     section = h5ad.read(copy, Asked())
-    image = find_image((store or path).parent, asked, name)
+    image = find_image((store or path).parent, asked, name) or (None if store is None else _full_image(store))
 
     def blocks(held: tempfile.TemporaryDirectory[str] = kept) -> Iterator[sparse.csr_matrix]:
         yield from section.blocks()
@@ -101,6 +103,19 @@ def _table_of(store: Path) -> Path:
         f"Expected one table in {store}, received {names}; give the one you mean as a source, such as "
         f"{folder / (tables[0].name if tables else 'table')}."
     )
+
+
+def _full_image(store: Path) -> Path | None:
+    """The full-resolution picture of a SpatialData store: the only one that is not named as a small copy."""
+    folder = store / "images"
+    inside = sorted(p for p in folder.iterdir() if is_picture(p)) if folder.is_dir() else []
+    found = [p for p in inside if not re.search(r"hires|lowres|cytassist|downscaled", p.name, re.IGNORECASE)]
+    if len(found) > 1:
+        raise UserError(
+            f"Expected one full-resolution picture in {folder}, received {found[0].name} and {found[1].name}; name the "
+            f"one you mean: --image {found[0]}"
+        )
+    return found[0] if found else None
 
 
 def _one_region(table: Any, path: Path) -> None:

@@ -159,8 +159,8 @@ def _write(
             found = fits(small, scale, image.size, section.xy, apart, totals, mask)
             remarks += doubts(found, len(section))
             looked = Looked.of(len(section))
-            cut_at = {"workers": workers, "look": looked.look, "told": told}
-            write_patches(parts["patches"], image, section.barcodes, section.xy, how, **cut_at)  # type: ignore[arg-type]
+            where = section.barcodes, section.xy
+            write_patches(parts["patches"], image, *where, how, workers=workers, look=looked.look, told=told)
             tissue = share_in(mask, section.xy, how.side, scale)
         obs["tissue"], obs["glass"], obs["sharpness"] = tissue, looked.glass, looked.sharpness
         remarks += quality_remarks(tissue, looked)

@@ -34,8 +34,8 @@ def test_sums_are_those_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch, fewest:
     monkeypatch.setattr("agl.preparing.sources.summing._FEWEST", fewest)
     rng = np.random.default_rng(0)
     counts, spots = rng.poisson(0.4, (500, 12)), rng.integers(-1, 90, 500)
-    blocks = (sparse.csr_matrix(counts[start : start + 33]) for start in range(0, 500, 33))
-    found = list(summed(blocks, spots, 90, 12))
+    parts = [sparse.csr_matrix(counts[start : start + 33]) for start in range(0, 500, 33)]
+    found = list(summed(lambda: iter(parts), spots, 90, 12))
     assert len(found) == (-(-90 // max(fewest, 2)))
     np.testing.assert_array_equal(sparse.vstack(found).toarray(), plain(counts, spots, 90))
 
@@ -52,7 +52,7 @@ def test_sums_need_little_memory() -> None:
 
     spots = rng.permutation(np.arange(10_000)) // 2
     tracemalloc.start()
-    total = sum(int(block.sum()) for block in summed(blocks(), spots, 5_000, 2_000))
+    total = sum(int(block.sum()) for block in summed(blocks, spots, 5_000, 2_000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total == 5_000_000

@@ -7,7 +7,7 @@ are written to one of several files by the spot they belong to; then file after 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import IO
 
@@ -19,16 +19,16 @@ _FEWEST = 128  # spots a file
 
 
 def summed(
-    blocks: Iterator[sparse.csr_matrix], spots: np.ndarray, n_spots: int, n_genes: int
+    read: Callable[[], Iterator[sparse.csr_matrix]], spots: np.ndarray, n_spots: int, n_genes: int
 ) -> Iterator[sparse.csr_matrix]:
     """Counts int32 [some spots, gene], in the order of the spots.
 
     Args:
-        blocks: counts [some units, gene] of all units, in the order of `spots`.
+        read: gives counts [some units, gene] of all units, in the order of `spots`.
         spots: [unit] the spot of each unit, -1 for none.
 
     >>> units = sparse.csr_matrix([[1, 0], [2, 5], [0, 7]])
-    >>> next(summed(iter([units]), np.array([1, 1, 0]), 2, 2)).toarray().tolist()
+    >>> next(summed(lambda: iter([units]), np.array([1, 1, 0]), 2, 2)).toarray().tolist()
     [[0, 7], [3, 5]]
     """
     height = max(_FEWEST, -(-n_spots // _FILES))
@@ -36,7 +36,7 @@ def summed(
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in firsts]
         start = 0
-        for block in blocks:
+        for block in read():
             _scatter(block, spots[start : start + block.shape[0]], n_spots, files, height)
             start += block.shape[0]
         for first, file in zip(firsts, files, strict=True):

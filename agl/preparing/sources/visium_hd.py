@@ -64,7 +64,7 @@ def read(sizes: dict[float, Path], asked: Asked) -> Section:
         placed = places.iloc[unit[rows]]
         barcodes, lattice = matrix.barcodes[rows], placed[["array_row", "array_col"]].to_numpy(int)
         xy = placed[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(float)
-        blocks = lambda: matrix.blocks(rows)  # noqa: E731
+        blocks = partial(matrix.blocks, rows)
     else:
         squares, spot_of_place, left = squares_of(places, times)
         lattice = squares[["row", "column"]].to_numpy(int)
@@ -72,7 +72,7 @@ def read(sizes: dict[float, Path], asked: Asked) -> Section:
         barcodes = np.array([f"s_{side:03.0f}um_{r:05d}_{c:05d}-1" for r, c in lattice], dtype=object)
         spot = spot_of_place[unit[rows]]
         n_genes = int(matrix.is_gene.sum())
-        blocks = lambda: summed(matrix.blocks(rows), spot, len(squares), n_genes)  # noqa: E731
+        blocks = partial(summed, partial(matrix.blocks, rows), spot, len(squares), n_genes)
         remarks.append(f"{len(rows):,} bins of {own:g} um were summed into {len(squares):,} squares of {side:g} um.")
         remarks += [f"Squares less than half on tissue, left out: {left}."] if left else []
     um_per_px = factors.get("microns_per_pixel")

@@ -65,14 +65,14 @@ def read(folder: Path, asked: Asked) -> Section:
     n_genes = int(matrix.is_gene.sum())
     if side == 0:
         barcodes, lattice, places = matrix.barcodes, None, um
-        blocks = lambda: matrix.blocks(every)  # noqa: E731
+        blocks = partial(matrix.blocks, every)
     else:
         index = np.floor(um[:, ::-1] / side).astype(np.int64)  # (row, column)
         lattice, spot = np.unique(index, axis=0, return_inverse=True)
         spot = spot.reshape(-1)
         places = (lattice[:, ::-1] + 0.5) * side
         barcodes = np.array([f"s_{side:03.0f}um_{row:05d}_{column:05d}" for row, column in lattice], dtype=object)
-        blocks = lambda: summed(matrix.blocks(every), spot, len(lattice), n_genes)  # noqa: E731
+        blocks = partial(summed, partial(matrix.blocks, every), spot, len(lattice), n_genes)
         remarks.append(f"{len(um):,} cells were summed into {len(lattice):,} squares of {side:g} um.")
     image = find_image(folder, asked)
     aligned = asked.alignment or _alignment(folder)

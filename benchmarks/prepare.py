@@ -67,13 +67,13 @@ def write_counts(path: Path, barcodes: np.ndarray, genes: int, each: int, rng: n
         ends = [np.zeros(1, dtype=np.int64)]
         for start in range(0, len(barcodes), 5_000):
             many = rng.poisson(each, min(5_000, len(barcodes) - start))
-            found = [np.unique(rng.geometric(20 / genes, n) % genes) for n in many]
-            columns = np.concatenate(found)
+            rows = np.repeat(np.arange(len(many)), many)
+            rows, columns = np.divmod(np.unique(rows * genes + rng.geometric(20 / genes, len(rows)) % genes), genes)
             stored = data.shape[0]
             for target, values in ((data, rng.geometric(0.7, len(columns))), (indices, columns)):
                 target.resize((stored + len(columns),))
                 target[stored:] = values
-            ends.append(stored + np.cumsum([len(f) for f in found]))
+            ends.append(stored + np.cumsum(np.bincount(rows, minlength=len(many))))
         group["indptr"] = np.concatenate(ends)
         group["shape"] = np.array([genes, len(barcodes)])
         features = group.create_group("features")
@@ -108,12 +108,12 @@ def write_hd(root: Path, bins: int, genes: int, rng: np.random.Generator) -> int
     return write_counts(folder / "filtered_feature_bc_matrix.h5", barcodes, genes, 200, rng)
 
 
-def measured(*words: object) -> tuple[float, float, float]:
-    """(seconds, peak MB, MB before) of a preparation in a process of its own."""
+def measured(*words: object) -> str:
+    """Seconds and memory of a preparation in a process of its own."""
     command = [sys.executable, __file__, "--one", *map(str, words)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    seconds, peak, before = map(float, output[-3:])
-    return seconds, peak, before
+    seconds, cpu, peak, before = map(float, output[-4:])
+    return f"{seconds:.0f} s, CPU {cpu:.0f} s, peak {peak:,.0f} MB, of which {before:,.0f} MB before it began"
 
 
 def one(source: str, out: str, workers: str, bin_um: str) -> None:
@@ -122,17 +122,19 @@ def one(source: str, out: str, workers: str, bin_um: str) -> None:
     from agl.preparing.prepare import prepare_sections
     from agl.preparing.writing import Settings
 
-    before, start = peak_megabytes(), time.perf_counter()
+    before, start, cpu = peak_megabytes(), time.perf_counter(), time.process_time()
     settings = Settings(bin_um=None if bin_um == "-" else float(bin_um))
     done = prepare_sections([source], out, settings, workers=int(workers))
     assert not done.failed, done.failed
-    print(time.perf_counter() - start, peak_megabytes(), before)
+    print(time.perf_counter() - start, time.process_time() - cpu, peak_megabytes(), before)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--folder", type=Path, help="where to write the data (default: a temporary folder)")
+    parser.add_argument("--only", choices=["visium", "hd"])
+    parser.add_argument("--workers", type=int, default=2, help="measure 1 to this number of threads")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -143,22 +145,18 @@ def main() -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         root = Path(folder)
-        write_visium(root / "V", rows, columns, side, genes, rng)
-        size = (root / "V/slide.tif").stat().st_size / 1e6
-        print(f"{rows * columns:,} spots, {side:,} x {side:,} px as JPEG: {size:,.0f} MB, raw {side**2 * 3e-6:,.0f} MB")
-        for workers in (1, 2):
-            seconds, peak, before = measured(root / "V", root / f"out{workers}", workers, "-")
-            print(
-                f"  {workers} worker(s): {seconds:.1f} s, peak {peak:,.0f} MB, of which {before:,.0f} before it began"
-            )
-        stored = write_hd(root / "H", bins, genes, rng)
-        print(
-            f"Visium HD: {bins:,} bins of 8 um x {genes:,} genes, {stored:,} counts ({stored * 12e-6:,.0f} MB as CSR)"
-        )
-        for wanted in ("56", "16", "0"):
-            seconds, peak, before = measured(root / "H", root / f"hd{wanted}", 1, wanted)
-            what = f"summed to {wanted} um" if wanted != "0" else "as they are"
-            print(f"  {what}: {seconds:.1f} s, peak {peak:,.0f} MB, of which {before:,.0f} MB before it began")
+        if arguments.only != "hd":
+            write_visium(root / "V", rows, columns, side, genes, rng)
+            size = (root / "V/slide.tif").stat().st_size / 1e6
+            raw = side**2 * 3e-6
+            print(f"{rows * columns:,} spots, {side:,} x {side:,} px as JPEG: {size:,.0f} MB, raw {raw:,.0f} MB")
+            for workers in range(1, 1 + arguments.workers):
+                print(f"  workers {workers}: {measured(root / 'V', root / f'out{workers}', workers, '-')}", flush=True)
+        if arguments.only != "visium":
+            stored = write_hd(root / "H", bins, genes, rng)
+            print(f"Visium HD: {bins:,} bins x {genes:,} genes, {stored:,} counts ({stored * 8e-6:,.0f} MB as CSR)")
+            for wanted, what in (("56", "summed to 56 um"), ("16", "summed to 16 um"), ("0", "as they are")):
+                print(f"  {what}: {measured(root / 'H', root / f'hd{wanted}', 1, wanted)}", flush=True)
     return None
 
 

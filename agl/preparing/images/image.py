@@ -63,7 +63,7 @@ class SlideImage:
 
         >>> levels = [Level(8, 8, (1, 1)), Level(4, 4, (2, 2)), Level(2, 2, (4, 4))]
         >>> image = SlideImage("", levels, None, lambda *box: np.zeros(0))
-        >>> [image.level_for(d) for d in (0.5, 1, 1.9, 2, 3.99, 9)]
+        >>> [image.level_for(d) for d in (0.5, 1, 1.9, 2, 3.9, 9)]
         [0, 0, 0, 1, 1, 2]
         """
         fine = [k for k, level in enumerate(self.levels) if max(level.downsample) <= downsample * (1 + _NEAR)]

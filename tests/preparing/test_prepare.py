@@ -178,6 +178,7 @@ def test_an_image_of_another_section_is_not_taken(samples: list[Path], tmp_path:
     [
         (["nowhere", "--out", "out"], "found nothing; check the path"),
         (["empty", "--out", "out"], "which is empty"),
+        (["samples", "--out", "out"], "agl prepare samples/* --out FOLDER"),
         (["notes.csv", "--out", "out"], "which is another kind of file"),
         (["S0", "S0/outs", "--out", "out"], "sections with different names"),
         (["S0", "S1", "--out", "out", "--image", "S0/slide.png"], "{section}"),
@@ -193,6 +194,7 @@ def test_an_image_of_another_section_is_not_taken(samples: list[Path], tmp_path:
 )
 def test_a_mistake_is_one_sentence(agl, samples: list[Path], tmp_path: Path, words: list[str], part: str) -> None:
     (tmp_path / "empty").mkdir()
+    write_outs(tmp_path / "samples/S7", Truth(side=5))
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     status, _, err = agl("prepare", *words)
     assert status == 2, err

@@ -13,6 +13,7 @@ from agl.preparing.sources import h5ad, legacy_st, space_ranger, tenx_file, visi
 
 KINDS = (visium_hd, space_ranger, xenium, zarr_store, tenx_file, h5ad, legacy_st)
 SOURCES: list[Callable[[Path], list[Found]]] = [kind.find for kind in KINDS]
+_LOOKED_AT = 50  # things in a folder that is no source itself
 WANTED = "Space Ranger's outs/, Xenium's folder, a 10x matrix, tables of ST, h5ad or Zarr"
 
 
@@ -28,6 +29,12 @@ def recognise(path: Path) -> list[Found]:
     for find in SOURCES:
         if found := find(path):
             return found
+    inner = [child for child in sorted(path.iterdir())[:_LOOKED_AT] if child.is_dir()] if path.is_dir() else []
+    if known_inside := [child for child in inner if any(find(child) for find in SOURCES)]:
+        raise UserError(
+            f"Expected a source at {path}, received a folder of {len(known_inside)} or more (such as "
+            f"{known_inside[0].name}); give them by themselves: agl prepare {path}/* --out FOLDER."
+        )
     if path.is_dir():
         inside = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))[:6]
         received = f"has {', '.join(inside)}" if inside else "is empty"

@@ -106,18 +106,20 @@ def _row(
 
 
 def judge(
-    values: np.ndarray, codes: np.ndarray, level: SeedLevel, rng: np.random.Generator, margin: float
+    values: np.ndarray, codes: np.ndarray, level: SeedLevel, rng: np.random.Generator | None, margin: float
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Of differences `[slide, gene]`, already averaged over seeds: mean, intervals, p; and each unit's difference.
 
     Args:
         codes: [slide] of the units.
+        rng: of the bootstrap over genes; None leaves that out.
     """
     by_unit = intervals.unit_differences(values, codes)
     known = by_unit[np.isfinite(by_unit)]
     n, mean = known.size, intervals.mean_difference(values, codes)
     error = intervals.mean_error(known, level.error)
-    over = {"units": error.interval(mean), "genes": intervals.interval_over_genes(values, codes, rng)}
+    genes = intervals.NO_INTERVAL if rng is None else intervals.interval_over_genes(values, codes, rng)
+    over = {"units": error.interval(mean), "genes": genes}
     p = st.signed_rank(known) if n >= st.FEWEST_UNITS else float("nan")
     alike = st.equivalence(known, margin) if n >= st.FEWEST_ALIKE else float("nan")
     if level.error is not None:  # units that share a training are no repetitions of it

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agl.analysis.comparisons import Comparisons
+    from agl.prediction.cohort import CohortScores
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [key=value ...]", show_default=False)]
 WARNINGS_SHOWN = 20
@@ -119,6 +120,39 @@ def _print_differences(console: Console, block: str, compared: Comparisons) -> N
         table.add_row(row["method"], row["baseline"], f"{row['difference']:+.3f}", interval, *p, higher, row["verdict"])
     console.print(table)
     console.print(f"{compared.unit.words} {compared.seed_words}", soft_wrap=True)
+
+
+def print_cohort(found: CohortScores, as_json: bool, csv: Path | None) -> None:
+    """A model's scores on an outside cohort: slides, then the genes from the best to the worst."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from agl.runs.files import write_text
+
+    if csv is not None:
+        write_text(csv, found.table.to_csv(index=False))
+    if as_json:
+        frames = {name: json.loads(getattr(found, name).to_json(orient="records")) for name in ("slides", "genes")}
+        print_json({"numbers": found.numbers, **frames, "notes": found.notes})
+        return
+    print_warnings(found.notes)
+    console = Console() if sys.stdout.isatty() else Console(width=180)
+    numbers = found.numbers
+    console.print(
+        f"{numbers['measured']} of {numbers['genes']} genes are measured there. SCC per slide {numbers['scc']:.3f}, "
+        f"{numbers['share']:.0%} of reachable; PCC per slide {numbers['pcc']:.3f}",
+        highlight=False,
+    )
+    shown = {"slides": ["slide", "spots", "scc", "shift", "stretch"], "genes": list(found.genes.columns)}
+    for name, columns in shown.items():
+        table = Table(title=name, title_justify="left", header_style="bold")
+        for column in columns:
+            table.add_column(column, justify="left" if column in ("slide", "gene") else "right")
+        rows = getattr(found, name).sort_values("scc", ascending=False, kind="stable")[columns]
+        for row in rows.itertuples(index=False):
+            table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+        console.print(table)
+    console.print("shift, stretch: features against training, in training spreads and times (medians over features)")
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

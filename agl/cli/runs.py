@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agl.cli.printing import AsJson, Words, compare_runs, print_json, print_runs, print_warnings
+from agl.cli.printing import AsJson, Words, compare_runs, print_cohort, print_json, print_runs, print_warnings
 
 
 def train(words: Words = None, as_json: AsJson = False) -> None:
@@ -83,19 +83,39 @@ def report(
     typer.echo(f"Wrote {page}")
 
 
-def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], as_json: AsJson = False) -> None:
-    """Score a run's saved weights on its test spots again, and compare with what it wrote."""
-    from agl.runs.predict import evaluate_again
+Trust = Annotated[bool, typer.Option(help="Run the Python file that the model brings along.")]
 
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="MODEL", help="A finished run; with --on also an exported model.")],
+    on: Annotated[
+        Path | None, typer.Option(help="An outside cohort: a folder of slides with counts, or one h5ad.")
+    ] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="The cohort's features: a file or folder, once for each encoder.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write one row a gene and slide to this file.")] = None,
+    anyway: Annotated[bool, typer.Option(help="Also where features are not like those in training.")] = False,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run's saved weights on its test spots again; with --on, a model on slides from elsewhere.
+
+    The first compares with what the run wrote. The second says how many of the model's genes are measured there, how
+    far the features are from those in training, and each gene's score beside its ceiling and its score at home.
+    """
+    from agl.runs.predict import evaluate_again, open_model
+
+    if on is not None:
+        model = open_model(run, trust=trust)[1]
+        print_cohort(model.evaluate(on, features=features or (), anyway=anyway), as_json, out)
+        return
     outcome = evaluate_again(run)
     if as_json:
         print_json(outcome)
     else:
         for name, value in outcome.items():
             typer.echo(f"{name:<18} {value:.6f}" if isinstance(value, float) else f"{name:<18} {value}")
-
-
-Trust = Annotated[bool, typer.Option(help="Run the Python file that the model brings along.")]
 
 
 def export(

@@ -20,6 +20,8 @@ from agl.prediction.slide import Slide, read_slide, slide_of
 if TYPE_CHECKING:
     import anndata
 
+    from agl.prediction.cohort import CohortScores
+
 
 class Model(FittedModel):
     """A `FittedModel` that finds and reads the slides it scores.
@@ -76,6 +78,15 @@ class Model(FittedModel):
         formats = Formats(self.config.data.formats)
         files = locate_slide(source, self.recipe, formats, root=None if root is None else Path(root), features=features)
         return read_slide(files, self.recipe, formats)
+
+    def evaluate(
+        self, data: str | Path, *, features: str | Sequence[str] = (), anyway: bool = False, seed: int = 0
+    ) -> CohortScores:
+        """Scores on an outside cohort, a folder of slides with counts or one h5ad; see `agl.prediction.cohort`."""
+        from agl.prediction.cohort import evaluate
+
+        given = (features,) if isinstance(features, str) else tuple(features)
+        return evaluate(self, data, features=given, anyway=anyway, seed=seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model into a new folder that can be given away (`agl.prediction.folder`)."""

@@ -72,6 +72,19 @@ class Recipe:
                     "Give this slide's features of the same encoder."
                 )
 
+    def distance(self, own: np.ndarray) -> tuple[float, float]:
+        """How far a slide's inputs `[spot, own feature]` are from those in training, medians over features.
+
+        Returns:
+            how many training spreads the mean is away, and how many times as much they vary; NaN where none varied.
+        """
+        before, spread = np.asarray(self.mean), np.asarray(self.sd)
+        known = spread > 0
+        if not known.any() or len(own) < 2:
+            return float("nan"), float("nan")
+        mean, sd = moments(own)
+        return _distance(mean[known], sd[known], before[known], spread[known])
+
     def compare(self, slide: str, own: np.ndarray) -> list[str]:
         """What is odd about a slide's inputs `[spot, own feature]`, in sentences; none where they are as in training.
 
@@ -94,12 +107,11 @@ class Recipe:
         if not known.any() or len(own) < 2:
             return found
         mean, sd, before, spread = mean[known], sd[known], before[known], spread[known]
-        shift = float(np.median(np.abs(mean - before) / spread))
-        ratio = np.median(np.log(np.maximum(sd, 1e-12 * spread) / spread))
-        stretch = float(np.exp(abs(ratio)))
+        shift, times = _distance(mean, sd, before, spread)
+        stretch = max(times, 1 / times)
         told = (
             f"{slide}: features are not like those in training: their mean is {shift:.1f} training spreads away and "
-            f"they vary {np.exp(ratio):.2g} times as much (medians over {known.sum()} features)"
+            f"they vary {times:.2g} times as much (medians over {known.sum()} features)"
         )
         if shift > SHIFT[1] or stretch > STRETCH[1] or _other_pattern(mean, sd, before, spread):
             raise ModelError(
@@ -108,6 +120,11 @@ class Recipe:
                 "it (--anyway)."
             )
         return [*found, told] if shift > SHIFT[0] or stretch > STRETCH[0] else found
+
+
+def _distance(mean: np.ndarray, sd: np.ndarray, before: np.ndarray, spread: np.ndarray) -> tuple[float, float]:
+    shift = float(np.median(np.abs(mean - before) / spread))
+    return shift, float(np.exp(np.median(np.log(np.maximum(sd, 1e-12 * spread) / spread))))
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

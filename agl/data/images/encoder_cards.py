@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 OPENAI_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 BIOPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
 
@@ -39,6 +40,14 @@ _SWIGLU = {"mlp_layer": "timm.layers:SwiGLUPacked", "act_layer": "torch.nn:SiLU"
 KNOWN_ENCODERS: dict[str, EncoderCard] = {
     "resnet18": EncoderCard("agl", "", 512, architecture="agl.models.resnet:resnet18"),
     "resnet50": EncoderCard("agl", "", 2048, architecture="agl.models.resnet:resnet50"),
+    "efficientnet_lite0": EncoderCard(
+        "agl",
+        "",
+        1280,
+        interpolation="bicubic",
+        normalisation=LITE,
+        architecture="agl.models.efficientnet:EfficientNetLite0",
+    ),
     "uni": EncoderCard(
         "timm", "MahmoodLab/UNI", 1024, architecture="vit_large_patch16_224", options={"img_size": 224, **_VIT}
     ),

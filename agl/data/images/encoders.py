@@ -109,6 +109,8 @@ def load_encoder(
         )
     card = card or KNOWN_ENCODERS[name]
     path = Path(weights) if weights is not None else None
+    if path is None and card.package == "agl":
+        path = _packaged(card)
     if path is not None and not path.exists():
         raise DataError(f"Expected the weights of {name} at {path}, but there is nothing; check the path.")
     loaders = {"agl": _from_agl, "timm": _from_timm, "transformers": _from_transformers, "conch": _from_conch}
@@ -181,12 +183,22 @@ class _Denormalised(nn.Module):
 def _from_agl(name: str, card: EncoderCard, path: Path | None) -> nn.Module:
     if path is None:
         raise DataError(f"Expected a weights file for {name} (torchvision's names), received none; give weights=.")
-    # Found by where it lives, as every component is: models come after data in the order of the packages.
-    module, _, attribute = card.architecture.partition(":")
-    home = importlib.import_module(module)
+    home, attribute = _home(card)
     trunk = getattr(home, attribute)()
     home.load_weights(trunk, path)
     return _Denormalised(trunk)
+
+
+def _home(card: EncoderCard) -> tuple[Any, str]:
+    """The module of one of our own, found as every component is: models come after data in the order of the rooms."""
+    module, _, attribute = card.architecture.partition(":")
+    return importlib.import_module(module), attribute
+
+
+def _packaged(card: EncoderCard) -> Path | None:
+    """The weights that an installed package brings for one of our own; None where none does."""
+    found = getattr(_home(card)[0], "packaged_weights", None)
+    return None if found is None else Path(found())
 
 
 def _resolved(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-SENTENCE = re.compile(r"^```text\n(?=(?:agl|UserError|AssertionError): )", re.MULTILINE)
+SENTENCE = re.compile(r"^```text\n(?=(?:agl|\w+Error): )", re.MULTILINE)
 
 
 def on_page_markdown(text: str, **_: Any) -> str:

@@ -101,7 +101,7 @@ def run_cells(cells: list[dict[str, Any]], name: str, folder: Path) -> dict[str,
 
 
 def _run(block: Block, said: str, names: dict[str, Any]) -> None:
-    expected = re.match(r"(agl|UserError|AssertionError): ", said)
+    expected = re.match(r"(agl|\w+Error): ", said)
     output, error = io.StringIO(), ""
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:

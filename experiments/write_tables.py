@@ -24,7 +24,8 @@ def main(*words: str) -> None:
     file = Path(f"{out}_runs.csv")
     frames = [runs_frame(find_runs(Path(folder))).drop(columns=NOT_SHOWN, errors="ignore") for folder in folders]
     if "--add" in words:
-        frames.insert(0, pd.read_csv(file, keep_default_na=False))
+        numbers = frames[0].select_dtypes("number")  # words may be empty, numbers then are missing
+        frames.insert(0, pd.read_csv(file, keep_default_na=False, na_values={name: [""] for name in numbers}))
     frame = pd.concat(frames, ignore_index=True)
     same = frame[[*METHOD, "data", "fold", "seed"]].astype(str)
     frame = frame[~same.duplicated(keep="last")].sort_values([*METHOD, "data", "fold", "seed"], kind="stable")

@@ -24,6 +24,7 @@ def my_sections(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(1200)  # the longest page takes half a minute of one core, which a crowded machine may not have
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
 def test_the_examples_run(page: Path, tmp_path: Path, my_sections: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = blocks_of(page)

@@ -107,7 +107,7 @@ def check_complete(kind: str, component: Component, target: Callable[..., Any]) 
 
 def defaults(kind: str, target: Callable[..., Any]) -> dict[str, Any]:
     """The arguments a user may leave out, with what they then are; lists where the signature has tuples."""
-    plain = (bool, int, float, str, tuple, list)
+    plain = (bool, int, float, str, tuple, list, dict)
     return {
         word: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
         for word, parameter in parameters(target).items()

@@ -15,9 +15,11 @@ OWN, WIDE = "builtin", "builtin, context 8 24"
 PATIENT, SECTION = "one patient out", "one slide out(patient=C) (optimistic)"
 COLUMNS = [(PATIENT, "moran"), (SECTION, "moran"), (PATIENT, "dispersion"), (SECTION, "dispersion")]
 COMMITTEE = {"model": "committee", "loss": "listwise"}
+TABLES = ("table_runs.csv", "networks_runs.csv", "seat_runs.csv")
 ROWS = {
-    "committee, the default": {**COMMITTEE, "features": WIDE, "auxiliary": "coexpressed"},
-    "the same without auxiliary genes": {**COMMITTEE, "features": WIDE, "auxiliary": "none"},
+    "committee, the default": {**COMMITTEE, "features": WIDE, "auxiliary": "coexpressed", "study": "her2st_seat"},
+    "the same without a network": {**COMMITTEE, "features": WIDE, "auxiliary": "coexpressed", "study": "her2st_losses"},
+    "and without auxiliary genes": {**COMMITTEE, "features": WIDE, "auxiliary": "none"},
     "and without surroundings": {**COMMITTEE, "features": OWN, "auxiliary": "none"},
     "low rank, Pearson per slide": {"features": OWN, "model": "low_rank", "loss": "pearson"},
     "list loss, solved": {"features": OWN, "model": "convex", "loss": "listwise"},
@@ -29,7 +31,7 @@ ROWS = {
 
 
 def runs() -> pd.DataFrame:
-    parts = [pd.read_csv(STUDY / name, keep_default_na=False) for name in ("table_runs.csv", "networks_runs.csv")]
+    parts = [pd.read_csv(STUDY / name, keep_default_na=False) for name in TABLES]
     found = pd.concat(parts, ignore_index=True)
     found["split"] = found.split.where(found.optimistic.astype(str) != "True", found.split + " (optimistic)")
     return found.assign(scc=found.scc.astype(float))

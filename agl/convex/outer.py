@@ -10,7 +10,7 @@ candidates M is a small matrix, P_r its leading eigenprojector, and both have ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -102,11 +102,15 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """d outer / d weight of every candidate gene, by fold `[fold, aux]`: negative helps. `strength` alike `[fold]`."""
+    """d outer / d weight of every candidate gene, by fold `[fold, aux]`: negative helps. `strength` alike `[fold]`.
+
+    `ranks_used` as `OuterProblem.ranks_used`.
+    """
 
     by_fold: Tensor
     strength: Tensor
     loss: Tensor
+    ranks_used: Sequence[tuple[int, ...]] = ()
 
     @property
     def mean(self) -> Tensor:
@@ -158,6 +162,12 @@ class OuterProblem:
         """Candidate genes."""
         return self.folds[0].auxiliary.shape[1]
 
+    def of_first(self, n: int) -> OuterProblem:
+        """The same problem with the first n candidates alone."""
+        if n == self.n_auxiliary:
+            return self
+        return replace(self, folds=[replace(f, auxiliary=f.auxiliary[:, :n].contiguous()) for f in self.folds])
+
     def coefficients(self, weights: Tensor, strength: Tensor | float | None = None) -> Tensor:
         """What every candidate counts in M `[aux]`: strength x weight, all of them shrunk to keep the bound."""
         if weights.shape[-1] != self.n_auxiliary:
@@ -184,13 +194,27 @@ class OuterProblem:
 
     def fold_losses(self, fold: Fold, coefficients: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """Losses of the primary genes `[primary]` on a fold's left-out spots, or on some of them."""
-        scores = fold.scores(self.projection(fold, coefficients).matrix, rows)
-        return self.gene_loss(scores, fold.counts[rows], slides=fold.slides[rows], library_size=fold.library_size[rows])
+        return self._judged(fold, coefficients, rows)[0]
+
+    def _judged(
+        self, fold: Fold, coefficients: Tensor, rows: Tensor | slice = slice(None)
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        found = self.projection(fold, coefficients)
+        scores = fold.scores(found.matrix, rows)
+        given = {"slides": fold.slides[rows], "library_size": fold.library_size[rows]}
+        return self.gene_loss(scores, fold.counts[rows], **given), found.ranks_used
 
     def losses(self, weights: Tensor, strength: Tensor | float | None = None) -> Tensor:
         """Losses `[fold, primary]` at weights `[aux]`, differentiable in weights and strength."""
+        return self.losses_and_ranks(weights, strength)[0]
+
+    def losses_and_ranks(
+        self, weights: Tensor, strength: Tensor | float | None = None
+    ) -> tuple[Tensor, list[tuple[int, ...]]]:
+        """`losses` and `ranks_used` at once, for every M costs as much as a step does."""
         coefficients = self.coefficients(weights, strength)
-        return torch.stack([self.fold_losses(fold, coefficients) for fold in self.folds])
+        found = [self._judged(fold, coefficients) for fold in self.folds]
+        return torch.stack([losses for losses, _ in found]), [ranks for _, ranks in found]
 
     def loss(self, weights: Tensor, strength: Tensor | float | None = None) -> Tensor:
         """The outer loss: the mean of `losses`."""
@@ -210,11 +234,13 @@ class OuterProblem:
         chosen = [slice(None)] * len(self.folds) if rows is None else rows
         w = weights.detach().to(torch.float64).requires_grad_()
         s = torch.tensor(self.strength if strength is None else float(strength), dtype=torch.float64).requires_grad_()
-        values, by_fold, by_strength = [], [], []
+        values, by_fold, by_strength, used = [], [], [], []
         for fold, some in zip(self.folds, chosen, strict=True):
-            value = self.fold_losses(fold, self.coefficients(w, s), some).mean()
+            losses, ranks = self._judged(fold, self.coefficients(w, s), some)
+            value = losses.mean()
+            used.append(ranks)
             of_weights, of_strength = torch.autograd.grad(value, (w, s))
             values.append(value.detach())
             by_fold.append(of_weights)
             by_strength.append(of_strength)
-        return Influence(torch.stack(by_fold), torch.stack(by_strength), torch.stack(values))
+        return Influence(torch.stack(by_fold), torch.stack(by_strength), torch.stack(values), used)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +67,10 @@ def tune(
     log_strength.requires_grad_(learn_strength)
     records: list[Step] = []
 
-    def note(step: int, loss: float, weights: Tensor) -> None:
+    def note(step: int, loss: float, weights: Tensor, ranks_used: Sequence[tuple[int, ...]]) -> None:
         widened = any(
             used != tuple(min(rank, len(fold.heads)) for rank in problem.ranks)
-            for used, fold in zip(problem.ranks_used(weights), problem.folds, strict=True)
+            for used, fold in zip(ranks_used, problem.folds, strict=True)
         )
         strength = float(log_strength.detach().exp()) if problem.strength > 0 else 0.0
         records.append(Step(step, loss, float(weights.sum()), strength, widened))
@@ -86,12 +86,13 @@ def tune(
                 weights = selector()
             rows = [_some(fold.slides, share, seed, step, i) for i, fold in enumerate(problem.folds)]
             influence = problem.gradient(weights, rows=rows)
-            note(step, float(influence.loss.mean()), weights)
+            note(step, float(influence.loss.mean()), weights, influence.ranks_used)
             for one in influence.by_fold:
                 observe(one)
         with torch.no_grad():
             weights = selector()
-            note(steps, float(problem.loss(weights)), weights)
+            losses, used = problem.losses_and_ranks(weights)
+            note(steps, float(losses.mean()), weights, used)
         return records
 
     parameters: list[Tensor] = [p for p in selector.parameters() if p.requires_grad]
@@ -99,13 +100,14 @@ def tune(
     if not tuned:
         raise UserError("Expected a selector with parameters, received one without; nothing is there to tune.")
     optimiser = torch.optim.Adam(tuned, lr=lr)
-    best: tuple[float, dict[str, Any], Tensor] | None = None
+    best: tuple[float, dict[str, Any], Tensor, list[tuple[int, ...]]] | None = None
     for step in range(steps + 1):
         weights = selector()
-        loss = problem.loss(weights, log_strength.exp() if problem.strength > 0 else 0.0)
-        note(step, float(loss.detach()), weights.detach())
+        losses, used = problem.losses_and_ranks(weights, log_strength.exp() if problem.strength > 0 else 0.0)
+        loss = losses.mean()
+        note(step, float(loss.detach()), weights.detach(), used)
         if best is None or float(loss.detach()) < best[0]:
-            best = float(loss.detach()), copy.deepcopy(selector.state_dict()), log_strength.detach().clone()
+            best = float(loss.detach()), copy.deepcopy(selector.state_dict()), log_strength.detach().clone(), used
         if step == steps:
             break
         optimiser.zero_grad()
@@ -118,7 +120,7 @@ def tune(
     selector.load_state_dict(best[1])
     with torch.no_grad():
         log_strength.copy_(best[2])
-        note(steps + 1, best[0], selector())
+        note(steps + 1, best[0], selector(), best[3])
     return records
 
 

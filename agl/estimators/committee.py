@@ -31,7 +31,7 @@ MEMBERS: tuple[Mapping[str, Any], ...] = (
     {"loss": "mse", "penalties": list(SQUARES), "rank": 5},
     {"penalties": list(LIKELIHOOD)},  # the config's loss
 )
-NETWORK: Mapping[str, Any] = {"model": "mlp", "seeds": 2}
+NETWORK: Mapping[str, Any] = {"model": "mlp", "seeds": 2}  # of the config's loss
 
 
 class Committee:

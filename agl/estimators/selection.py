@@ -61,7 +61,9 @@ def settled(sample: Sample, *, rank: int, bound: float | None) -> tuple[Sample, 
             f"{type(selector).__name__}, which reads training losses or gradients; a model that is solved has "
             "none. Train a network with it: model=mlp."
         )
-    problem = outer_problem(sample, rank=rank, bound=bound)
+    planted = turned(sample) if can_plant(sample) else []
+    beside = outer_problem(sample, rank=rank, bound=bound, planted=planted)
+    problem = beside.of_first(len(sample.weights))
 
     def heard(step: Step) -> None:
         sample.report({f"outer_{key}": value for key, value in asdict(step).items()})
@@ -84,10 +86,8 @@ def settled(sample: Sample, *, rank: int, bound: float | None) -> tuple[Sample, 
             "standard_error": found.standard_error.nan_to_num(0.0).tolist(),
         },
     }
-    if can_plant(sample):
-        planted = turned(sample)
-        number = sum(turn.counts.shape[1] for turn in planted)
-        details |= verdict(outer_problem(sample, rank=rank, bound=bound, planted=planted), number)
+    if planted:
+        details |= verdict(beside, beside.n_auxiliary - problem.n_auxiliary)
     used = np.flatnonzero(weights.numpy() >= LEAST_WEIGHT)
     return sample.with_genes(used, weights.numpy()[used].astype(np.float32)), details
 

@@ -18,11 +18,10 @@ import pandas as pd
 from agl.data.geometry import pitch
 from agl.errors import UserError
 from agl.leftovers import temporary
-from agl.places import regular_file
 from agl.preparing.counts_file import finish, plain_text, write_counts
 from agl.preparing.fitting import doubts, fits
 from agl.preparing.images.image import SlideImage, reduced
-from agl.preparing.images.open import open_image
+from agl.preparing.images.open import open_image, there
 from agl.preparing.images.resample import overview
 from agl.preparing.patches import Cut, write_patches
 from agl.preparing.picture import draw
@@ -79,7 +78,7 @@ def write_section(
 
 def mark_of(section: Section, image: Path | None, settings: Settings) -> str:
     """A text that changes when a file that the section is made from, or a setting, does."""
-    files = sorted({*section.files, *([regular_file(image, "an image of the slide")] if image else [])})
+    files = sorted({*section.files, *([there(image)] if image else [])})
     seen = [(os.path.realpath(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     content = json.dumps([VERSION, seen, asdict(settings), section.name])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -13,6 +13,15 @@ from agl.preparing.images.kinds import OPENSLIDE, PILLOW, SUFFIXES, TIFF
 from agl.preparing.images.ome_zarr import is_picture
 
 
+def there(path: Path) -> Path:
+    """The path, if a file that can be read to its end is there, or a picture in Zarr.
+
+    Raises:
+        UserError: nothing there, a folder, a pipe.
+    """
+    return path if is_picture(path) else regular_file(path, "an image of the slide")
+
+
 @contextmanager
 def open_image(path: Path) -> Iterator[SlideImage]:
     """The image, closed at the end of the block.
@@ -20,9 +29,7 @@ def open_image(path: Path) -> Iterator[SlideImage]:
     Raises:
         UserError: nothing there, a kind that is not known, damaged, or a package is missing that reads it.
     """
-    suffix = path.suffix.lower()
-    if not is_picture(path):
-        regular_file(path, "an image of the slide")
+    suffix = there(path).suffix.lower()
     if is_picture(path):
         from agl.preparing.images.ome_zarr import open_ome_zarr as opened
     elif suffix in PILLOW:

@@ -116,6 +116,9 @@ class Data(Section):
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
     min_matched: float = Field(0.5, ge=0, le=1)  # share of a slide's spots that need features; fewer are refused
     permute: bool = False  # negative control: shuffle the counts among the spots of each slide
+    patients: PositiveInt | None = None  # on the training side; nested subsets drawn by the seed; None: all
+    thin: float = Field(1.0, gt=0, le=1)  # share of the counts that training and validation spots keep
+    thin_test: float = Field(1.0, gt=0, le=1)  # the same of test spots, drawn apart
     cache: str | None = None
 
     @field_validator("features", mode="before")
@@ -263,6 +266,9 @@ class Config(Section):
             del tree["choose"]  # most configs leave nothing open
         if self.scoring == Scoring():
             del tree["scoring"]  # runs of before it was a key have the same id
+        for key in ("patients", "thin", "thin_test"):
+            if tree["data"][key] == Data.model_fields[key].default:
+                del tree["data"][key]  # for the same reason
         return tree
 
     def with_(self, *words: str) -> Config:

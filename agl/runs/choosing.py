@@ -179,12 +179,12 @@ def _score(folder: Path, option: Experiment, kept: np.ndarray, held: np.ndarray)
 def _option(experiment: Experiment, words: tuple[str, ...], datasets: dict[str, Dataset]) -> Experiment:
     """The same fold of the config with one combination in it, on its own features."""
     from agl.runs.resolve import complete
-    from agl.training.loading import load_data
+    from agl.training.loading import as_deep, load_data
 
     config = complete(chosen_config(experiment.config, words))
     key = config.data.model_dump_json()
     datasets[key] = datasets[key] if key in datasets else load_data(config)
-    return replace(experiment, config=config, dataset=datasets[key])
+    return replace(experiment, config=config, dataset=as_deep(config, datasets[key], experiment.split))
 
 
 def _words(options: Options) -> Iterator[tuple[str, ...]]:

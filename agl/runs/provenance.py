@@ -94,7 +94,7 @@ def run_provenance(experiment: Experiment, seconds: float, costs: Mapping[str, f
         "data": {
             "root": experiment.config.data.root or "simulated",
             "key": dataset.key,
-            "spots": spots_key(dataset),
+            "spots": dataset.report.get("spots") or spots_key(dataset),
             "report": dataset.report,
         },
         "split": split_provenance(split, dataset),
@@ -102,8 +102,10 @@ def run_provenance(experiment: Experiment, seconds: float, costs: Mapping[str, f
     }
 
 
-def spots_key(dataset: Dataset) -> str:
+def spots_key(dataset: Dataset, thinned: float = 1.0) -> str:
     """A hash of what is ranked: spots, genes and library sizes, whatever features they are ranked by.
+
+    `thinned`: to which share the test spots' counts are, later.
 
     Library sizes are sorted, so that permuted counts (the negative control) are still those of the same spots.
     """
@@ -112,6 +114,7 @@ def spots_key(dataset: Dataset) -> str:
         digest.update("\n".join(dataset.spots[column].astype(str)).encode())
     digest.update("\n".join(dataset.genes).encode())
     digest.update(np.sort(np.asarray(dataset.library_size, dtype=np.int64)).tobytes())
+    digest.update(b"" if thinned == 1 else repr(thinned).encode())
     return digest.hexdigest()
 
 

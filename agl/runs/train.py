@@ -37,9 +37,10 @@ def prepare(config: Config) -> Prepared:
     from agl.data.splitting.audit import audit, refuse_leaks
     from agl.data.splitting.twins import twins_of
     from agl.runs.choosing import dataset_of, option_configs
+    from agl.runs.provenance import spots_key
     from agl.runs.resolve import complete
     from agl.training.experiment import Experiment
-    from agl.training.loading import load_splits
+    from agl.training.loading import as_deep, load_splits
 
     completed = complete(config)
     dataset = dataset_of(completed)
@@ -59,7 +60,10 @@ def prepare(config: Config) -> Prepared:
         found = audit(dataset.spots, splits[fold], twins)
         refuse_leaks(found, allow=completed.allow_leaks)
         split = replace(splits[fold], optimistic=True) if found.twins else splits[fold]
-        experiments.append(Experiment(completed.model_copy(update={"fold": fold}), dataset, split))
+        own = as_deep(completed, dataset, split)
+        if own is not dataset:  # other spots only where the test's counts are others
+            own = replace(own, report=own.report | {"spots": spots_key(dataset, completed.data.thin_test)})
+        experiments.append(Experiment(completed.model_copy(update={"fold": fold}), own, split))
     return Prepared(completed, experiments, _warnings(dataset, twins))
 
 

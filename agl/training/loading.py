@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from agl.config import Config
 from agl.data.dataset import Dataset, open_dataset
 from agl.data.example import folder_named
 from agl.data.splitting.splits import Split
+from agl.data.thinning import fewer_patients, thin
 from agl.seeds import seeded
 from agl.training.contracts import splits_of
 
@@ -57,7 +59,17 @@ def load_splits(config: Config, dataset: Dataset, *, validated: bool | None = No
     )
     validated = not registry.is_estimator(config.model) if validated is None else validated
     folds = splits_of(config.split.name, splits, validated=validated)
-    return splits_of(config.split.name, [_counted(fold, len(dataset)) for fold in folds], validated=validated)
+    counted = [_counted(fold, len(dataset)) for fold in folds]
+    if config.data.patients is not None:
+        fewer = partial(fewer_patients, fraction=config.validation.fraction, unit=config.validation.unit)
+        counted = [fewer(fold, dataset.spots, config.data.patients, config.seed) for fold in counted]
+    return splits_of(config.split.name, counted, validated=validated)
+
+
+def as_deep(config: Config, dataset: Dataset, split: Split) -> Dataset:
+    """The dataset as deep as the config wants it in this fold (`data.thin`, `data.thin_test`)."""
+    seen = np.union1d(split.train, split.validation)
+    return thin(dataset, seen, config.data.thin, config.data.thin_test, config.seed)
 
 
 def _counted(split: Split, spots: int) -> Split:

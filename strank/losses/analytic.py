@@ -17,13 +17,14 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
 
 BLOCK = 1 << 20  # elements of a block: a few of them stay in the cache
+_NOTHING = torch.empty(0)
 
 
 class Outcome(NamedTuple):
-    """Per-gene values; the gradient is `gradient * scale`, `scale` a `[gene]` row."""
+    """Per-gene values; the gradient is `gradient * scale`, `scale` a `[gene]` row or one number."""
 
     value: Tensor
-    scale: Tensor
+    scale: Tensor | float
     gradient: Tensor | None
     parameter_gradient: Tensor | None = None
 
@@ -88,7 +89,7 @@ class _Analytic(torch.autograd.Function):
     def forward(ctx: Any, kernel: Kernel, scores: Tensor, parameter: Tensor | None) -> Tensor:
         found = kernel.run(scores, parameter, gradient=True)  # in float32 at least: half scores wait for the scaled one
         # The value becomes this node's output: kept here as well it would close a cycle that only the collector frees.
-        ctx.kernel, ctx.ready = kernel, found._replace(value=found.value.detach())
+        ctx.kernel, ctx.ready = kernel, found._replace(value=_NOTHING)
         ctx.save_for_backward(scores, parameter)
         return found.value
 

@@ -9,7 +9,7 @@ from strank.groups import FEWEST_SPOTS, Block, check_inputs, varies
 from strank.losses import native
 from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
-from strank.losses.inputs import check_number, list_weight, log_target, target_factor, usable_spots, wide
+from strank.losses.inputs import check_number, list_weight, log_target, read_factor, wide
 
 
 class Pearson(ListKernel):
@@ -125,6 +125,5 @@ def pearson_loss(
     """
     check_inputs(scores, counts, slides, library_size)
     check_number("count_power", count_power, at_least=0)
-    factor = target_factor(library_size, wide(scores.dtype))
-    keep = usable_spots(library_size)
+    factor, keep = read_factor(library_size, wide(scores.dtype))
     return evaluate(Pearson(counts, None if pooled else slides, keep, factor, count_power), scores)

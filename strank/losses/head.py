@@ -61,10 +61,10 @@ class Head(NamedTuple):
         for genes, counts in zip(parts, tiles(self.counts, parts, dtype), strict=True):
             w, b = weight[genes].to(self.dtype), None if bias is None else bias[genes].to(self.dtype)
             loss = self.kernel(counts).run(_scores(h, w, b, scratch), None, gradient=any(wanted))
-            factor = torch.ones_like(loss.scale) if self.gene_weights is None else self.gene_weights[genes].to(dtype)
+            factor = torch.ones_like(loss.value) if self.gene_weights is None else self.gene_weights[genes].to(dtype)
             found.value[genes] = loss.value * factor
             if loss.gradient is not None:
-                found.add(genes, loss.gradient, loss.scale * factor * (1 if outer is None else outer[genes]), h, w)
+                found.add(genes, loss.gradient, factor * loss.scale * (1 if outer is None else outer[genes]), h, w)
         return found
 
     def value(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -43,12 +43,19 @@ def log_target(counts: Tensor, per_spot: Tensor | None, out: Tensor | None = Non
     return torch.log1p(torch.mul(counts, per_spot.unsqueeze(-1), out=out), out=out)
 
 
-def target_factor(library_size: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """`TARGET_SUM` / library size `[spot]`, 0 for an empty spot."""
+class Normaliser(NamedTuple):
+    """What counts are multiplied by before their logarithm is taken."""
+
+    factor: Tensor | None  # [spot]: TARGET_SUM / library size, 0 for an empty spot
+    keep: Tensor | None  # bool [spot]; None where all spots have counts
+
+
+def read_factor(library_size: Tensor | None, dtype: torch.dtype) -> Normaliser:
+    """The factor of every spot, and which spots take part."""
     if library_size is None:
-        return None
-    size = library_size.detach().to(dtype)
-    return torch.where(size == 0, 0.0, TARGET_SUM / size)
+        return Normaliser(None, None)
+    factor, keep = TARGET_SUM / library_size.detach().to(dtype), usable_spots(library_size)
+    return Normaliser(factor if keep is None else torch.where(keep, factor, 0.0), keep)
 
 
 def list_weight(mean_count: Tensor, count_power: float) -> Tensor:

@@ -21,7 +21,7 @@ from strank.losses.analytic import Kernel
 from strank.losses.by_pair import partners_for
 from strank.losses.correlation import Pearson
 from strank.losses.head import Head
-from strank.losses.inputs import check_number, read_library, target_factor, usable_spots, wide
+from strank.losses.inputs import check_number, read_factor, read_library, wide
 from strank.losses.listwise import Multinomial
 from strank.losses.pairwise import Binomial
 from strank.losses.pointwise import Poisson, SquaredError
@@ -153,7 +153,7 @@ def linear_pearson_loss(
     """
     check_number("count_power", count_power, at_least=0)
     table = _check(features, weight, bias, counts, slides, library_size)
-    factor, keep = target_factor(library_size, wide(features.dtype)), usable_spots(library_size)
+    factor, keep = read_factor(library_size, wide(features.dtype))
     groups = None if pooled else slides
     return _losses(
         lambda part: Pearson(part, groups, keep, factor, count_power), features, weight, bias, table, gene_weights
@@ -218,7 +218,7 @@ def linear_mse(
     tensor([0.2402])
     """
     table = _check(features, weight, bias, counts, slides, library_size)
-    factor, keep = target_factor(library_size, wide(features.dtype)), usable_spots(library_size)
+    factor, keep = read_factor(library_size, wide(features.dtype))
     groups = slides if centred else None
     return _losses(
         lambda part: SquaredError(part, groups, keep, factor, centred), features, weight, bias, table, gene_weights

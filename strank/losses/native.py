@@ -128,7 +128,7 @@ def _by_list(
 
 
 def _mean_over_spots(scores: Tensor, values: Tensor, gradient: Tensor) -> Outcome:
-    scale = scores.new_full(scores.shape[1:], 1 / len(scores))
+    scale = 1 / len(scores)
     return Outcome(values[0].to(scores.dtype) * scale, scale, gradient)
 
 
@@ -155,7 +155,7 @@ def pairs(scores: Tensor, counts: Tensor, partners: Tensor, offset: Tensor | Non
     values = scores.new_zeros(1, scores.shape[1], dtype=torch.float64)
     arguments = (partners.data_ptr(), *partners.shape, _pointer(offset), count_power)
     gradient = _run("strank_pairs", scores, counts, arguments, values, None)
-    scale = scores.new_full(scores.shape[1:], 1 / (2 * partners.numel()))
+    scale = 1 / (2 * partners.numel())
     return Outcome(values[0].to(scores.dtype) * scale, scale, gradient)
 
 
@@ -165,11 +165,13 @@ def line_up(groups: Tensor | None, n_spots: int, keep: Tensor | None) -> tuple[T
         return spots_by_slide.line_up(groups, n_spots, keep)
     codes, room = groups.long().contiguous(), 4 * n_spots + 64
     scratch = torch.empty(room + 2 * n_spots, dtype=torch.long)
-    places, order, lengths = scratch.split([room, n_spots, n_spots])
     keep = None if keep is None else keep.contiguous()
-    tensors = (places.data_ptr(), order.data_ptr(), lengths.data_ptr())
-    n_lists = library.strank_line_up(codes.data_ptr(), _pointer(keep), n_spots, room, *tensors)
-    return (order, lengths[:n_lists]) if n_lists >= 0 else spots_by_slide.line_up(groups, n_spots, keep)
+    places = scratch.data_ptr()
+    order, lengths = places + 8 * room, places + 8 * (room + n_spots)
+    n_lists = library.strank_line_up(codes.data_ptr(), _pointer(keep), n_spots, room, places, order, lengths)
+    if n_lists < 0:
+        return spots_by_slide.line_up(groups, n_spots, keep)
+    return scratch[room : room + n_spots], scratch[room + n_spots : room + n_spots + n_lists]
 
 
 def fill(indices: Tensor, values: Tensor, begin: Tensor, end: Tensor, place: Tensor, out: Tensor) -> bool:
@@ -194,9 +196,14 @@ def _run(
     function = getattr(library, name)
 
     def some(genes: slice) -> None:
-        s, c, out = _plain(scores[:, genes]), _plain(counts[:, genes]), gradient[:, genes]
-        tables = _Tables(s.data_ptr(), c.data_ptr(), out.data_ptr(), s.stride(0), c.stride(0), out.stride(0))
-        sums = (row[genes].data_ptr() for row in values)
+        parts = (scores, counts) if len(ranges) == 1 else (scores[:, genes], counts[:, genes])
+        s, c = _plain(parts[0]), _plain(parts[1])
+        out = (
+            gradient.data_ptr() + genes.start * gradient.element_size()
+        )  # no views: of small batches they take longest
+        tables = _Tables(s.data_ptr(), c.data_ptr(), out, s.stride(0), c.stride(0), gradient.stride(0))
+        first = values.data_ptr() + genes.start * values.element_size()
+        sums = (first + row * values.stride(0) * values.element_size() for row in range(len(values)))
         function(ctypes.byref(tables), *arguments, s.shape[1], *sums)
 
     ranges = list(_ranges(scores, counts))

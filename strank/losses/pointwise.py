@@ -9,7 +9,7 @@ from strank.groups import Block, check_inputs
 from strank.losses import native
 from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
-from strank.losses.inputs import Library, log_target, per_gene, read_library, target_factor, usable_spots, wide
+from strank.losses.inputs import Library, log_target, per_gene, read_factor, read_library, wide
 from strank.losses.negative_binomial import NegativeBinomialKernel
 from strank.losses.special import LOG2_E
 
@@ -116,8 +116,7 @@ def mse(
     tensor([0.2402])
     """
     check_inputs(scores, counts, slides, library_size)
-    factor = target_factor(library_size, wide(scores.dtype))
-    keep = usable_spots(library_size)
+    factor, keep = read_factor(library_size, wide(scores.dtype))
     return evaluate(SquaredError(counts, slides if centred else None, keep, factor, centred), scores)
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 ANSWER, CONFIG, AUXILIARY = "recommendation.json", "recommended.yaml", "auxiliary_genes.txt"
 ASKED = ("data.root", "data.context", "data.normalise", "loss", "auxiliary.genes", "model", "fold")
 RIDGE, DEFAULT, CHOSEN, CONTROL = "ridge", "default", "chosen inside", "permuted"
+WITHOUT_NETWORK = "model.network=null"
 COMPARED = (RIDGE, DEFAULT, CHOSEN)  # the simplest first
 
 
@@ -86,12 +87,13 @@ class Plan:
         return next(iter(self.committee.values()))
 
     def methods(self, chosen: Sequence[str]) -> dict[str, list[str]]:
-        """The runs of one fold by what they are called, as overrides."""
-        default = [] if self.context else ["data.context=[]"]
+        """The runs of one fold by what they are called, as overrides. No network asks for a seat: this is an answer
+        in minutes."""
+        default = ["model=committee", WITHOUT_NETWORK, *([] if self.context else ["data.context=[]"])]
         return {
             RIDGE: ["model=ridge"],
             DEFAULT: default,
-            CHOSEN: ["model=committee", *chosen],
+            CHOSEN: ["model=committee", WITHOUT_NETWORK, *chosen],
             CONTROL: [*default, "data.permute=true"],
         }
 

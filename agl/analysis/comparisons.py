@@ -176,7 +176,10 @@ def _seed_words(levels: list[SeedLevel], cells: pd.DataFrame, unit_of: dict[str,
     move, source = typical_move(cells, unit_of)
     about = f"another seed alone moves such a difference by about {move:.3f} (standard deviation; from {source})"
     if any(level.seeds < 2 for level in levels):
-        return f"With one seed: {about}, and its share in what is seen here is unknown. Train with several seeds."
+        return (
+            f"With one seed: where networks are trained, {about}, and its share in what is seen here is unknown. Train "
+            "them with several seeds; what is solved has none."
+        )
     held = f"one training is tested on several {unit.name}s, so intervals and p contain the seeds' variance"
     if not any(level.shared for level in levels):
         held = f"every {unit.name} has trainings of its own, so the spread over {unit.name}s contains the seeds'"

@@ -77,7 +77,7 @@ def test_seven_patients_are_tested_and_corrected(runs: Path) -> None:
     assert learned.seeds == "means over 2 and 1 seeds"
     assert learned.units_low < learned.difference < learned.units_high
     assert learned.detectable < learned.difference
-    assert found.seed_words.startswith("With one seed: another seed alone moves such a difference by about")
+    assert found.seed_words.startswith("With one seed: where networks are trained, another seed alone moves such a")
     assert "from 1 method here with several seeds" in found.seed_words
     assert table.verdict["mse"] == "no difference shown"
 

@@ -73,13 +73,14 @@ def _table(blocks: list[RunBlock]) -> Table:
             row |= {
                 "compared": f"{first['method']} against {first['baseline']}",
                 "ΔSCC": number(first["difference"], sign=True),
-                "in each": f"{_span(_units(first, compared), sign=True)}, {_counted(first, compared)}",
+                "in each": _span(_units(first, compared), sign=True),
+                "of": str(first["n"]),
             }
         rows.append(row)
     shown = pd.DataFrame(rows).fillna("–")
     note = (
         "Runs of one line may be compared with each other, not with those of another. Ranges are from the lowest to "
-        "the highest; they are no intervals. What may be claimed is below and in Differences."
+        "the highest fold, patient or slide; they are no intervals. What may be claimed is below and in Differences."
     )
     return Table("", shown.loc[:, (shown != "–").any()], note=note)
 

@@ -65,6 +65,7 @@ class Head(NamedTuple):
             found.value[genes] = loss.value * factor
             if loss.gradient is not None:
                 found.add(genes, loss.gradient, factor * loss.scale * (1 if outer is None else outer[genes]), h, w)
+            del loss  # or two tiles' gradients would lie side by side
         return found
 
     def value(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

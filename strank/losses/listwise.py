@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from strank.groups import PADDING, Block, blocks, check_inputs
-from strank.losses import native, sweep
+from strank.losses import native, on_gpu, sweep
 from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import Library, check_number, list_weight, per_gene, read_library, wide
@@ -27,6 +27,10 @@ class Multinomial(ListKernel):
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
         if gradient and native.serves(scores, self.counts, self.groups, self.offset):
             return native.multinomial(scores, self.counts, self.groups, self.keep, self.offset, self.count_power)
+        if gradient and on_gpu.serves(scores):
+            from strank.losses import triton_lists
+
+            return triton_lists.multinomial(scores, self.counts, self.groups, self.keep, self.offset, self.count_power)
         found = None
         if self.keep is None and scores.device.type == "cpu" and scores.numel():
             found = sweep.multinomial(

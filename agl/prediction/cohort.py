@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -16,7 +16,8 @@ from agl.scoring import POOLED, gene_table, summary
 
 if TYPE_CHECKING:
     from agl.data.slides import Dataset
-    from agl.prediction.model import Model
+    from agl.prediction.fitted import FittedModel
+    from agl.prediction.slide import Slide
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class CohortScores:
 
 
 def evaluate(
-    model: Model, root: Path | str, *, features: Sequence[str] = (), anyway: bool = False, seed: int = 0
+    model: FittedModel, root: Path | str, read: Callable[[str], Slide], *, anyway: bool = False, seed: int = 0
 ) -> CohortScores:
     """Score a model on all slides under a folder, or on one h5ad, against their counts.
 
@@ -49,7 +50,7 @@ def evaluate(
     trained on is named.
 
     Args:
-        features: of the slides, where they are not found under the names they had in training.
+        read: a slide's inputs by its name.
         anyway: also where they are not like those in training.
         seed: of the ceilings.
 
@@ -72,11 +73,11 @@ def evaluate(
     columns = np.array([model.genes.index(gene) for gene in measured])
     parts, rows, notes = [], [], _seen(model, data)
     for slide in data.slide_names:
-        read = model.read(slide, root=_folder(root), features=features)
-        scored = model.score(read, anyway=anyway)
+        found = read(slide)
+        scored = model.score(found, anyway=anyway)
         here, theirs = _matched(data, slide, scored.slide.spots.barcodes)
         parts.append((here, np.asarray(scored.scores)[np.ix_(theirs, columns)]))
-        shift, stretch = (np.nan, np.nan) if read.own is None else model.recipe.distance(read.own)
+        shift, stretch = (np.nan, np.nan) if found.own is None else model.recipe.distance(found.own)
         rows.append({"slide": slide, "spots": len(here), "shift": shift, "stretch": stretch})
         notes += [note for note in scored.notes if note not in notes]
     spots = np.concatenate([here for here, _ in parts])
@@ -98,7 +99,8 @@ def evaluate(
     return CohortScores(table, _genes(model, table), slides, numbers, notes)
 
 
-def _folder(root: Path | str) -> Path | None:
+def folder_of_slides(root: Path | str) -> Path | None:
+    """Where slides are looked up by their names: the folder itself, or the one that an h5ad lies in."""
     path = Path(root)
     if path.is_dir():
         return path
@@ -114,14 +116,14 @@ def _matched(data: Dataset, slide: str, barcodes: np.ndarray) -> tuple[np.ndarra
     return here[found >= 0], found[found >= 0]
 
 
-def _seen(model: Model, data: Dataset) -> list[str]:
+def _seen(model: FittedModel, data: Dataset) -> list[str]:
     """Slides of the cohort that have the name of one in training: an outside cohort has none."""
     slides = model.about.get("slides", {})
     shared = sorted({*slides.get("train", []), *slides.get("validation", [])} & set(data.slide_names))
     return [f"{', '.join(shared)}: slides of this name were trained on"] if shared else []
 
 
-def _genes(model: Model, table: pd.DataFrame) -> pd.DataFrame:
+def _genes(model: FittedModel, table: pd.DataFrame) -> pd.DataFrame:
     """Every gene of the model here and at home."""
     here = table[table.slide != POOLED].groupby("gene")[["scc", "ceiling"]].mean().reindex(list(model.genes))
     text = model.about.get("per_gene")

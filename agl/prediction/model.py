@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,10 +84,11 @@ class Model(FittedModel):
         self, data: str | Path, *, features: str | Sequence[str] = (), anyway: bool = False, seed: int = 0
     ) -> CohortScores:
         """Scores on an outside cohort, a folder of slides with counts or one h5ad; see `agl.prediction.cohort`."""
-        from agl.prediction.cohort import evaluate
+        from agl.prediction.cohort import evaluate, folder_of_slides
 
         given = (features,) if isinstance(features, str) else tuple(features)
-        return evaluate(self, data, features=given, anyway=anyway, seed=seed)
+        read = partial(self.read, root=folder_of_slides(data), features=given)
+        return evaluate(self, data, read, anyway=anyway, seed=seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model into a new folder that can be given away (`agl.prediction.folder`)."""

@@ -47,6 +47,7 @@ WHERE: dict[str, dict[str, str]] = {
         "detection": "agl.genes.priors:detection",
         "coexpression": "agl.genes.priors:coexpression",
         "moran": "agl.genes.priors:moran",
+        "predictability": "agl.genes.priors:predictability",
         "file": "agl.genes.priors:file",
     },
     "gene_set": {

@@ -11,7 +11,7 @@ import numpy as np
 
 from agl.errors import UserError, did_you_mean
 from agl.genes import coexpression as _coexpression
-from agl.genes import lists, variability
+from agl.genes import lists, lookalikes, variability
 from agl.genes import moran as _moran
 from agl.genes.training import TrainingSpots
 
@@ -70,6 +70,14 @@ def coexpression(
 def moran(training: TrainingSpots, *, primary: np.ndarray | None = None, neighbours: int = 6) -> np.ndarray:
     """Moran's I with the nearest neighbours on each slide, averaged over slides by spots."""
     return _moran.morans_i(training, neighbours=neighbours)
+
+
+def predictability(training: TrainingSpots, *, primary: np.ndarray | None = None, neighbours: int = 10) -> np.ndarray:
+    """How like a gene's values are in spots of other slides that look alike: Moran's I over image features.
+
+    See `agl.genes.lookalikes.feature_autocorrelation`.
+    """
+    return lookalikes.feature_autocorrelation(training, neighbours=neighbours)
 
 
 def file(

@@ -20,6 +20,17 @@ BLOCK = 8192  # spots whose counts are in floating point at one time
 
 
 @dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """Some rows of a table of features that stays on disk until it is asked for."""
+
+    table: np.ndarray
+    spots: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.table[self.spots[rows]])
+
+
+@dataclass(frozen=True, eq=False)
 class TrainingSpots:
     """Raw counts of the training spots, with what places each spot in a slide.
 
@@ -29,6 +40,7 @@ class TrainingSpots:
         slides: any integer codes `[spot]`, in any order.
         coords: spot centres `[spot, 2]`, in any unit of length.
         genes: names of the columns of `counts`.
+        features: of the picture `[spot, feature]`; None where there are none.
 
     >>> training = TrainingSpots(sparse.csr_matrix([[1, 0], [3, 2]]), np.array([1, 5]), np.zeros(2, int),
     ...                          np.zeros((2, 2)), ("EPCAM", "CD3E"))
@@ -41,6 +53,7 @@ class TrainingSpots:
     slides: np.ndarray
     coords: np.ndarray
     genes: tuple[str, ...]
+    features: np.ndarray | FeatureRows | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counts", sparse.csr_matrix(self.counts))
@@ -76,6 +89,7 @@ class TrainingSpots:
             slides=dataset.slide_codes[spots],
             coords=table[["x", "y"]].to_numpy(dtype=float),
             genes=dataset.genes,
+            features=None if dataset.features is None else FeatureRows(dataset.features, np.asarray(spots)),
         )
 
     @property

@@ -31,7 +31,7 @@ def example_training(
     coords = np.stack([np.arange(n_spots) % 10, np.arange(n_spots) // 10], axis=1) * 100.0
     library = counts.sum(axis=1) + rng.integers(1, 50, n_spots)  # genes beside these were measured too
     names = tuple(f"GENE{i}" for i in range(n_genes))
-    return TrainingSpots(sparse.csr_matrix(counts.astype(np.int32)), library, slides, coords, names)
+    return TrainingSpots(sparse.csr_matrix(counts.astype(np.int32)), library, slides, coords, names, programmes)
 
 
 def example_candidates(seed: int = 0, *, n_genes: int = 40, n_primary: int = 8, n_aux: int | None = None) -> Candidates:
@@ -55,6 +55,7 @@ def shuffled_spots(training: TrainingSpots, rng: np.random.Generator) -> Trainin
         training.slides[order],
         training.coords[order],
         training.genes,
+        None if training.features is None else training.features[order],
     )
 
 

@@ -45,6 +45,7 @@ def test_detection_counts_spots_and_not_stored_zeros(spots):
 def test_training_spots_of_a_dataset_hold_these_spots_only():
     table = pd.DataFrame({"barcode": list("abcd"), "slide": list("sstt"), "x": [0.0, 1, 2, 3], "y": [9.0, 8, 7, 6]})
     dataset = SimpleNamespace(
+        features=np.arange(8.0).reshape(4, 2),
         spots=table,
         counts=sparse.csr_matrix(np.arange(8).reshape(4, 2)),
         library_size=np.array([10, 20, 30, 40]),
@@ -56,6 +57,8 @@ def test_training_spots_of_a_dataset_hold_these_spots_only():
     assert training.library_size.tolist() == [20, 40]
     assert training.slides.tolist() == [0, 1]
     assert training.coords.tolist() == [[1.0, 8.0], [3.0, 6.0]]
+    assert training.features is not None
+    assert training.features[np.array([1])].tolist() == [[6.0, 7.0]]
 
 
 @pytest.mark.parametrize(

@@ -98,15 +98,20 @@ def abandoned(folder: Path, pattern: str = "*") -> Iterator[Path]:
         except OSError:  # its writer has just finished
             continue
         ours = path.name[: owned.start()].endswith(f".{host}")
-        if old or (ours and not _lives(int(owned.group(1)))):
+        if old or (ours and not lives(int(owned.group(1)))):
             yield path
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether a process of this machine is at work; one that ended, and whose end nobody has asked for yet, is not."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # it lives and is another user's
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:  # elsewhere than on Linux there is no such file
+        return True
+    return state[:1] not in (["Z"], ["X"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agl.leftovers import WEEK, abandoned, sweep, temporary
+from agl.leftovers import WEEK, abandoned, lives, sweep, temporary
 from agl.runs.folder import locked
 
 HOST = socket.gethostname()
@@ -123,6 +123,35 @@ def test_workers_leave_no_clocks(tmp_path: Path) -> None:
     assert new.exists(), "a living worker of an earlier version may be looking at it"
     beats.close()
     assert [path.name for path in tmp_path.iterdir()] == [new.name]
+
+
+def test_a_killed_worker_that_had_not_said_what_it_does_leaves_nothing(tmp_path: Path, dead: int) -> None:
+    from agl.studies.address import parse_storage
+    from agl.studies.heartbeats import FileHeartbeats
+
+    address = parse_storage(f"journal:{tmp_path / 'study.journal'}?heartbeat=1")
+    gone, elsewhere, beginning = (
+        tmp_path / name for name in (f"{HOST}-{dead}-0a1b2c", f"other-{dead}-0a1b2c", f"{HOST}-{os.getppid()}-0a1b2c")
+    )
+    for file in (gone, elsewhere, beginning):
+        file.touch()
+    FileHeartbeats(tmp_path, "s", address).dead([])
+    assert not gone.exists()
+    assert elsewhere.exists()  # nobody here can know
+    assert beginning.exists()  # it may be about to say it
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="how Linux tells")
+def test_who_has_ended_is_gone_although_nobody_has_asked(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still in the table of processes
+    left = tmp_path / f".a.{HOST}.{child.pid}.partial"
+    left.mkdir()
+    assert not lives(child.pid)
+    sweep(tmp_path, ".*")
+    assert not left.exists()
+    child.wait()
+    assert lives(os.getpid())
 
 
 def test_halves_of_a_run_are_removed_by_whoever_takes_it_up(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agl.leftovers import lives
 from agl.studies.address import Address, refuse_sqlite
 from agl.studies.outages import storage_errors
 
@@ -110,6 +111,11 @@ class FileHeartbeats:
             self.file.close()
             self.file = None
 
+    def _ended(self, path: Path) -> bool:
+        """Whether a file's name is that of a worker of this machine which is no more."""
+        host, pid, _ = path.name.rsplit("-", 2)
+        return host == self.host and pid.isdigit() and not lives(int(pid))
+
     def _register(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.address.kind == "sqlite" and any(True for _ in self._living()):
@@ -136,7 +142,7 @@ class FileHeartbeats:
                         yield record
                         continue
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    if record or not fresh:  # an empty one may belong to a worker that is just about to lock it
+                    if record or not fresh or self._ended(path):  # an empty one may be about to be locked
                         path.unlink(missing_ok=True)
             except FileNotFoundError:
                 continue

@@ -68,6 +68,7 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]
         DataError: from `build`, or a full disk.
     """
     final = root / "datasets" / key
+    sweep(root / "datasets", f".{key}.*")
     if _verified(root, key) and final.is_dir() and damage(final) is None:
         return final
     with _lock(root / "datasets" / f".{key}.lock"):

@@ -110,6 +110,18 @@ def test_killed_half_way_leaves_nothing_half_valid(task, private_cache):
     np.testing.assert_array_equal(dataset.features, np.concatenate([s.features for s in slides]))
 
 
+def test_what_a_killed_import_left_goes_although_another_has_finished_it(task, private_cache):
+    root, _ = task()
+    dataset, _ = imported(root)
+    child = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
+    child.start()
+    child.join()
+    left = private_cache / "datasets" / f".{dataset.folder.name}.{socket.gethostname()}.{child.pid}.partial"
+    left.mkdir()
+    assert imported(root)[1] == []  # found whole, nothing is imported
+    assert not left.exists()
+
+
 def test_leftovers_of_living_processes_are_left_alone(task, private_cache):
     root, _ = task()
     imported(root)

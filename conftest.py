@@ -1,0 +1,5 @@
+"""What cannot be imported here is not looked through for examples."""
+
+from importlib.util import find_spec
+
+collect_ignore = [] if find_spec("triton") else ["strank/losses/triton_lists.py"]  # it comes with torch for CUDA

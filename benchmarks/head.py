@@ -123,6 +123,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--quick", action="store_true")
     arguments.add_argument("--loss", choices=PAIRS, help="this loss only")
+    arguments.add_argument("--size", nargs=3, type=int, metavar=("SPOTS", "GENES", "FEATURES"))
     arguments.add_argument("--memory", nargs=5, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     torch.set_num_threads(1)
@@ -130,7 +131,7 @@ def main() -> None:
         name, which, *size = given.memory
         report_memory(name, which, (int(size[0]), int(size[1]), int(size[2])))
         return
-    shape = SIZES[given.quick]
+    shape = tuple(given.size or SIZES[given.quick])
     data, met = make_data(*shape), True
     table = dense(data)
     weights = (torch.arange(shape[1]) % 4 == 0).float()  # a selector that leaves out three genes of four

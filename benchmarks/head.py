@@ -12,6 +12,7 @@ tables of scores [spot, gene], of a fresh process.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def report_memory(name: str, which: str, size: tuple[int, int, int]) -> None:
         apart(loss, data, None) if which == "apart" else together(fused, data, data.sparse)
 
     step(make_data(16, 100, size[2]))  # libraries loaded
+    products(make_data(size[0], 1024, size[2]))  # and the matrix products' own buffers there, which both need
+    ctypes.CDLL(None).malloc_trim(0)
     data = make_data(*size)
     filler = torch.ones(
         max(0, (_peak_bytes() - _now_bytes()) // 4)

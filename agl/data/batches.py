@@ -125,13 +125,11 @@ class SpotLoader:
 def _rows_of_torch(table: Any) -> Tensor:
     """Compressed rows of SciPy as torch's, float32."""
     table.sort_indices()
-    parts = [
-        torch.from_numpy(part.astype(kind))
-        for part, kind in zip((table.indptr, table.indices, table.data), (np.int64, np.int64, np.float32), strict=True)
-    ]
+    start, indices = (torch.from_numpy(part.astype(np.int64)) for part in (table.indptr, table.indices))
+    values = torch.from_numpy(table.data.astype(np.float32))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*beta state.*")  # nothing is computed with it but by strank
-        return torch.sparse_csr_tensor(*parts, size=table.shape, check_invariants=False)
+        return torch.sparse_csr_tensor(start, indices, values, size=table.shape, check_invariants=False)
 
 
 class Reduced:

@@ -12,6 +12,7 @@ tables of scores [spot, gene], of a fresh process.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def report_memory(name: str, which: str, size: tuple[int, int, int]) -> None:
         apart(loss, data, None) if which == "apart" else together(fused, data, data.sparse)
 
     step(make_data(16, 100, size[2]))  # libraries loaded
+    products(make_data(size[0], 1024, size[2]))  # and the matrix products' own buffers there, which both need
+    ctypes.CDLL(None).malloc_trim(0)
     data = make_data(*size)
     filler = torch.ones(
         max(0, (_peak_bytes() - _now_bytes()) // 4)
@@ -123,6 +126,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--quick", action="store_true")
     arguments.add_argument("--loss", choices=PAIRS, help="this loss only")
+    arguments.add_argument("--size", nargs=3, type=int, metavar=("SPOTS", "GENES", "FEATURES"))
     arguments.add_argument("--memory", nargs=5, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     torch.set_num_threads(1)
@@ -130,7 +134,7 @@ def main() -> None:
         name, which, *size = given.memory
         report_memory(name, which, (int(size[0]), int(size[1]), int(size[2])))
         return
-    shape = SIZES[given.quick]
+    shape = tuple(given.size or SIZES[given.quick])
     data, met = make_data(*shape), True
     table = dense(data)
     weights = (torch.arange(shape[1]) % 4 == 0).float()  # a selector that leaves out three genes of four

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,19 +59,32 @@ class SpotLoader:
         return self._batch(spots, self.inputs(spots[inputs]))
 
     def batches(
-        self, parts: Sequence[np.ndarray], *, share: Callable[[int], slice] = lambda n: slice(None)
+        self,
+        parts: Sequence[np.ndarray],
+        *,
+        share: Callable[[int], slice] = lambda n: slice(None),
+        sparse: bool = False,
     ) -> Iterator[Batch]:
-        """A batch of each of these sets of spots in turn; `share` says of which of n spots the inputs are wanted."""
-        read = self.inputs_in_turn([spots[share(len(spots))] for spots in parts])
-        return (self._batch(spots, inputs) for spots, inputs in zip(parts, read, strict=True))
+        """A batch of each of these sets of spots in turn; `share` says of which of n spots the inputs are wanted.
 
-    def _batch(self, spots: np.ndarray, inputs: Tensor) -> Batch:
+        With `sparse`, counts that are kept sparse stay so: compressed rows of torch.
+        """
+        read = self.inputs_in_turn([spots[share(len(spots))] for spots in parts])
+        return (self._batch(spots, inputs, sparse) for spots, inputs in zip(parts, read, strict=True))
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the panel is too large to be kept as a table."""
+        return self._dense is None
+
+    def _batch(self, spots: np.ndarray, inputs: Tensor, sparse: bool = False) -> Batch:
         rows = torch.from_numpy(np.asarray(spots, dtype=np.int64))
-        counts = (
-            self._dense[rows]
-            if self._dense is not None
-            else torch.from_numpy(self.counts[spots].toarray().astype(np.float32))
-        )
+        if self._dense is not None:
+            counts = self._dense[rows]
+        elif sparse:
+            counts = _rows_of_torch(self.counts[spots])
+        else:
+            counts = torch.from_numpy(self.counts[spots].toarray().astype(np.float32))
         return Batch(inputs, counts, self._library[rows], self._slides[rows], rows)
 
     def inputs(self, spots: np.ndarray) -> Tensor:
@@ -106,6 +120,16 @@ class SpotLoader:
         """All these spots, once, in their order: for scoring."""
         for start in range(0, len(spots), batch_size):
             yield self(spots[start : start + batch_size])
+
+
+def _rows_of_torch(table: Any) -> Tensor:
+    """Compressed rows of SciPy as torch's, float32."""
+    table.sort_indices()
+    start, indices = (torch.from_numpy(part.astype(np.int64)) for part in (table.indptr, table.indices))
+    values = torch.from_numpy(table.data.astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*beta state.*")  # nothing is computed with it but by strank
+        return torch.sparse_csr_tensor(start, indices, values, size=table.shape, check_invariants=False)
 
 
 class Reduced:

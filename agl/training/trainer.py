@@ -25,6 +25,7 @@ from agl.training.events import Event, Listener
 from agl.training.parallel import Ranks, alone, current
 from agl.training.shared_norm import share_batch_norm
 from agl.training.task import Task
+from agl.training.wide import loss_in_one, losses_in_one
 
 
 @dataclass
@@ -60,6 +61,8 @@ class Trainer:
             fused=self.device.type in ("cpu", "cuda"),  # one sweep over the heads instead of ten
         )
         self.combine = self.task.combine
+        alone_here = self.ranks.size == 1 and self.task.loader.is_sparse
+        self.in_one = loss_in_one(self.task) if alone_here else None
         self.augment = registry.bind("augment", self.settings.augment)
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.precision)
         self.autocast = half if self.device.type == "cuda" else None
@@ -93,7 +96,8 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(int(seeded(self.seed, "loss", self.epoch).integers(2**62)))
         turns = seeded(self.seed, "augment", self.epoch)
         totals = np.zeros(3)
-        for batch in self.task.loader.batches([self.task.train[rows] for rows in batches], share=self.ranks.share):
+        parts, sparse = [self.task.train[rows] for rows in batches], self.in_one is not None
+        for batch in self.task.loader.batches(parts, share=self.ranks.share, sparse=sparse):
             batch = self.augment(batch.to(self.device), turns, self.ranks.share(len(batch.spots)))
             loss, primary, auxiliary = self.objective(batch, generator)
             if not math.isfinite(loss.item()):
@@ -109,6 +113,12 @@ class Trainer:
     def objective(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The loss to descend, and the losses per primary and per auxiliary gene."""
         task = self.task
+        if self.in_one is not None and batch.counts.layout == torch.sparse_csr:
+            with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+                hidden = task.model.trunk(batch.inputs)
+                draws = {"generator": generator} if self._draws and generator is not None else {}
+                total, losses = losses_in_one(task, self.in_one, hidden, batch, draws)
+            return total, losses[: task.n_primary], losses[task.n_primary :]
         gated = task.gate == "trunk" and len(task.weights) > 0
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             scores = self._gated(batch.inputs) if gated else task.model(batch.inputs)

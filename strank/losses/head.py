@@ -17,7 +17,7 @@ from strank.losses.analytic import Kernel, Scratch, columns, is_transformed
 from strank.losses.inputs import wide
 from strank.losses.tiles import Genes, Sparse, tiles
 
-BLOCK = {"cpu": 1 << 20, "cuda": 1 << 22}  # numbers in a tile: enough for a good matrix product, few for the memory
+BLOCK = {"cpu": 3 << 18, "cuda": 1 << 22}  # numbers in a tile: enough for a good matrix product, few for the memory
 
 
 class Head(NamedTuple):
@@ -56,8 +56,10 @@ class Head(NamedTuple):
     ) -> Found:
         """Values, and the gradients that are wanted, for the losses times `outer` `[gene]` (None: 1)."""
         dtype, h = wide(features.dtype), features.to(self.dtype)
-        found, scratch = _zeros(features, weight, bias, wanted), Scratch(self.dtype, features.device)
         parts = self.parts(len(features), len(weight), features.device)
+        every_gene = bool(parts) and all(isinstance(part, slice) for part in parts) and _length(parts) == len(weight)
+        found = _room(features, weight, bias, wanted, filled=not every_gene)
+        scratch = Scratch(self.dtype, features.device)
         for genes, counts in zip(parts, tiles(self.counts, parts, dtype), strict=True):
             w, b = weight[genes].to(self.dtype), None if bias is None else bias[genes].to(self.dtype)
             loss = self.kernel(counts).run(_scores(h, w, b, scratch), None, gradient=any(wanted))
@@ -95,19 +97,28 @@ class Found(NamedTuple):
 
     def add(self, genes: Genes, slope: Tensor, scale: Tensor, h: Tensor, w: Tensor) -> None:
         """A tile: `slope` `[spot, gene]` times `scale` `[gene]` is the gradient of its scores; h and w made these."""
+        if h.dtype != slope.dtype:
+            return self._add_half(genes, slope, scale, h, w)
+        slope.mul_(scale)
+        if self.bias is not None:
+            self.bias[genes] = slope.sum(0)
+        if self.weight is not None and isinstance(genes, slice):
+            torch.mm(slope.T, h, out=self.weight[genes])
+        elif self.weight is not None:
+            self.weight[genes] = slope.T @ h
+        if self.features is not None:
+            self.features.addmm_(slope, w)
+        return None
+
+    def _add_half(self, genes: Genes, slope: Tensor, scale: Tensor, h: Tensor, w: Tensor) -> None:
+        """Products in half precision: scaled before, so that no column overflows or vanishes, and back after."""
         if self.bias is not None:
             self.bias[genes] = slope.sum(0) * scale
-        if h.dtype != slope.dtype:  # half precision: no column may overflow or vanish
-            top = slope.abs().amax(0).clamp(min=torch.finfo(slope.dtype).tiny)
-            slope, scale = (slope / top).to(h.dtype), scale * top
-        column = scale.unsqueeze(1)
+        top = slope.abs().amax(0).clamp(min=torch.finfo(slope.dtype).tiny)
+        slope, column = (slope / top).to(h.dtype), (scale * top).unsqueeze(1)
         if self.weight is not None:
             self.weight[genes] = (slope.T @ h) * column
-        if self.features is None:
-            return
-        if self.features.dtype == h.dtype:  # the weight is scaled, not the gradient: it is smaller by far
-            self.features.addmm_(slope, w * column)
-        else:
+        if self.features is not None:
             most = column.abs().max().clamp(min=torch.finfo(column.dtype).tiny)
             self.features.add_((slope @ (w * (column / most)).to(h.dtype)) * most)
 
@@ -169,14 +180,20 @@ def _is_constant(outer: Tensor) -> bool:
     return len(outer) > 0 and (outer.stride(0) == 0 or bool((outer == outer[:1]).all()))
 
 
-def _zeros(features: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool]) -> Found:
-    """In float32 at least."""
+def _room(features: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool], *, filled: bool) -> Found:
+    """In float32 at least; what belongs to genes is 0 only if `filled`."""
     dtype = wide(features.dtype)
     gradients = [
-        torch.zeros(tensor.shape, dtype=dtype, device=tensor.device) if is_wanted and tensor is not None else None
-        for tensor, is_wanted in zip((features, weight, bias), wanted, strict=True)
+        make(tensor.shape, dtype=dtype, device=tensor.device) if is_wanted and tensor is not None else None
+        for tensor, is_wanted, make in zip(
+            (features, weight, bias), wanted, (torch.zeros, *[torch.zeros if filled else torch.empty] * 2), strict=True
+        )
     ]
     return Found(torch.zeros(len(weight), dtype=dtype, device=weight.device), *gradients)
+
+
+def _length(parts: Sequence[Genes]) -> int:
+    return sum(part.stop - part.start if isinstance(part, slice) else len(part) for part in parts)
 
 
 def _scores(features: Tensor, weight: Tensor, bias: Tensor | None, scratch: Scratch) -> Tensor:

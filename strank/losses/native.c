@@ -12,7 +12,7 @@
 #include "native.h"
 #include "native_math.h"
 
-#define VERSION 5      /* of this interface; native.py asks for the same */
+#define VERSION 6      /* of this interface; native.py asks for the same */
 #define WIDEST 512     /* genes of a block */
 #define BLOCK (1 << 19) /* elements of a block: narrower ones stay nearer but cost more in pages touched */
 #define FEWEST 3       /* spots of a list with a correlation, as groups.FEWEST_SPOTS */

@@ -20,7 +20,7 @@ from strank import compiled
 from strank import groups as spots_by_slide
 from strank.losses.analytic import Outcome, columns
 
-_VERSION = 5  # of the interface in native.c: a file built from another one is left alone
+_VERSION = 6  # of the interface in native.c: a file built from another one is left alone
 _WORTH_A_THREAD = 1 << 20  # elements
 _POINTER, _WHOLE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
@@ -51,6 +51,9 @@ def _load() -> ctypes.CDLL | None:
             getattr(found, name).restype = None
         found.strank_line_up.argtypes = (_POINTER, _POINTER, _WHOLE, _WHOLE, _POINTER, _POINTER, _POINTER)
         found.strank_line_up.restype = _WHOLE
+        for index in _INDICES:
+            bounds_of = getattr(found, f"strank_bounds_{index}")
+            bounds_of.argtypes, bounds_of.restype = (_POINTER, _POINTER, _WHOLE, _POINTER, _WHOLE, _POINTER), None
         for index, value in itertools.product(_INDICES, _VALUES):
             fill_from = getattr(found, f"strank_fill_{index}_{value}")
             fill_from.argtypes = (_POINTER, _POINTER, _POINTER, _POINTER, _WHOLE, _POINTER, _POINTER, _WHOLE)
@@ -172,6 +175,18 @@ def line_up(groups: Tensor | None, n_spots: int, keep: Tensor | None) -> tuple[T
     if n_lists < 0:
         return spots_by_slide.line_up(groups, n_spots, keep)
     return scratch[room : room + n_spots], scratch[room + n_spots : room + n_spots + n_lists]
+
+
+def bounds(indices: Tensor, start: Tensor, edges: Tensor) -> Tensor | None:
+    """`[edge, spot]`: each spot's first entry at or behind each gene of the ascending `edges`; None as `fill`."""
+    tensors = (indices, start, edges)
+    if library is None or not all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
+        return None
+    found = torch.empty(len(edges), len(start) - 1, dtype=torch.long)
+    name = f"strank_bounds_{str(indices.dtype).removeprefix('torch.')}"
+    arguments = (indices.data_ptr(), start.data_ptr(), len(start) - 1, edges.data_ptr(), len(edges), found.data_ptr())
+    getattr(library, name)(*arguments)
+    return found
 
 
 def fill(indices: Tensor, values: Tensor, begin: Tensor, end: Tensor, place: Tensor, out: Tensor) -> bool:

@@ -53,8 +53,9 @@ def tiles(counts: Tensor | Sparse, parts: Sequence[Genes], dtype: torch.dtype) -
         for part in parts:
             yield counts[:, part] if isinstance(part, slice) else counts.index_select(1, part)
         return
-    edges = torch.tensor([_ends(part) for part in parts]).view(-1, 2).to(counts.start.device)
-    bounds = _bounds(counts, edges)
+    edges = torch.tensor([_ends(part) for part in parts], dtype=torch.long).to(counts.start.device).flatten()
+    bounds = native.bounds(counts.indices, counts.start, edges)
+    bounds = _bounds(counts, edges) if bounds is None else bounds
     widths = [part.stop - part.start if isinstance(part, slice) else len(part) for part in parts]
     room = torch.empty(counts.shape[0] * max(widths, default=0), dtype=dtype, device=counts.start.device)
     place = torch.empty(max(1, counts.shape[1]), dtype=torch.int32, device=room.device)
@@ -80,8 +81,8 @@ def _ends(part: Genes) -> tuple[int, int]:
 
 
 def _bounds(counts: Sparse, edges: Tensor) -> Tensor:
-    """`[edge, spot]`: the first entry of each spot at or behind each gene of `edges`, all found by halving."""
-    goal = edges.flatten().unsqueeze(1)
+    """As `native.bounds`, all found at once by halving."""
+    goal = edges.unsqueeze(1)
     low = counts.start[:-1].expand(len(goal), -1).contiguous()
     high = counts.start[1:].expand(len(goal), -1).contiguous()
     longest = int((counts.start[1:] - counts.start[:-1]).max()) if counts.shape[0] else 0

@@ -5,14 +5,13 @@
 
 CPU time of one thread, forward + backward to features, weight and bias, medians of runs in turn. "apart" is
 torch's linear and today's loss on a dense float32 table; "products" are the three matrix products alone, which neither
-can do without. From sparse counts, "apart" lays the table out first. Memory is the peak beside inputs and gradients, in
-tables of scores [spot, gene], of a fresh process.
+can do without. From sparse counts, "apart" lays the table out first. Memory is the peak of torch's allocator beside
+inputs and gradients, in tables of scores [spot, gene]; what NumPy lays out of sparse counts comes on top for "apart".
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import numpy as np
 import scipy.sparse
 import torch
 import torch.nn.functional as F
-from losses import Loss, _now_bytes, _peak_bytes, seconds
+from losses import Loss, seconds
 from torch import Tensor
 
 import strank
@@ -108,18 +107,16 @@ def report_memory(name: str, which: str, size: tuple[int, int, int]) -> None:
     def step(data: Data) -> None:
         apart(loss, data, None) if which == "apart" else together(fused, data, data.sparse)
 
-    step(make_data(16, 100, size[2]))  # libraries loaded
-    products(make_data(size[0], 1024, size[2]))  # and the matrix products' own buffers there, which both need
-    ctypes.CDLL(None).malloc_trim(0)
-    data = make_data(*size)
-    filler = torch.ones(
-        max(0, (_peak_bytes() - _now_bytes()) // 4)
-    )  # so that the peak cannot hide below an earlier one
-    before = _now_bytes()
-    step(data)
-    del filler
+    step(make_data(16, 100, size[2]))  # what is loaded on first use
+    data, now, peak = make_data(*size), 0, 0
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step(data)
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":  # what torch's allocator gave out or took back
+            now += event.nbytes()
+            peak = max(peak, now)
     gradients = sum(tensor.numel() for tensor in data[:3]) * 4
-    print((max(_peak_bytes(), before) - before - gradients) / (size[0] * size[1] * 4))
+    print((peak - gradients) / (size[0] * size[1] * 4))
 
 
 def main() -> None:

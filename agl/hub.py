@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
-from typing import Any
 
 from agl.errors import UserError
+from agl.extras import need
 
 SCHEME = "hf://"
 OFFLINE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError", "ConnectError", "Timeout",
            "TimeoutException", "TransportError", "MaxRetryError"}  # fmt: skip
-
-
-def hub(what: str) -> Any:
-    """The library, for `what` needs it.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return importlib.import_module("huggingface_hub")
-    except ModuleNotFoundError:
-        raise UserError(
-            f"Expected huggingface_hub for {what}, found none. Install it: pip install 'agl[hub]'."
-        ) from None
 
 
 def fetch(address: str) -> Path:
@@ -36,7 +21,7 @@ def fetch(address: str) -> Path:
     """
     repository, _, revision = address.removeprefix(SCHEME).partition("@")
     check_name(repository)
-    library = hub(f"a model of {SCHEME}")
+    library = need("huggingface_hub", "for a model of the hub", "hub")
     try:
         return Path(library.snapshot_download(repo_id=repository, repo_type="model", revision=revision or None))
     except Exception as error:
@@ -50,7 +35,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         UserError: no such address, library, access or network.
     """
     check_name(repository)
-    library = hub("sending a model away")
+    library = need("huggingface_hub", "to send a model away", "hub")
     page = f"https://huggingface.co/{repository}"
     try:
         api = library.HfApi()

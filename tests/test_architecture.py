@@ -17,6 +17,7 @@ ORDER = [
     ["strank"],
     [
         "agl.errors",
+        "agl.extras",
         "agl.hub",
         "agl.leftovers",
         "agl.places",

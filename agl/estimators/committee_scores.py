@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,8 +45,7 @@ class CommitteeScores:
         check_width(features, self.weights.shape[1])
         check_finite(features)
         x = torch.from_numpy(np.asarray(features, dtype=np.float64))
-        codes = torch.from_numpy(np.unique(slides, return_inverse=True)[1])
-        slides_of = [torch.nonzero(codes == code).flatten() for code in codes.unique()]
+        slides_of = rows_of(np.asarray(slides))
         for weights in self.weights:
             yield standardised(x @ weights.double(), slides_of)
         for other in self.others:
@@ -65,17 +64,27 @@ class CommitteeScores:
 
         Member by member, so that memory does not grow with the committee.
         """
-        mean = torch.zeros(len(features), self.weights.shape[2], dtype=torch.float64)
-        squares = torch.zeros_like(mean)
-        so_far = 0.0
-        for share, scores in zip(self.counted.tolist(), self.members(features, slides), strict=True):
-            if share == 0:
-                continue
-            so_far += share  # West, Comm. ACM 22 (1979) 532
-            off = scores - mean
-            mean += off * (share / so_far)
-            squares += share * off * (scores - mean)
-        return mean.numpy(), squares.clamp_min(0).sqrt().numpy()
+        mean, spread = mean_and_spread(self.members(features, slides), self.counted.tolist())
+        return mean.numpy(), spread.numpy()
+
+
+def mean_and_spread(members: Iterable[Tensor], shares: Iterable[float]) -> tuple[Tensor, Tensor]:
+    """Weighted mean and standard deviation of members' scores `[spot, gene]`, one at a time; shares are 1 in all."""
+    mean = squares = torch.zeros((), dtype=torch.float64)
+    so_far = 0.0
+    for share, scores in zip(shares, members, strict=True):
+        if share == 0:
+            continue
+        so_far += share  # West, Comm. ACM 22 (1979) 532
+        off = scores - mean
+        mean = mean + off * (share / so_far)
+        squares = squares + share * off * (scores - mean)
+    return mean, squares.clamp_min(0).sqrt()
+
+
+def rows_of(slides: np.ndarray) -> list[Tensor]:
+    """The positions of each slide's spots, from codes `[spot]`."""
+    return [torch.from_numpy(np.flatnonzero(slides == slide)) for slide in np.unique(slides)]
 
 
 def standardised(scores: Tensor, slides_of: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from scipy import optimize
 from torch import Tensor
 
 from agl.data.expression import expression
-from agl.estimators.committee_scores import CommitteeScores, standardised
+from agl.estimators.committee_scores import CommitteeScores, rows_of, standardised
 from agl.estimators.inside import Inside, folds_inside, score_by_slide, simplest_of_the_best
 from agl.estimators.sample import Sample
 
@@ -54,7 +54,7 @@ def stacked_shares(sample: Sample, fit: Callable[[Sample], CommitteeScores], mem
     for kept, held in inside:
         left = sample.at(held)
         left = left.at(np.flatnonzero(left.library_size > 0))
-        rows = _rows(left)
+        rows = rows_of(left.slides)
         target = standardised(expression(torch.from_numpy(left.primary), left.library_size).double(), rows)
         scores = torch.stack(list(fit(sample.at(kept)).members(left.features, left.slides)))
         for spots in rows:
@@ -65,8 +65,3 @@ def stacked_shares(sample: Sample, fit: Callable[[Sample], CommitteeScores], mem
     root = np.sqrt(values.clip(min=1e-9 * values.max()))
     weights, _ = optimize.nnls((vectors * root).T, (vectors / root).T @ cross)
     return torch.from_numpy(weights / weights.sum()) if weights.sum() > 0 else None
-
-
-def _rows(sample: Sample) -> list[Tensor]:
-    codes = sample.slide_codes
-    return [torch.nonzero(codes == code).flatten() for code in codes.unique()]

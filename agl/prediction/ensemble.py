@@ -6,13 +6,16 @@ score = mean over members of (s - mean_slide s) / sd_slide s, spread = their sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from agl.errors import ModelError
+from agl.estimators.committee_scores import mean_and_spread, rows_of, standardised
 from agl.prediction.fitted import FittedModel
 from agl.prediction.recipe import Recipe
 from agl.prediction.scorers import Read
@@ -32,15 +35,16 @@ class Averaged:
 
     def __call__(self, read: Read, slides: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Mean and spread of the members' standardised scores, both `[spot, gene]`; see `scorers.Scorer`."""
-        mean = np.zeros((len(slides), len(self.genes)))
-        squares = np.zeros_like(mean)
-        for count, member in enumerate(self.members, start=1):  # Welford, Technometrics 4 (1962) 419
+        mean, spread = mean_and_spread(self._standard(read, slides), [1 / len(self.members)] * len(self.members))
+        return mean.numpy(), spread.numpy()
+
+    def _standard(self, read: Read, slides: np.ndarray) -> Iterator[Tensor]:
+        """Every member's scores, standardised inside slides."""
+        rows = rows_of(slides)
+        for member in self.members:
             position = {gene: i for i, gene in enumerate(member.genes)}
-            scores, _ = member.scorer(read, slides)
-            off = _standard(np.asarray(scores)[:, [position[gene] for gene in self.genes]], slides) - mean
-            mean += off / count
-            squares += off * (off - off / count)
-        return mean, np.sqrt(squares / len(self.members))
+            scores = np.asarray(member.scorer(read, slides)[0], dtype=np.float64)
+            yield standardised(torch.from_numpy(scores[:, [position[gene] for gene in self.genes]]), rows)
 
 
 def ensemble_of(models: Sequence[FittedModel]) -> FittedModel:
@@ -68,17 +72,6 @@ def ensemble_of(models: Sequence[FittedModel]) -> FittedModel:
         )
     recipe = _pooled([model.recipe for model in models])
     return FittedModel(genes, recipe, Averaged(tuple(models), genes), first.config, _about(models))
-
-
-def _standard(scores: np.ndarray, slides: np.ndarray) -> np.ndarray:
-    """Scores `[spot, gene]` with mean 0 and standard deviation 1 over each slide; 0 where they do not vary."""
-    found = np.empty(scores.shape)
-    for slide in np.unique(slides):
-        here = slides == slide
-        mine = scores[here].astype(np.float64)
-        sd = mine.std(0)
-        found[here] = np.where(sd > 0, mine - mine.mean(0), 0.0) / np.where(sd > 0, sd, 1.0)
-    return found
 
 
 def _pooled(recipes: Sequence[Recipe]) -> Recipe:

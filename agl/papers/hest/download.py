@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from agl.errors import UserError
-from agl.hub import explain, hub
+from agl.extras import need
+from agl.hub import explain
 from agl.papers.hest.folders import read_task
 from agl.papers.hest.published import TASKS, task_name
 
@@ -30,7 +31,7 @@ def download(tasks: list[str], root: Path) -> list[Path]:
     for given, name in zip(tasks, names, strict=True):
         if name not in known:
             raise UserError(f"Expected tasks among {', '.join(known)}, received {given!r}.")
-    library = hub("`agl download`")
+    library = need("huggingface_hub", "for `agl download`", "hub")
     folders = []
     for name in names:
         try:

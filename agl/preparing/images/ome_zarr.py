@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from agl.errors import UserError
+from agl.extras import need
 from agl.preparing.images.image import SlideImage, levels_of
-from agl.preparing.installed import need
 
 _MARKS = ("zarr.json", ".zattrs")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from agl.errors import UserError
+from agl.extras import need
 from agl.preparing.images.image import SlideImage, levels_of, plausible
-from agl.preparing.installed import need
 
 _GLASS = 255
 
@@ -19,7 +19,7 @@ def open_slide(path: Path) -> SlideImage:
     Raises:
         UserError: damaged, or OpenSlide is not installed.
     """
-    library = need("openslide", f"to read {path.suffix} images")
+    library = need("openslide", f"to read {path.suffix} images", "slides")
     try:
         slide = library.OpenSlide(str(path))
         sizes = slide.level_dimensions

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from agl.errors import UserError
+from agl.extras import need
 from agl.preparing.images.image import SlideImage, levels_of
 from agl.preparing.images.segments import Segments
 from agl.preparing.images.tiff_tags import um_per_px
-from agl.preparing.installed import need
 
 _AXES = {"YXS": "together", "SYX": "apart", "CYX": "apart", "YX": "grey", "YXC": "together"}
 LARGEST_SEGMENT = 1 << 29  # bytes of one decoded tile or strip; whole images stored as one strip are refused
@@ -25,7 +25,7 @@ def open_tiff(path: Path) -> SlideImage:
     Raises:
         UserError: damaged, no 8-bit picture, or one that can only be decoded as a whole.
     """
-    library = need("tifffile", "to read TIFF images")
+    library = need("tifffile", "to read TIFF images", "slides")
     try:
         file = library.TiffFile(str(path))
     except Exception as error:  # damage shows as nearly any kind

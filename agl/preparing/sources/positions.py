@@ -14,7 +14,7 @@ import pandas as pd
 
 from agl.errors import UserError
 from agl.places import regular_file
-from agl.preparing.installed import parquet
+from agl.preparing.parquet import parquet
 
 COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 MOST = 100  # columns

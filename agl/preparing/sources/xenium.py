@@ -15,7 +15,7 @@ import pandas as pd
 
 from agl.errors import UserError
 from agl.places import regular_file
-from agl.preparing.installed import parquet
+from agl.preparing.parquet import parquet
 from agl.preparing.section import Asked, Found, Section
 from agl.preparing.sources.beside import find_image, section_name
 from agl.preparing.sources.summing import summed

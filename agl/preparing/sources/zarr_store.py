@@ -13,8 +13,9 @@ import numpy as np
 from scipy import sparse
 
 from agl.errors import UserError
+from agl.extras import need
 from agl.preparing.images.ome_zarr import is_picture
-from agl.preparing.installed import need, parquet
+from agl.preparing.parquet import parquet
 from agl.preparing.section import Asked, Found, Section
 from agl.preparing.sources import h5ad
 from agl.preparing.sources.beside import find_image

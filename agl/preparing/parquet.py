@@ -1,33 +1,14 @@
-"""Packages that only slides need: imported when they are used, and named with the line that installs them."""
+"""Parquet tables, as Space Ranger and Xenium write them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from agl.errors import UserError
-
-
-def need(module: str, what: str, extra: str = "slides") -> Any:
-    """A module of an optional package.
-
-    Raises:
-        UserError: it is not installed, or cannot be loaded.
-
-    >>> need("math", "to count").pi > 3
-    True
-    """
-    try:
-        return import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a library that it loads is not there
-        raise UserError(
-            f"Expected the package {module.split('.')[0]} {what}, received none that can be imported "
-            f"({type(error).__name__}: {error}). Write: pip install 'agl[{extra}]'"
-        ) from error
+from agl.extras import need
 
 
 def parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -36,7 +17,7 @@ def parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     Raises:
         UserError: unreadable.
     """
-    stored = need("pyarrow.parquet", "to read Parquet tables")
+    stored = need("pyarrow.parquet", "to read Parquet tables", "slides")
     try:
         there = stored.read_schema(str(path)).names
         wanted = None if columns is None else [name for name in columns if name in there]

@@ -69,7 +69,7 @@ def hidden_along(
             duals = {name: fwAD.make_dual(value.detach(), direction[name]) for name, value in trunk.items()}
             hidden, tangent = fwAD.unpack_dual(lookahead.hidden(duals, batch, step))
             return hidden, torch.zeros_like(hidden) if tangent is None else tangent
-    except NotImplementedError:
+    except NotImplementedError:  # as above: an operation without a forward derivative
         leaves = _leaves(trunk)
         hidden = lookahead.hidden(leaves, batch, step)
         return hidden.detach(), _pushed(hidden, leaves, [direction])[0]

@@ -8,62 +8,27 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg, optimize, stats
-from torch import Tensor, nn
+from torch import nn
 
 import strank
 from agl.convex.budget import best_k, budgeted, capped_simplex
-from agl.convex.calibration import calibrate, moved_spots
+from agl.convex.calibration import calibrate
 from agl.convex.curve import Curve, curve, spearman, steps
-from agl.convex.low_rank import Coordinates, explained
-from agl.convex.outer import Fold, OuterProblem
+from agl.convex.low_rank import explained
+from agl.convex.outer import OuterProblem
 from agl.convex.tune import tune
 from agl.errors import UserError
-
-PRIMARY, AUXILIARY, FEATURES, SPOTS = 4, 16, 9, 50
-
-
-@dataclasses.dataclass
-class Parts:
-    """What a fold was made of."""
-
-    x: np.ndarray
-    heads: np.ndarray
-    held: np.ndarray
-    counts: np.ndarray
-    slides: np.ndarray
-
-
-def parts(seed: int, features: int = FEATURES) -> Parts:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(SPOTS, features))
-    x -= x.mean(0)
-    true = rng.normal(size=(features, 3)) @ rng.normal(size=(3, PRIMARY + AUXILIARY))
-    y = x @ true + 3 * rng.normal(size=(SPOTS, PRIMARY + AUXILIARY))
-    heads = np.linalg.solve(x.T @ x + 5 * np.eye(features), x.T @ (y - y.mean(0)))
-    held = rng.normal(size=(30, features))
-    counts = rng.poisson(np.exp(0.3 * held @ true[:, :PRIMARY] + 1))
-    return Parts(x, heads, held, counts, np.repeat([5, 2], [18, 12]))
-
-
-def fold_of(p: Parts, **options: object) -> Fold:
-    return Fold.of(
-        Coordinates.of(torch.tensor(p.x)),
-        torch.tensor(p.heads),
-        PRIMARY,
-        held_features=torch.tensor(p.held),
-        counts=torch.tensor(p.counts),
-        slides=torch.tensor(p.slides),
-        library_size=torch.tensor(p.counts.sum(1) + 7),
-        **options,  # type: ignore[arg-type]
-    )
-
-
-def problem_of(loss=strank.listwise_nll, seeds=(0, 1), **options) -> OuterProblem:
-    return OuterProblem([fold_of(parts(seed)) for seed in seeds], loss, **{"ranks": (3,), **options})
-
-
-def some_weights(n: int = AUXILIARY) -> Tensor:
-    return torch.tensor(np.random.default_rng(9).uniform(0.1, 1, n))
+from tests.convex.outer_problems import (
+    AUXILIARY,
+    FEATURES,
+    PRIMARY,
+    SPOTS,
+    Parts,
+    fold_of,
+    parts,
+    problem_of,
+    some_weights,
+)
 
 
 def scores_by_hand(p: Parts, weights: np.ndarray, rank: int) -> np.ndarray:
@@ -228,108 +193,6 @@ def test_a_budget_is_kept_and_the_loss_never_climbs() -> None:
     assert float(problem.loss(best_k(found.weights, 5))) < float(problem.loss(torch.full((AUXILIARY,), 5 / AUXILIARY)))
 
 
-class Threshold(nn.Module):
-    """The first genes, softly."""
-
-    def __init__(self, at: float = 0.5) -> None:
-        super().__init__()
-        self.at = nn.Parameter(torch.tensor(at, dtype=torch.float64))
-
-    def forward(self) -> Tensor:
-        return torch.sigmoid((self.at - torch.linspace(0, 1, AUXILIARY, dtype=torch.float64)) / 0.1)
-
-    def project(self) -> None:
-        with torch.no_grad():
-            self.at.clamp_(0, 1)
-
-
-class Observer(nn.Module):
-    signal = "influence"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self) -> Tensor:
-        return torch.full((AUXILIARY,), 0.5)
-
-    def observe(self, signal: Tensor) -> None:
-        self.seen.append(signal)
-
-
-def test_tuning_finds_the_threshold_that_a_scan_finds_and_keeps_the_best_step() -> None:
-    problem, selector, heard = problem_of(), Threshold(), []
-    problem.loss(selector()).backward()
-    step = 1e-5
-    change = [float(problem.loss(Threshold(0.5 + t)().detach())) for t in (-step, step)]
-    assert float(selector.at.grad) == pytest.approx((change[1] - change[0]) / (2 * step), rel=1e-6)
-
-    records = tune(selector, problem, steps=150, lr=0.03, callback=heard.append)
-    assert records == heard
-    assert len(records) == 152
-    assert records[-1].loss == min(r.loss for r in records)
-    assert float(problem.loss(selector().detach())) == pytest.approx(records[-1].loss)
-    assert records[-1].k == pytest.approx(float(selector().detach().sum()))
-
-    def at(threshold: float) -> float:
-        return float(problem.loss(Threshold(threshold)().detach()))
-
-    start = np.array([r.k for r in records])
-    grid = [t for t in np.linspace(0, 1, 401) if start.min() <= float(Threshold(t)().detach().sum()) <= start.max()]
-    assert records[-1].loss == pytest.approx(min(map(at, grid)), abs=1e-5)
-    again = Threshold()
-    assert tune(again, problem, steps=150, lr=0.03) == records
-
-
-def test_the_strength_is_tuned_too() -> None:
-    problem = problem_of(strength=0.5)
-    fixed = tune(Threshold(), problem, steps=60)
-    free = tune(Threshold(), problem, steps=60, learn_strength=True)
-    assert {r.strength for r in fixed} == {0.5}
-    assert free[-1].strength != pytest.approx(0.5, rel=0.05)
-    assert free[-1].loss < fixed[-1].loss
-
-
-def test_influences_are_observed_fold_by_fold_on_shares_of_the_spots() -> None:
-    problem, whole, half = problem_of(), Observer(), Observer()
-    tune(whole, problem, steps=2, share=1.0)
-    assert len(whole.seen) == 4
-    torch.testing.assert_close(torch.stack(whole.seen[:2]), problem.gradient(whole()).by_fold)
-    torch.testing.assert_close(whole.seen[0], whole.seen[2])
-    tune(half, problem, steps=2, share=0.5, seed=3)
-    assert not torch.allclose(half.seen[0], half.seen[2])
-    again = Observer()
-    tune(again, problem, steps=2, share=0.5, seed=3)
-    torch.testing.assert_close(again.seen, half.seen)
-
-
-def test_spots_move_within_their_slide_and_keep_their_neighbours() -> None:
-    side = torch.arange(7.0)
-    coords = torch.cartesian_prod(side, side).repeat(2, 1)
-    slides = torch.tensor([3, 1]).repeat_interleave(49)
-    source = moved_spots(coords, slides, seed=0, draw=1)
-    assert torch.equal(slides[source], slides)
-    assert torch.equal(source, moved_spots(coords, slides, seed=0, draw=1))
-    assert not torch.equal(source, moved_spots(coords, slides, seed=0, draw=2))
-    right = [(i, i + 1) for i in range(97) if coords[i, 0] == coords[i + 1, 0] and slides[i] == slides[i + 1]]
-    apart = torch.stack([(coords[source[i]] - coords[source[j]]).norm() for i, j in right])
-    assert apart.max() < 3
-    assert (coords[source] - coords).norm(dim=1).median() > 1
-
-
-def test_p_values_are_ranks_among_planted_genes() -> None:
-    problem = problem_of()
-    found = calibrate(problem, torch.zeros(10), 6, fdr=0.3)
-    slope = problem.gradient(torch.zeros(AUXILIARY)).mean.numpy()  # unit vectors: a vote of 1
-    np.testing.assert_allclose(found.statistic, slope[:10])
-    for gene in range(10):
-        assert float(found.p_helps[gene]) == pytest.approx((1 + (slope[10:] <= slope[gene]).sum()) / 7)
-        assert float(found.p_harms[gene]) == pytest.approx((1 + (slope[10:] >= slope[gene]).sum()) / 7)
-    for p, chosen in ((found.p_helps, found.helps), (found.p_harms, found.harms)):
-        expected = stats.false_discovery_control(p.numpy()) <= 0.3
-        np.testing.assert_array_equal(chosen, expected)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -349,10 +212,3 @@ def test_p_values_are_ranks_among_planted_genes() -> None:
 def test_errors_say_what_was_expected(call, message: str) -> None:
     with pytest.raises(UserError, match=message):
         call()
-
-
-def test_a_selector_that_wants_training_losses_is_refused() -> None:
-    selector = Threshold()
-    selector.signal = "losses"  # type: ignore[assignment]
-    with pytest.raises(UserError, match="no training steps"):
-        tune(selector, problem_of())

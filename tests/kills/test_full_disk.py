@@ -108,7 +108,7 @@ def test_a_disk_that_is_full(name: str, left: int, stock: Path, truths: Callable
 
 @pytest.mark.parametrize(
     ("name", "largest"),
-    [("import", 0), ("import", 50_000), ("train", 3_000), ("report", 30_000), ("predict", 2_000)],
+    [("import", 0), ("import", 50_000), ("train", 3_000), ("grid", 2_000), ("report", 30_000), ("predict", 2_000)],
 )  # fmt: skip
 def test_files_that_may_not_grow(name: str, largest: int, stock: Path, truths: Callable, tmp_path: Path) -> None:
     scenario, folder = cases()[name], tmp_path / "place"
@@ -122,7 +122,7 @@ def test_files_that_may_not_grow(name: str, largest: int, stock: Path, truths: C
     assert scenario.left_over(folder) == []
 
 
-@pytest.mark.parametrize("name", ["import", "train", "predict"])
+@pytest.mark.parametrize("name", ["import", "train", "grid", "report", "predict"])
 def test_a_folder_that_is_read_only(name: str, stock: Path, truths: Callable, disk: Path) -> None:
     scenario, folder = cases()[name], disk / "place"
     scenario.prepare(folder, stock)

@@ -18,7 +18,7 @@ def at_once(scenario: Scenario, folder: Path, n: int) -> list[int]:
     return [int(process.exitcode or 0) for process in processes]
 
 
-@pytest.mark.parametrize("name", ["import", "train", "grid", "report"])
+@pytest.mark.parametrize("name", ["import", "train", "grid", "search", "report"])
 def test_the_same_command_three_times_at_once(name: str, stock: Path, tmp_path: Path) -> None:
     scenario = scenarios(epochs=2)[name]
     truth, _ = uninterrupted(scenario, stock, tmp_path / "whole")

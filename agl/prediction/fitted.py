@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ class FittedModel:
     def __repr__(self) -> str:
         inputs = self.config.data.features_label
         return f"<Model of {len(self.genes)} genes: {self.config.model.name}, {self.config.loss.name}, on {inputs}>"
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook, with where it comes from."""
+        rows = {"genes": f"{len(self.genes)}: {', '.join(self.genes[:8])}{', ...' if len(self.genes) > 8 else ''}"}
+        rows |= {"model": self.config.model.name, "loss": self.config.loss.name}
+        rows |= {"features": self.config.data.features_label, **self.about.get("trained_on", {})}
+        cells = (f"<tr><th>{escape(str(name))}</th><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
+        return f"<table>{''.join(cells)}</table>"
 
     def score(self, slide: Slide, *, anyway: bool = False) -> Prediction:
         """Scores of a slide's spots.

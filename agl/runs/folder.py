@@ -50,6 +50,9 @@ class Run:
 
     folder: Path
 
+    def __repr__(self) -> str:
+        return f"<Run {self.folder}{'' if self.finished else ', not finished'}>"
+
     @property
     def finished(self) -> bool:
         """Whether its result is there."""

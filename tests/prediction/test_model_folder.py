@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,12 @@ def test_the_commands(agl, run_of: RunOf, sections: Path, tmp_path: Path) -> Non
     assert (status, len(err.strip().splitlines())) == (2, 1)
     status, _, err = agl("predict", tmp_path / "nothing", latent)
     assert status == 2
+
+
+def test_a_notebook_shows_what_it_is(run_of: RunOf) -> None:
+    run, model = run_of("ridge"), model_of(run_of("ridge"))
+    assert repr(run) == f"<Run {run.folder}>"
+    assert repr(Run(run.folder / "checkpoints")) == f"<Run {run.folder / 'checkpoints'}, not finished>"
+    shown = replace(model, genes=("<b>", *model.genes[1:]))._repr_html_()
+    for word in ("<th>model</th><td>ridge</td>", "&lt;b&gt;", "<th>patients</th>", f"<td>{len(model.genes)}: "):
+        assert word in shown

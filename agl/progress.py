@@ -16,8 +16,8 @@ class Note(ProgressColumn):
         return Text(str(task.fields.get("note", "")))
 
 
-def display(*, time_left: bool = True) -> Progress:
-    """Bars that go when they are done; `time_left=False` where the note says it."""
+def display(*, time_left: bool = True, shown: bool = True) -> Progress:
+    """Bars that go when they are done; `time_left=False` where the note says it, `shown=False` where nobody looks."""
     cut = {"no_wrap": True, "overflow": "ellipsis"}
     columns = [
         TextColumn("{task.description}", table_column=Column(max_width=48, **cut)),  # type: ignore[arg-type]
@@ -26,4 +26,4 @@ def display(*, time_left: bool = True) -> Progress:
         Note(table_column=Column(ratio=1, **cut)),  # type: ignore[arg-type]
         *([TimeRemainingColumn()] if time_left else []),
     ]
-    return Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
+    return Progress(*columns, console=Console(stderr=True), transient=True, expand=True, disable=not shown)

@@ -51,9 +51,7 @@ def prepare(
     from agl.progress import display
 
     given = [sources] if isinstance(sources, str | Path) else list(sources)
-    bars = display()
-    bars.disable = not progress
-    with bars:
+    with display(shown=progress) as bars:
         return prepare_sections(
             given,
             out,

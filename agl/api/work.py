@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from agl.api.memory import as_folder, in_memory
 from agl.api.runs import Runs
 from agl.api.settings import Source, tree_of
 from agl.config import Config, load, validate
+from agl.progress import display
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def train(
     from agl.runs.train import train as train_config
 
     given = validate(tree_of(data, config, slide=slide, patient=patient, **settings))
-    with _display(progress) as bars:
+    with display(shown=progress) as bars:
         return Runs(train_config(given, progress=bars))
 
 
@@ -97,8 +97,7 @@ def grid(
 
     shared = tree_of(data, config, slide=slide, patient=patient, **settings)
     asked = grid_of(shared, {key: list(values) for key, values in axes.items()}, [dict(rule) for rule in skip], "grid")
-    with _display(progress) as bars:
-        assert bars is not None
+    with display(shown=progress) as bars:
         return Runs(train_cells(asked, progress=bars))
 
 
@@ -174,8 +173,7 @@ def recommend(
     root = tree["data"].pop("root")
     words = [word for key, value in _flat(tree) for word in overrides(key, value)]
     asked = study.plan(root, words)
-    with _display(progress) as bars:
-        assert bars is not None
+    with display(shown=progress) as bars:
         answer = study.recommend(asked, bars)
     return Recommendation(asked.folder, Runs(study.runs_of(asked.folder, answer)), read_findings(asked.folder))
 
@@ -218,12 +216,3 @@ def _flat(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
         else:
             found.append((key, value))
     return found
-
-
-def _display(wanted: bool) -> AbstractContextManager[Any]:
-    """Bars on standard error, or hidden ones."""
-    from agl.progress import display
-
-    bars = display()
-    bars.disable = not wanted
-    return bars

@@ -32,23 +32,12 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Write adata/, patches/ and sections.csv, which all other commands read. Finished sections are kept."""
-    from agl.preparing.prepare import prepare_sections
-    from agl.preparing.writing import Settings
-    from agl.progress import display
+    from agl.api import preparing
 
-    settings = Settings(patch_um, patch_px, mpp, bin_um, jpeg)
-    with display() as progress:
-        done = prepare_sections(
-            sources,
-            out,
-            settings,
-            image=image,
-            alignment=alignment,
-            patient=patient,
-            workers=workers,
-            trident=trident,
-            progress=progress,
-        )
+    done = preparing.prepare(
+        sources, out, image=image, patch_um=patch_um, patch_px=patch_px, mpp=mpp, bin_um=bin_um, alignment=alignment,
+        patient=patient, jpeg=jpeg, workers=workers, trident=trident,
+    )  # fmt: skip
     for section, remarks in done.remarks.items():
         for remark in remarks:
             typer.echo(f"{section}: {remark}", err=True)

@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,14 @@ from agl.errors import UserError
 from agl.leftovers import temporary
 from agl.preparing.counts_file import finish, plain_text, write_counts
 from agl.preparing.fitting import doubts, fits
-from agl.preparing.images.image import SlideImage, reduced
-from agl.preparing.images.open import open_image, there
+from agl.preparing.images.image import SlideImage
+from agl.preparing.images.open import there
 from agl.preparing.images.resample import overview
 from agl.preparing.patches import Cut, write_patches
 from agl.preparing.picture import draw
 from agl.preparing.resolution import Resolution, resolution
 from agl.preparing.section import Section
+from agl.preparing.slide import image_of
 from agl.preparing.tissue import Looked, quality_remarks, share_in, tissue_mask
 
 VERSION = 1  # raised when what is written would differ, so that older sections are made anew
@@ -148,7 +148,7 @@ def _write(
     if section.image is None and not section.pictures:
         remarks.append("There is no image: no patches were cut; name one with --image.")
     else:
-        with _image_of(section, remarks) as image:
+        with image_of(section, remarks) as image:
             at = resolution(section, image.um_per_px, settings.mpp)
             remarks += at.remarks
             how = _cut(at, settings, image, remarks)
@@ -185,48 +185,6 @@ def _obs(section: Section, patient: str) -> pd.DataFrame:
         if column not in obs:
             obs[column] = section.obs[column].to_numpy()  # type: ignore[index]
     return obs
-
-
-@contextmanager
-def _image_of(section: Section, remarks: list[str]) -> Iterator[SlideImage]:
-    """The full-resolution image, else the largest small picture, which is said.
-
-    Raises:
-        UserError: an image of another size than the places are for, or with spots outside.
-    """
-    if section.image is not None:
-        with open_image(section.image) as image:
-            _refuse_other_image(section, image)
-            yield image
-        return
-    picture = next(iter(section.pictures.values()))
-    with open_image(picture.path) as image:
-        remarks.append(
-            f"Patches are cut from {picture.path.name}, a copy of the image reduced to {picture.scale:.3f}: name the "
-            "full image with --image for sharp ones."
-        )
-        yield reduced(image, picture.scale)
-
-
-def _refuse_other_image(section: Section, image: SlideImage) -> None:
-    width, height = image.size
-    if section.image_size is not None:
-        w, h = section.image_size
-        off = max(abs(width - w) / w, abs(height - h) / h)
-        if off > 0.02:
-            turned = max(abs(width - h) / h, abs(height - w) / w) <= 0.02
-            raise UserError(
-                f"Expected the image that the spots of section '{section.name}' were placed on, about {w:.0f} x "
-                f"{h:.0f} px by its small picture, received {image.path} of {width} x {height}"
-                f"{', which is turned' if turned else ''}; give the file that Space Ranger was given as --image."
-            )
-    outside = np.any((section.xy < 0) | (section.xy > [width, height]), axis=1)
-    if outside.mean() > 0.1:
-        raise UserError(
-            f"Expected the spots of section '{section.name}' in its image, {int(outside.sum())} of {len(outside)} lie "
-            f"outside {image.path} ({width} x {height} px; x up to {section.xy[:, 0].max():.0f}, y up to "
-            f"{section.xy[:, 1].max():.0f}); give the full-resolution image, and (x, y) in its px."
-        )
 
 
 def _cut(at: Resolution, settings: Settings, image: SlideImage, remarks: list[str]) -> Cut:

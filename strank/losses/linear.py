@@ -9,23 +9,19 @@ once more: give such numbers as `gene_weights` instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from strank.groups import check_inputs
 from strank.losses.all_pairs import AllPairs
-from strank.losses.analytic import Kernel
 from strank.losses.by_pair import partners_for
 from strank.losses.correlation import Pearson
-from strank.losses.head import Head
 from strank.losses.inputs import check_number, read_factor, read_library, wide
+from strank.losses.linear_inputs import Given
 from strank.losses.listwise import Multinomial
 from strank.losses.pairwise import Binomial
 from strank.losses.pointwise import Poisson, SquaredError
-from strank.losses.tiles import read_counts
 
 
 def linear_listwise_nll(
@@ -65,11 +61,9 @@ def linear_listwise_nll(
     tensor([1.3863], grad_fn=<_FusedBackward>)
     """
     check_number("count_power", count_power, at_least=0)
-    table = _check(features, weight, bias, counts, slides, library_size)
+    given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     library = read_library(library_size, wide(features.dtype))
-    return _losses(
-        lambda part: Multinomial(part, slides, library, count_power), features, weight, bias, table, gene_weights
-    )
+    return given.losses(lambda part: Multinomial(part, slides, library, count_power))
 
 
 def linear_pairwise_nll(
@@ -111,16 +105,12 @@ def linear_pairwise_nll(
     tensor([1.3863])
     """
     check_number("count_power", count_power, at_least=0)
-    table = _check(features, weight, bias, counts, slides, library_size)
+    given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     library = read_library(library_size, wide(features.dtype))
     if n_partners is None:
-        return _losses(
-            lambda part: AllPairs(part, slides, library, count_power), features, weight, bias, table, gene_weights
-        )
+        return given.losses(lambda part: AllPairs(part, slides, library, count_power))
     partners = partners_for(features, slides, n_partners, generator, library.keep)
-    return _losses(
-        lambda part: Binomial(part, library, partners, count_power), features, weight, bias, table, gene_weights
-    )
+    return given.losses(lambda part: Binomial(part, library, partners, count_power))
 
 
 def linear_pearson_loss(
@@ -152,12 +142,10 @@ def linear_pearson_loss(
     tensor([0.])
     """
     check_number("count_power", count_power, at_least=0)
-    table = _check(features, weight, bias, counts, slides, library_size)
+    given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     factor, keep = read_factor(library_size, wide(features.dtype))
     groups = None if pooled else slides
-    return _losses(
-        lambda part: Pearson(part, groups, keep, factor, count_power), features, weight, bias, table, gene_weights
-    )
+    return given.losses(lambda part: Pearson(part, groups, keep, factor, count_power))
 
 
 def linear_poisson_nll(
@@ -186,9 +174,9 @@ def linear_poisson_nll(
     >>> linear_poisson_nll(torch.ones(2, 3), torch.zeros(1, 3), None, torch.tensor([[3], [0]]))  # rate 1
     tensor([1.])
     """
-    table = _check(features, weight, bias, counts, slides, library_size)
+    given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     library = read_library(library_size, wide(features.dtype), relative=True)
-    return _losses(lambda part: Poisson(part, library), features, weight, bias, table, gene_weights)
+    return given.losses(lambda part: Poisson(part, library))
 
 
 def linear_mse(
@@ -217,52 +205,7 @@ def linear_mse(
     >>> linear_mse(torch.ones(2, 3), torch.zeros(1, 3), None, torch.tensor([[0], [1]]))  # (log 2)^2 / 2
     tensor([0.2402])
     """
-    table = _check(features, weight, bias, counts, slides, library_size)
+    given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     factor, keep = read_factor(library_size, wide(features.dtype))
     groups = slides if centred else None
-    return _losses(
-        lambda part: SquaredError(part, groups, keep, factor, centred), features, weight, bias, table, gene_weights
-    )
-
-
-def _check(
-    features: Tensor, weight: Tensor, bias: Tensor | None, counts: Any, slides: Tensor | None, library: Tensor | None
-) -> Any:
-    """The counts; ValueError or TypeError where something does not fit."""
-    for name, value in (("features", features), ("weight", weight), ("bias", bias)):
-        if not isinstance(value, Tensor) and not (name == "bias" and value is None):
-            raise TypeError(f"Expected {name} as a torch tensor, received {type(value).__name__}; use torch.as_tensor.")
-    if features.ndim != 2 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
-        raise ValueError(
-            "Expected features [spot, feature] and weight [gene, feature], "
-            f"received {tuple(features.shape)} and {tuple(weight.shape)}; give the head's weight as nn.Linear has it."
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"Expected bias of shape [gene] = ({len(weight)},), received {tuple(bias.shape)}.")
-    table = read_counts(counts)
-    like = features.new_empty(1).expand(len(features), len(weight))
-    check_inputs(like, table if isinstance(table, Tensor) else table.values.new_empty(1).expand(table.shape))
-    check_inputs(like, like, slides, library)
-    if weight.dtype != features.dtype and not torch.is_autocast_enabled(features.device.type):
-        raise TypeError(f"Expected features and weight of one dtype, received {features.dtype} and {weight.dtype}.")
-    return table
-
-
-def _losses(
-    kernel: Callable[[Tensor], Kernel],
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    counts: Any,
-    gene_weights: Tensor | None,
-) -> Tensor:
-    if gene_weights is not None:
-        if not isinstance(gene_weights, Tensor) or gene_weights.shape != weight.shape[:1]:
-            found = tuple(gene_weights.shape) if isinstance(gene_weights, Tensor) else type(gene_weights).__name__
-            raise ValueError(f"Expected gene_weights as a tensor [gene] = ({len(weight)},), received {found}.")
-        if not bool((gene_weights >= 0).all()):
-            raise ValueError("Expected gene_weights of 0 or more, received a negative one or NaN.")
-        gene_weights = gene_weights.detach()
-    device = features.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-    return Head(kernel, counts, gene_weights, dtype)(features, weight, bias)
+    return given.losses(lambda part: SquaredError(part, groups, keep, factor, centred))

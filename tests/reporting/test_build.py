@@ -114,6 +114,15 @@ def test_a_shade_says_that_there_is_more_and_every_wide_thing_can_be_scrolled(bu
     assert text.count('class="zoom"') == text.count("larger</label>") > 0
 
 
+def test_on_paper_nothing_is_cut_off_or_folded(built: tuple[Path, Path]) -> None:
+    text = built[1].read_text()
+    paper = text[text.index("@media print") : text.index("</style>")]
+    for rule in (".wide, .drawing { overflow:visible;", "details::details-content { content-visibility:visible;"):
+        assert rule in paper
+    assert ".listing { display:none; }" in paper
+    assert text.count('<details class="listing">') == text.count("<pre>") > 0  # configs are for the screen
+
+
 def test_figures_are_drawn_in_theme_colours_only(built: tuple[Path, Path]) -> None:
     from agl.reporting.style import GRID, INK, MUTED
 

@@ -36,6 +36,7 @@ NOT_A_SETTING = (
     "name", "output", "seed", "fold", "data", "training.device", "training.threads", "training.workers",
     "training.checkpoint_every",
 )  # fmt: skip
+LESS_DATA = ("data.patients", "data.thin", "data.thin_test")  # of the same data: another method, not other data
 
 
 def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -101,8 +102,9 @@ def rich_table(methods: pd.DataFrame, *, pooled: bool = False) -> Table:
         shares = [percent(row.share) for _ in reach]
         table.add_row(*values, *scores, *shares, str(row.runs), f"{row.undefined}/{row.pairs}")
     words = ["optimistic: spots beside the test spots were trained on"] if methods.optimistic.any() else []
+    by_block = methods.groupby(list(BLOCK), sort=False)[list(NUISANCES)].mean().reset_index()
     words += [
-        f"without a model, SCC per slide: {beside}" for beside in dict.fromkeys(nuisance_words(methods)) if beside
+        f"without a model, SCC per slide: {beside}" for beside in dict.fromkeys(nuisance_words(by_block)) if beside
     ]
     if words:
         table.caption = "; ".join(words)
@@ -249,11 +251,12 @@ def _settings(frame: pd.DataFrame, configs: Sequence[Config]) -> pd.Series:
 
 def _settable(config: Config, files: Mapping[str, str]) -> dict[str, Any]:
     """The config as dotted keys without what makes no other method, and the content of its plugin files."""
-    tree = flat(config.to_dict()) | {f"content of {name}": digest[:6] for name, digest in files.items()}
+    whole = config.to_dict() | {"data": config.data.model_dump(mode="json")}  # with what asks for nothing
+    tree = flat(whole) | {f"content of {name}": digest[:6] for name, digest in files.items()}
     return {
         key: value
         for key, value in tree.items()
-        if not any(key == word or key.startswith(f"{word}.") for word in NOT_A_SETTING)
+        if key in LESS_DATA or not any(key == word or key.startswith(f"{word}.") for word in NOT_A_SETTING)
     }
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
+from agl.analysis.tables import methods_frame, runs_frame
 from agl.config import load
 from agl.data.slides import Dataset
 from agl.data.splitting.splits import Split
@@ -113,6 +114,13 @@ def test_a_learning_curve_of_runs(agl, sections: Path) -> None:
     assert spots[1]["test"] == spots[0]["test"]
     kept = [run.provenance["data"]["spots"] for run in (whole, one, shallow, noisy)]
     assert kept[0] == kept[1] == kept[2] != kept[3]  # a score against thinned counts answers another question
+    named = runs_frame([whole, one, shallow])
+    assert methods_frame(named).runs.tolist() == [1, 1, 1]  # never averaged
+    assert set(named.settings) == {
+        "data.patients=None, data.thin=1.0",
+        "data.patients=1, data.thin=1.0",
+        "data.patients=None, data.thin=0.3",
+    }
     saved = {name: np.load(run.folder / "predictions.npz") for name, run in (("whole", whole), ("noisy", noisy))}
     assert 0.2 < saved["noisy"]["library_size"].sum() / saved["whole"]["library_size"].sum() < 0.4
     assert shallow.result["scc"] != whole.result["scc"]

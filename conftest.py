@@ -2,4 +2,4 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("triton") else ["strank/losses/triton_lists.py"]  # it comes with torch for CUDA
+collect_ignore_glob = [] if find_spec("triton") else ["strank/losses/triton_*.py"]  # it comes with torch for CUDA

@@ -12,7 +12,7 @@ from agl.convex.curved import Curved, Local, at_least_some
 from agl.convex.lists import log_library
 from agl.convex.spots import Spots
 from strank.losses.inputs import TARGET_SUM
-from strank.losses.pointwise import HIGHEST_LOG_RATE
+from strank.losses.special import HIGHEST_LOG_RATE
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ class AllPairs(ListKernel):
     .. math:: \sum_k \frac1{n_k - 1} \sum_{i \ne j \in k} m_{ij}^{\gamma - 1} c_i \log(1 + e^{t_j - t_i})
     """
 
+    ignores_shifts = True
+
     def __init__(self, counts: Tensor, groups: Tensor | None, library: Library, count_power: float) -> None:
         super().__init__(counts, groups, library.keep)
         self.offset = library.log

@@ -6,10 +6,11 @@ differentiable operations; it serves whenever somebody differentiates twice or f
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
 
 BLOCK = 1 << 20  # elements of a block: a few of them stay in the cache
+_GPU_BLOCK = 1 << 23  # there what costs is starting a kernel
 _NOTHING = torch.empty(0)
 
 
@@ -33,6 +35,7 @@ class Kernel(ABC):
     """One loss of one batch, as a function of the scores and perhaps of one parameter per gene."""
 
     counts: Tensor
+    ignores_shifts = False  # the same number added to all scores of a gene changes nothing: a bias has gradient 0
 
     @abstractmethod
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
@@ -41,6 +44,16 @@ class Kernel(ABC):
     @abstractmethod
     def value(self, scores: Tensor, parameter: Tensor | None) -> Tensor:
         """Value `[gene]` in differentiable operations."""
+
+    def run_over(self, scores: Tensor) -> Outcome:
+        """As `run` with the gradient, for scores that nobody needs any more: it may be written over them."""
+        return self.run(scores, None, gradient=True)
+
+    def with_counts(self, counts: Tensor) -> Self:
+        """The same loss of other genes of the same spots."""
+        other = copy.copy(self)
+        other.counts = counts
+        return other
 
 
 class Scratch:
@@ -62,6 +75,11 @@ class Scratch:
         if table.dtype == out.dtype:
             return torch.index_select(table, 0, rows, out=out)
         return out.copy_(table.index_select(0, rows))
+
+
+def block_for(device: torch.device) -> int:
+    """Elements of a block on this device."""
+    return BLOCK if device.type == "cpu" else _GPU_BLOCK
 
 
 def columns(n_rows: int, n_genes: int, block: int = BLOCK) -> Iterator[slice]:

@@ -7,9 +7,11 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from strank.groups import Block, blocks
-from strank.losses.analytic import Kernel, Outcome, Scratch, columns
+from strank.groups import Block
+from strank.losses import on_gpu
+from strank.losses.analytic import Kernel, Outcome, Scratch, block_for, columns
 from strank.losses.inputs import wide
+from strank.losses.lineup import LineUp
 
 
 class ListKernel(Kernel):
@@ -25,6 +27,7 @@ class ListKernel(Kernel):
         self.counts = counts
         self.groups = groups
         self.keep = keep
+        self.lined = LineUp(groups, keep)  # shared by the copies that know other genes' counts
 
     @abstractmethod
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, Tensor | None]:
@@ -42,9 +45,22 @@ class ListKernel(Kernel):
         return torch.full_like(weight, 1 / max(1, len(self.counts)))
 
     def lists(self, n_genes: int) -> list[Block]:
-        return blocks(self.groups, len(self.counts), n_genes, keep=self.keep, device=self.counts.device)
+        return self.lined.blocks(len(self.counts), n_genes, self.counts.device)
+
+    def on_gpu(self, scores: Tensor, *, gradient: bool, out: Tensor | None) -> Outcome | None:
+        """What a kernel for a GPU finds, the gradient in `out` if given; None where there is no such kernel."""
+        return None
+
+    def run_over(self, scores: Tensor) -> Outcome:
+        found = self.on_gpu(scores, gradient=True, out=scores) if on_gpu.serves(scores, self.counts) else None
+        return super().run_over(scores) if found is None else found
 
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
+        found = self.on_gpu(scores, gradient=gradient, out=None) if on_gpu.serves(scores, self.counts) else None
+        return self.by_blocks(scores, gradient=gradient) if found is None else found
+
+    def by_blocks(self, scores: Tensor, *, gradient: bool) -> Outcome:
+        """In torch operations, block after block."""
         (n_spots, n_genes), dtype = scores.shape, wide(scores.dtype)
         scratch = Scratch(dtype, scores.device)
         value = torch.zeros(n_genes, dtype=dtype, device=scores.device)
@@ -58,7 +74,7 @@ class ListKernel(Kernel):
             if goal is not None and everyone:  # then the way back is a gather too, and that is faster
                 steps = torch.arange(len(goal), device=goal.device)
                 place = torch.empty(n_spots + 1, dtype=torch.long, device=goal.device).index_copy_(0, goal, steps)
-            for genes in columns(block.n_lists * block.length, n_genes):
+            for genes in columns(block.n_lists * block.length, n_genes, block_for(scores.device)):
                 part, counts = self._read(scores, block, genes, scratch)
                 room = part
                 if isinstance(block.rows, slice):

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from strank.losses.analytic import Kernel, Outcome, Scratch, columns
+from strank.losses.analytic import Kernel, Outcome, Scratch, block_for, columns
 from strank.losses.inputs import list_weight, wide
 from strank.sampling import Partners, draw_partners
 
@@ -20,6 +20,8 @@ class PairKernel(Kernel):
         partners: one entry for each partner of a spot.
         count_power: each pair is weighted by its mean count to the power `count_power` - 1.
     """
+
+    ignores_shifts = True
 
     def __init__(self, counts: Tensor, partners: list[Partners], count_power: float) -> None:
         self.counts = counts
@@ -55,7 +57,7 @@ class PairKernel(Kernel):
         weight = torch.empty_like(value)
         table = torch.empty(scores.shape, dtype=dtype, device=scores.device) if gradient else None
         scratch = Scratch(dtype, scores.device)
-        for genes in columns(4 * n_spots, n_genes):  # more arrays at work than in a list loss, so smaller blocks
+        for genes in columns(4 * n_spots, n_genes, block_for(scores.device)):  # more arrays at work, so smaller blocks
             shape = (n_spots, genes.stop - genes.start)
             s = scratch.get("scores", *shape)
             if self.offset is None:

@@ -15,6 +15,8 @@ from strank.losses.inputs import check_number, list_weight, log_target, read_fac
 class Pearson(ListKernel):
     """1 - r of every list; the weight counts the lists where r is defined."""
 
+    ignores_shifts = True
+
     def __init__(
         self, counts: Tensor, groups: Tensor | None, keep: Tensor | None, factor: Tensor | None, count_power: float
     ) -> None:
@@ -26,6 +28,11 @@ class Pearson(ListKernel):
         if gradient and native.serves(scores, self.counts, self.groups, self.factor):
             return native.pearson(scores, self.counts, self.groups, self.keep, self.factor, self.count_power)
         return super().run(scores, parameter, gradient=gradient)
+
+    def on_gpu(self, scores: Tensor, *, gradient: bool, out: Tensor | None) -> Outcome:
+        from strank.losses.triton_pearson import pearson
+
+        return pearson(scores, self.counts, self.lined, self.factor, self.count_power, gradient=gradient, out=out)
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, Tensor]:
         x, x_varies = _centred(scores, block)

@@ -7,7 +7,8 @@ overwrites it. Three matrix products in all, as for head and loss apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,17 +18,17 @@ from strank.losses.analytic import Kernel, Scratch, columns, is_transformed
 from strank.losses.inputs import wide
 from strank.losses.tiles import Genes, Sparse, tiles
 
-BLOCK = {"cpu": 3 << 18, "cuda": 1 << 22}  # numbers in a tile: enough for a good matrix product, few for the memory
+BLOCK = {"cpu": 3 << 18, "cuda": 1 << 25}  # of a tile; on a GPU starting a kernel costs most
 
 
 class Head(NamedTuple):
-    """A loss of linear scores: how a kernel is made of some genes' counts, and which genes are worth it.
+    """A loss of linear scores, and which genes are worth it.
 
     The gradient is known when the value is, provided that the sum of the losses is descended. Where each gene's loss
     is multiplied by something else afterwards, the gradient of the features has to be found anew.
     """
 
-    kernel: Callable[[Tensor], Kernel]
+    kernel: Kernel  # is given the counts of some genes at a time
     counts: Tensor | Sparse
     gene_weights: Tensor | None  # [gene]; None: all 1
     dtype: torch.dtype  # of the matrix products, as autocast or the features have it
@@ -59,14 +60,18 @@ class Head(NamedTuple):
         parts = self.parts(len(features), len(weight), features.device)
         every_gene = bool(parts) and all(isinstance(part, slice) for part in parts) and _length(parts) == len(weight)
         found = _room(features, weight, bias, wanted, filled=not every_gene)
+        if self.kernel.ignores_shifts and found.bias is not None:
+            found.bias.zero_()
         scratch = Scratch(self.dtype, features.device)
         for genes, counts in zip(parts, tiles(self.counts, parts, dtype), strict=True):
             w, b = weight[genes].to(self.dtype), None if bias is None else bias[genes].to(self.dtype)
-            loss = self.kernel(counts).run(_scores(h, w, b, scratch), None, gradient=any(wanted))
-            factor = torch.ones_like(loss.value) if self.gene_weights is None else self.gene_weights[genes].to(dtype)
-            found.value[genes] = loss.value * factor
+            kernel, scores = self.kernel.with_counts(counts), _scores(h, w, b, scratch)
+            loss = kernel.run_over(scores) if any(wanted) else kernel.run(scores, None, gradient=False)
+            factor = None if self.gene_weights is None else self.gene_weights[genes].to(dtype)
+            found.value[genes] = loss.value if factor is None else loss.value * factor
             if loss.gradient is not None:
-                found.add(genes, loss.gradient, factor * loss.scale * (1 if outer is None else outer[genes]), h, w)
+                scale = _product(loss.scale, factor, None if outer is None else outer[genes])
+                found.add(genes, loss.gradient, scale, h, w, bias=not self.kernel.ignores_shifts)
             del loss  # or two tiles' gradients would lie side by side
         return found
 
@@ -78,7 +83,9 @@ class Head(NamedTuple):
         for genes, counts in zip(parts, tiles(self.counts, parts, dtype), strict=True):
             counts = counts if isinstance(self.counts, Tensor) else counts.clone()  # the next tile overwrites it
             w, b = weight[genes].to(self.dtype), None if bias is None else bias[genes].to(self.dtype)
-            loss = self.kernel(counts).value(torch.nn.functional.linear(features.to(self.dtype), w, b), None)
+            loss = self.kernel.with_counts(counts).value(
+                torch.nn.functional.linear(features.to(self.dtype), w, b), None
+            )
             if self.gene_weights is not None:
                 loss = loss * self.gene_weights[genes].to(dtype)
             if isinstance(genes, slice):
@@ -95,26 +102,30 @@ class Found(NamedTuple):
     weight: Tensor | None
     bias: Tensor | None
 
-    def add(self, genes: Genes, slope: Tensor, scale: Tensor, h: Tensor, w: Tensor) -> None:
-        """A tile: `slope` `[spot, gene]` times `scale` `[gene]` is the gradient of its scores; h and w made these."""
-        if h.dtype != slope.dtype:
-            return self._add_half(genes, slope, scale, h, w)
-        slope.mul_(scale)
-        if self.bias is not None:
-            self.bias[genes] = slope.sum(0)
-        if self.weight is not None and isinstance(genes, slice):
-            torch.mm(slope.T, h, out=self.weight[genes])
+    def add(self, genes: Genes, slope: Tensor, scale: Tensor | float, h: Tensor, w: Tensor, *, bias: bool) -> None:
+        """A tile: `slope` `[spot, gene]` times `scale` (`[gene]` or a number) is the gradient of its scores, which h
+        and w made; `bias`: whether it is wanted. The scale is taken into what has no spots, which is small."""
+        if bias and self.bias is not None:
+            self.bias[genes] = slope.sum(0, dtype=self.bias.dtype).mul_(scale)
+        if h.dtype == torch.float16:
+            return self._add_scaled(genes, slope, scale, h, w)
+        slope, exact = slope.to(h.dtype), h.dtype == self.value.dtype
+        column = scale.unsqueeze(1) if isinstance(scale, Tensor) else scale
+        if isinstance(scale, Tensor):
+            w, scale = (w * column).to(h.dtype), 1.0
+        if self.weight is not None and exact and isinstance(genes, slice):
+            torch.mm(slope.T, h, out=self.weight[genes]).mul_(column)
         elif self.weight is not None:
-            self.weight[genes] = slope.T @ h
-        if self.features is not None:
-            self.features.addmm_(slope, w)
+            self.weight[genes] = (slope.T @ h) * column
+        if self.features is not None and exact:
+            self.features.addmm_(slope, w, alpha=scale)
+        elif self.features is not None:
+            self.features.add_(slope @ w, alpha=scale)
         return None
 
-    def _add_half(self, genes: Genes, slope: Tensor, scale: Tensor, h: Tensor, w: Tensor) -> None:
-        """Products in half precision: scaled before, so that no column overflows or vanishes, and back after."""
-        if self.bias is not None:
-            self.bias[genes] = slope.sum(0) * scale
-        top = slope.abs().amax(0).clamp(min=torch.finfo(slope.dtype).tiny)
+    def _add_scaled(self, genes: Genes, slope: Tensor, scale: Tensor | float, h: Tensor, w: Tensor) -> None:
+        """Products in float16: scaled before, so that no column overflows or vanishes, and back after."""
+        top = slope.abs().amax(0).float().clamp(min=torch.finfo(torch.float32).tiny)
         slope, column = (slope / top).to(h.dtype), (scale * top).unsqueeze(1)
         if self.weight is not None:
             self.weight[genes] = (slope.T @ h) * column
@@ -148,7 +159,8 @@ class _Fused(torch.autograd.Function):
             same = _is_constant(outer)
         except RuntimeError:  # is_grads_batched: `outer` is a hidden batch, whose numbers nobody may ask for
             return None, *_differentiable(ctx.head, inputs, wanted, outer)
-        if ready is not None and same:
+        if same:
+            ready = ctx.head.run(*inputs, None, wanted) if ready is None else ready
             gradients = ready.times(outer[:1])
         elif ready is not None and ready.features is None:  # what belongs to one gene needs its own factor only
             factors = (None, outer.unsqueeze(1), outer)
@@ -190,6 +202,10 @@ def _room(features: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequenc
         )
     ]
     return Found(torch.zeros(len(weight), dtype=dtype, device=weight.device), *gradients)
+
+
+def _product(*factors: Tensor | float | None) -> Tensor | float:
+    return math.prod(factor for factor in factors if factor is not None)
 
 
 def _length(parts: Sequence[Genes]) -> int:

@@ -18,7 +18,7 @@ from strank.losses.all_pairs import AllPairs
 from strank.losses.by_pair import partners_for
 from strank.losses.correlation import Pearson
 from strank.losses.inputs import check_number, read_factor, read_library, wide
-from strank.losses.linear_inputs import Given
+from strank.losses.linear_inputs import NO_COUNTS, Given
 from strank.losses.listwise import Multinomial
 from strank.losses.pairwise import Binomial
 from strank.losses.pointwise import Poisson, SquaredError
@@ -63,7 +63,7 @@ def linear_listwise_nll(
     check_number("count_power", count_power, at_least=0)
     given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     library = read_library(library_size, wide(features.dtype))
-    return given.losses(lambda part: Multinomial(part, slides, library, count_power))
+    return given.losses(Multinomial(NO_COUNTS, slides, library, count_power))
 
 
 def linear_pairwise_nll(
@@ -108,9 +108,9 @@ def linear_pairwise_nll(
     given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     library = read_library(library_size, wide(features.dtype))
     if n_partners is None:
-        return given.losses(lambda part: AllPairs(part, slides, library, count_power))
+        return given.losses(AllPairs(NO_COUNTS, slides, library, count_power))
     partners = partners_for(features, slides, n_partners, generator, library.keep)
-    return given.losses(lambda part: Binomial(part, library, partners, count_power))
+    return given.losses(Binomial(NO_COUNTS, library, partners, count_power))
 
 
 def linear_pearson_loss(
@@ -145,7 +145,7 @@ def linear_pearson_loss(
     given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     factor, keep = read_factor(library_size, wide(features.dtype))
     groups = None if pooled else slides
-    return given.losses(lambda part: Pearson(part, groups, keep, factor, count_power))
+    return given.losses(Pearson(NO_COUNTS, groups, keep, factor, count_power))
 
 
 def linear_poisson_nll(
@@ -176,7 +176,7 @@ def linear_poisson_nll(
     """
     given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     library = read_library(library_size, wide(features.dtype), relative=True)
-    return given.losses(lambda part: Poisson(part, library))
+    return given.losses(Poisson(NO_COUNTS, library))
 
 
 def linear_mse(
@@ -208,4 +208,4 @@ def linear_mse(
     given = Given.of(features, weight, bias, counts, slides, library_size, gene_weights)
     factor, keep = read_factor(library_size, wide(features.dtype))
     groups = slides if centred else None
-    return given.losses(lambda part: SquaredError(part, groups, keep, factor, centred))
+    return given.losses(SquaredError(NO_COUNTS, groups, keep, factor, centred))

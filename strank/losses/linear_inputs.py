@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +11,8 @@ from strank.groups import check_inputs
 from strank.losses.analytic import Kernel
 from strank.losses.head import Head
 from strank.losses.tiles import Sparse, read_counts
+
+NO_COUNTS = torch.empty(0, 0)  # of a kernel that is given them tile by tile
 
 
 class Given(NamedTuple):
@@ -54,8 +55,8 @@ class Given(NamedTuple):
             raise TypeError(f"Expected features and weight of one dtype, received {features.dtype} and {weight.dtype}.")
         return cls(features, weight, bias, table, _gene_weights(gene_weights, len(weight)))
 
-    def losses(self, kernel: Callable[[Tensor], Kernel]) -> Tensor:
-        """`[gene]`, of a kernel made from some genes' counts."""
+    def losses(self, kernel: Kernel) -> Tensor:
+        """`[gene]`, of a kernel that is given the counts of some genes at a time."""
         device = self.features.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.features.dtype
         return Head(kernel, self.counts, self.gene_weights, dtype)(self.features, self.weight, self.bias)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from strank.groups import PADDING, Block, blocks, check_inputs
-from strank.losses import native, on_gpu, sweep
+from strank.losses import native, sweep
 from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import Library, check_number, list_weight, per_gene, read_library, wide
@@ -19,6 +19,8 @@ _FEW = 1 << 15  # elements below which torch's own softmax of one list costs les
 class Multinomial(ListKernel):
     """-sum c log softmax(s + offset); the gradient of a list is its total count x softmax - counts."""
 
+    ignores_shifts = True
+
     def __init__(self, counts: Tensor, groups: Tensor | None, library: Library, count_power: float) -> None:
         super().__init__(counts, groups, library.keep)
         self.offset = library.log
@@ -27,16 +29,17 @@ class Multinomial(ListKernel):
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
         if gradient and native.serves(scores, self.counts, self.groups, self.offset):
             return native.multinomial(scores, self.counts, self.groups, self.keep, self.offset, self.count_power)
-        if gradient and on_gpu.serves(scores):
-            from strank.losses import triton_lists
-
-            return triton_lists.multinomial(scores, self.counts, self.groups, self.keep, self.offset, self.count_power)
         found = None
         if self.keep is None and scores.device.type == "cpu" and scores.numel():
             found = sweep.multinomial(
                 scores, self.counts, self.groups, self.offset, self.count_power, gradient=gradient
             )
         return super().run(scores, parameter, gradient=gradient) if found is None else found
+
+    def on_gpu(self, scores: Tensor, *, gradient: bool, out: Tensor | None) -> Outcome:
+        from strank.losses.triton_lists import multinomial
+
+        return multinomial(scores, self.counts, self.lined, self.offset, self.count_power, gradient=gradient, out=out)
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         if block.real is not None:

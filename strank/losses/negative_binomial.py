@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from strank.losses.analytic import Kernel, Outcome, columns
+from strank.losses.analytic import Kernel, Outcome, block_for, columns
 from strank.losses.inputs import Library, wide
 from strank.losses.special import log_rising
 
@@ -50,7 +50,7 @@ class NegativeBinomialKernel(Kernel):
         value = torch.empty(n_genes, dtype=dtype, device=scores.device)
         of_theta = torch.empty_like(value)
         table = torch.empty(scores.shape, dtype=dtype, device=scores.device) if gradient else None
-        for genes in columns(4 * n_spots, n_genes):  # several arrays at work, so smaller blocks
+        for genes in columns(4 * n_spots, n_genes, block_for(scores.device)):  # several arrays at work
             theta, c = parameter[genes], self.counts[:, genes].to(dtype)
             if keep is not None:
                 c = c * keep.unsqueeze(1)

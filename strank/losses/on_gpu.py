@@ -9,9 +9,15 @@ import torch
 from torch import Tensor
 
 
-def serves(scores: Tensor) -> bool:
-    """Whether Triton takes these scores: on a CUDA device, of float32 or less, not empty."""
-    return scores.is_cuda and scores.dtype != torch.float64 and scores.numel() > 0 and _found()
+def serves(scores: Tensor, *others: Tensor | None) -> bool:
+    """Whether Triton takes these tensors: all on a CUDA device, the scores of float32 or less and not empty."""
+    return (
+        scores.is_cuda
+        and scores.dtype != torch.float64
+        and scores.numel() > 0
+        and all(tensor is None or tensor.is_cuda for tensor in others)
+        and _found()
+    )
 
 
 @cache

@@ -11,9 +11,7 @@ from strank.losses.analytic import Outcome, Scratch, evaluate
 from strank.losses.by_list import ListKernel
 from strank.losses.inputs import Library, log_target, per_gene, read_factor, read_library, wide
 from strank.losses.negative_binomial import NegativeBinomialKernel
-from strank.losses.special import LOG2_E
-
-HIGHEST_LOG_RATE = 20.0  # e^20 = 5e8 counts in a spot; from there on the rate grows in a straight line
+from strank.losses.special import HIGHEST_LOG_RATE, LOG2_E
 
 
 class SquaredError(ListKernel):
@@ -24,12 +22,19 @@ class SquaredError(ListKernel):
     ) -> None:
         super().__init__(counts, groups, keep)
         self.factor = factor
-        self.centred = centred
+        self.centred = self.ignores_shifts = centred
 
     def run(self, scores: Tensor, parameter: Tensor | None, *, gradient: bool) -> Outcome:
         if gradient and not self.centred and native.serves(scores, self.counts, self.factor):
             return native.squares(scores, self.counts, self.keep, self.factor)
         return super().run(scores, parameter, gradient=gradient)
+
+    def on_gpu(self, scores: Tensor, *, gradient: bool, out: Tensor | None) -> Outcome | None:
+        if self.centred:
+            return None
+        from strank.losses.triton_points import points
+
+        return points(scores, self.counts, self.keep, self.factor, poisson=False, gradient=gradient, out=out)
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         rest = scores - log_target(counts, None if self.factor is None else block.take(self.factor).to(counts.dtype))
@@ -65,6 +70,11 @@ class Poisson(ListKernel):
         if gradient and native.serves(scores, self.counts, self.offset):
             return native.rates(scores, self.counts, self.keep, self.offset)
         return super().run(scores, parameter, gradient=gradient)
+
+    def on_gpu(self, scores: Tensor, *, gradient: bool, out: Tensor | None) -> Outcome:
+        from strank.losses.triton_points import points
+
+        return points(scores, self.counts, self.keep, self.offset, poisson=True, gradient=gradient, out=out)
 
     def terms(self, scores: Tensor, counts: Tensor, block: Block) -> tuple[Tensor, None]:
         log_rate = scores if self.offset is None else scores + block.take(self.offset).unsqueeze(-1).to(scores.dtype)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+HIGHEST_LOG_RATE = 20.0  # e^20 = 5e8 counts in a spot; from there on the rate grows in a straight line
 LOG2_E = math.log2(math.e)
 _PADDING = -1e30
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from strank.losses import native
+from strank.losses import native, on_gpu
 
 Genes = slice | Tensor  # neighbours, or positions in ascending order
 
@@ -65,7 +65,11 @@ def tiles(counts: Tensor | Sparse, parts: Sequence[Genes], dtype: torch.dtype) -
         place[first:last] = -1
         place[part] = torch.arange(width, dtype=torch.int32, device=room.device)
         begin, end = bounds[2 * at], bounds[2 * at + 1]
-        if not native.fill(counts.indices, counts.values, begin, end, place, out):
+        if on_gpu.serves(out, counts.values):
+            from strank.losses.triton_fill import fill
+
+            fill(counts.indices, counts.values, begin, end, place, out)
+        elif not native.fill(counts.indices, counts.values, begin, end, place, out):
             _fill(counts, begin, end, place, out)
         yield out
 

@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
+from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 import strank  # noqa: E402
 
@@ -70,6 +71,15 @@ class Machine(NamedTuple):
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def busy(self, run: Callable[[], object]) -> float:
+        """Seconds that the GPU itself works on a run, without the gaps between its kernels; NaN on a CPU."""
+        if self.small:
+            return float("nan")
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            run()
+            self.wait()
+        return sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
 
     def peak(self, run: Callable[[], object]) -> float:
         """MiB above what was there; NaN on a CPU."""
@@ -268,16 +278,18 @@ def speed_of_losses(machine: Machine, page: Page) -> None:
     floor = machine.seconds(lambda: torch.add(scores.detach(), data.counts, out=room))
     rate = 3 * room.numel() * 4 / floor / 1e9
     page.add("", f"{n_spots:,} spots x {n_genes:,} genes, 4 slides. A floor: {1e3 * floor:.3g} ms, {rate:,.0f} GB/s.")
-    page.table("loss, forward + backward", "ms", "floors", "MiB beside the scores and their gradient")
+    page.table("loss, forward + backward", "ms", "floors", "of it GPU ms", "MiB beside the scores and their gradient")
     for name, (loss, options) in LOSSES.items():
-        if machine.left < 20:
-            return page.row(f"{name}: left out, no time", "", "", "")
+        if machine.left < 2:
+            return page.row(f"{name}: left out, no time", "", "", "", "")
 
         def run(loss: Any = loss, options: Any = options) -> None:
             call(loss, scores, data=data, **options)
 
         taken = machine.seconds(run)
-        page.row(name, 1e3 * taken, taken / floor, machine.peak(run) - room.numel() * 4 / 2**20)
+        page.row(
+            name, 1e3 * taken, taken / floor, 1e3 * machine.busy(run), machine.peak(run) - room.numel() * 4 / 2**20
+        )
     return None
 
 
@@ -289,8 +301,8 @@ def speed_of_heads(machine: Machine, page: Page) -> None:
     compiles = machine.device.type == "cuda" and importlib.util.find_spec("triton") is not None
     page.add("", f"{n_spots:,} spots x {n_genes:,} genes x {n_features} features; a table of scores has "
              f"{n_spots * n_genes * 4 / 2**20:,.1f} MiB.")  # fmt: skip
-    page.table("loss", "type", "products ms", "apart ms", "compiled ms", "in one ms", "/ products", "MiB apart",
-               "in one", "from sparse ms")  # fmt: skip
+    page.table("loss", "type", "products ms", "apart ms", "compiled ms", "in one ms", "/ products", "of it GPU ms",
+               "MiB apart", "in one", "from sparse ms")  # fmt: skip
     for dtype in (torch.float32,) if machine.small else (torch.float32, torch.bfloat16):
         x, w, b = (
             t.to(machine.device, dtype).requires_grad_()
@@ -305,8 +317,8 @@ def speed_of_heads(machine: Machine, page: Page) -> None:
 
         floor = machine.seconds(products)
         for name, (fused, loss) in FUSED.items():
-            if machine.left < 30:
-                return page.row(f"{name}: left out, no time", *[""] * 9)
+            if machine.left < 3:
+                return page.row(f"{name}: left out, no time", *[""] * 10)
 
             def apart(x: Tensor, w: Tensor, b: Tensor, counts: Tensor, loss: Any = loss, **more: Any) -> Tensor:
                 return loss(F.linear(x, w, b), counts, **more)
@@ -318,11 +330,12 @@ def speed_of_heads(machine: Machine, page: Page) -> None:
                 call(how, *head, data=data)
 
             compiled = float("nan")
-            if compiles and name == "listwise" and machine.left > 90:
-                compiled = machine.seconds(lambda: plain(torch.compile(reference_list)))
+            if compiles and name == "listwise" and machine.left > 10:
+                by_compiler = torch.compile(reference_list)
+                compiled = machine.seconds(lambda how=by_compiler: plain(how))
             taken = machine.seconds(together)
             page.row(name, str(dtype)[6:], 1e3 * floor, 1e3 * machine.seconds(plain), 1e3 * compiled, 1e3 * taken,
-                     taken / floor, machine.peak(plain), machine.peak(together),
+                     taken / floor, 1e3 * machine.busy(together), machine.peak(plain), machine.peak(together),
                      1e3 * machine.seconds(lambda: together(counts=sparse)))  # fmt: skip
     return None
 
@@ -345,7 +358,7 @@ def hypergradients(machine: Machine, page: Page) -> None:
     page.table("model, genes, inner steps", "plain ms", *columns)
     for name, n_genes, pixels, n_spots in cases:
         for steps in (1,) if machine.small else (1, 4, 12):
-            if machine.left < 40:
+            if machine.left < 4:
                 return page.row(f"{name}: left out, no time", *[""] * 5)
             problem, optimizer, batches = problem_on(machine.device, n_genes, torch.float32, pixels, n_spots)
             inner = [batches[step % 3] for step in range(steps)]
@@ -357,7 +370,7 @@ def hypergradients(machine: Machine, page: Page) -> None:
             cells: list[str] = []
             known = engines()
             for engine in columns:
-                if engine not in known or (engine == "jvp" and steps > 1) or machine.left < 20:
+                if engine not in known or (engine == "jvp" and steps > 1) or machine.left < 2:
                     cells.append("")
                     continue
 
@@ -529,22 +542,28 @@ def marked_tests(machine: Machine, page: Page) -> None:
     if missing or machine.small:
         why = f"without {', '.join(missing)}" if missing else "on a CPU"
         return page.add("", f"The tests marked gpu were left out {why}.")
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
+    command += sorted({str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text()})
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=machine.left)
     page.failures += done.returncode != 0
     return page.add("", "Tests marked gpu:", "```", *done.stdout.strip().splitlines()[-12:], "```")
 
 
-PARTS: dict[str, Callable[[Machine, Page], None]] = {
-    "Right": agreement,
-    "Tests": marked_tests,
-    "Losses": speed_of_losses,
-    "Head and loss in one": speed_of_heads,
-    "Hypergradients": hypergradients,
-    "An epoch from patches": epoch,
-    "Solved heads": solved,
-    "Several GPUs": several,
-    "The synthetic study": synthetic,
+class Part(NamedTuple):
+    run: Callable[[Machine, Page], None]
+    share: float  # of the time that is left, among the parts to come; what one does not use, the next ones have
+
+
+PARTS = {
+    "Right": Part(agreement, 3),
+    "Head and loss in one": Part(speed_of_heads, 6),
+    "Losses": Part(speed_of_losses, 2),
+    "Hypergradients": Part(hypergradients, 5),
+    "An epoch from patches": Part(epoch, 2),
+    "Solved heads": Part(solved, 2),
+    "Tests": Part(marked_tests, 5),
+    "Several GPUs": Part(several, 1),
+    "The synthetic study": Part(synthetic, 4),
 }
 
 
@@ -581,15 +600,16 @@ def main() -> int:
     page.add(
         "# On a GPU", "", f"`python benchmarks/gpu.py --minutes {given.minutes:g}`: {card}, torch {torch.__version__}."
     )
-    for title, part in PARTS.items():
-        if given.part and title not in given.part:
-            continue
+    asked = {title: part for title, part in PARTS.items() if not given.part or title in given.part}
+    shares = [part.share for part in asked.values()]
+    for nth, (title, part) in enumerate(asked.items()):
+        own = machine.left * shares[nth] / sum(shares[nth:])
         page.add("", f"## {title}")
         if machine.left < 5:
             page.add("", "Left out: no time.")
             continue
         try:
-            part(machine._replace(asked=given.part is not None), page)
+            part.run(machine._replace(deadline=time.monotonic() + own, asked=given.part is not None), page)
         except Exception as error:  # the next part may work, and what failed must be on the page
             page.failures += 1
             page.add("", f"FAILED: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")

@@ -155,14 +155,14 @@ def main() -> None:
         t = in_turn(runs, 5)
         tables = [extra_tables(name, which, shape) for which in ("apart", "together")]
         ratios = t["together"] / t["apart"], t["sparse"] / t["sparse apart"]
-        met &= ratios[1] <= MOST_TIME and tables[1] <= MOST_MEMORY
+        met &= max(ratios) <= MOST_TIME and tables[1] <= MOST_MEMORY
         print(
             f"| {name} | {t['products']:.2f} | {t['apart']:.2f} | {t['together']:.2f} | {ratios[0]:.2f} "
             f"| {t['sparse apart']:.2f} | {t['sparse']:.2f} | {ratios[1]:.2f} | {t['some']:.2f} "
             f"| {tables[0]:.2f} | {tables[1]:.2f} |",
             flush=True,
         )
-    print(f"\ntargets: from sparse counts {MOST_TIME} of apart, {MOST_MEMORY} tables: {'met' if met else 'MISSED'}")
+    print(f"\ntargets: {MOST_TIME} of apart, {MOST_MEMORY} tables: {'met' if met else 'MISSED'}")
     raise SystemExit(0 if met else 1)
 
 

@@ -23,6 +23,7 @@ from agl.bilevel.problem import BatchLike, Genes, Problem
 
 BLOCK = 1 << 19  # numbers in a block of heads [gene, hidden]: some thousand genes, whose scores stay in the cache
 CHUNK = 1 << 17  # numbers in a chunk of an optimiser step; small enough to stay in the processor's cache
+GPU_BLOCK = 1 << 24  # of both on a GPU, where starting an operation costs more than the arithmetic of a small one
 
 
 @dataclass
@@ -70,8 +71,8 @@ def blocks(
     """All primary genes, then all auxiliary ones or some groups of them (positions in the panel); no block straddles
     two of these."""
     problem = lookahead.problem
-    width = lookahead.params["head.weight"].shape[1] + 1
-    size = max(32, BLOCK // width)
+    weight = lookahead.params["head.weight"]
+    size = max(32, (GPU_BLOCK if weight.is_cuda else BLOCK) // (weight.shape[1] + 1))
     found: list[Genes] = list(_slices(0, problem.n_primary, size))
     if groups is None:
         found += _slices(problem.n_primary, problem.n_genes, size)
@@ -152,8 +153,9 @@ def update_with_tangents_(lookahead: Lookahead, block: Block, gradient: Tensor, 
 
 def chunks(lookahead: Lookahead, weight: Tensor) -> Iterator[tuple[tuple[slice, slice], Rule, int]]:
     """A block of heads in pieces that stay in the cache: where each lies, its rule and its step count."""
+    size = max(1, (GPU_BLOCK if weight.is_cuda else CHUNK) // weight.shape[1])
     for rule, count, columns in columns_of(lookahead):
-        for rows in _slices(0, len(weight), max(1, CHUNK // weight.shape[1])):
+        for rows in _slices(0, len(weight), size):
             yield (rows, columns), rule, count
 
 

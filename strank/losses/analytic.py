@@ -18,7 +18,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
 
 BLOCK = 1 << 20  # elements of a block: a few of them stay in the cache
-_GPU_BLOCK = 1 << 23  # there what costs is starting a kernel
+_GPU_BLOCK = 1 << 25  # there what costs is starting a kernel
 _NOTHING = torch.empty(0)
 
 

@@ -18,7 +18,7 @@ from strank.losses.analytic import Kernel, Scratch, columns, is_transformed
 from strank.losses.inputs import wide
 from strank.losses.tiles import Genes, Sparse, tiles
 
-BLOCK = {"cpu": 3 << 18, "cuda": 1 << 25}  # of a tile; on a GPU starting a kernel costs most
+BLOCK = {"cpu": 3 << 18, "cuda": 1 << 26}  # of a tile; on a GPU starting a kernel costs most
 
 
 class Head(NamedTuple):

@@ -24,6 +24,11 @@ def read_tree(files_and_overrides: Sequence[str | Path], *, command: str = "trai
     tree: dict[str, Any] = {}
     words = [str(item) for item in files_and_overrides]
     for path in (word for word in words if not is_override(word)):
+        if Path(path).is_dir() or not (Path(path).suffix or Path(path).exists()):
+            raise ConfigError(
+                f"Expected a config file or key=value, received {shortened(path, 200)}; of a folder of sections write "
+                f"data.root={path[:200]}."
+            )
         overlay = read_yaml(path)
         for key, other in STUDIES.items():
             if key in overlay and other != command:

@@ -15,6 +15,9 @@ QUICK = ["model=mlp", "training.epochs=1", "primary.k=10", "primary.min_detectio
 
 CONFIG_MISTAKES = [
     (["nothing.yaml"], "there is no such file"),
+    (["example"], "write data.root=example."),
+    (["."], "write data.root=.."),
+    (["data.root=exmple"], "Did you mean 'example'?"),
     (["trainng.epochs=3"], "Did you mean 'training'?"),
     (["training.epochs=many"], "received 'many'"),
     (["training.batch_size=1"], "received 1"),

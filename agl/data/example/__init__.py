@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,5 +33,13 @@ def example_folder() -> Path:
 
 
 def folder_named(root: str) -> str:
-    """The folder that `data.root` means: "example" is the example, unless there is a folder of that name here."""
-    return str(example_folder()) if root == NAME and not Path(root).exists() else root
+    """The folder that `data.root` means: "example" is the example, unless there is a folder of that name here.
+
+    Raises:
+        DataError: nothing is there, and the name is nearly that of the example.
+    """
+    if Path(root).exists():
+        return root
+    if root != NAME and get_close_matches(root, [NAME], cutoff=0.75):
+        raise DataError(f"Expected a folder of tissue sections at {root}, found nothing. Did you mean '{NAME}'?")
+    return str(example_folder()) if root == NAME else root

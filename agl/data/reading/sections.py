@@ -87,7 +87,7 @@ def scan_folder(root: Path | str, *, metadata: Path | str | None = None) -> Fold
             raise DataError(f"Expected tissue sections as h5ad, {known}.")
         raise DataError(f"Expected a folder of tissue sections at {root}, found a file; give the folder it is in.")
     if not root.is_dir():
-        near = [p.name for p in root.parent.iterdir() if p.is_dir()] if root.parent.is_dir() else []
+        near = [p.name for p in root.parent.glob("[!.]*") if p.is_dir()] if root.parent.is_dir() else []
         hint = nearest(root.name, near)
         raise DataError(f"Expected a folder of tissue sections at {root}, found nothing.{hint or ' Check the path.'}")
     for name, layout in LAYOUTS.items():

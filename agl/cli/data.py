@@ -36,13 +36,22 @@ def features(
     out: Annotated[Path | None, typer.Option(help="Default: ROOT/embeddings/ENCODER.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A local file of weights for a named encoder.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="Of a named encoder on a GPU: auto (fp16), fp32, fp16, bf16.")
+    ] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Patches at one time; halved by itself where a GPU's memory runs out.")
+    ] = None,
 ) -> None:
     """Turn patches into features, one HEST-bench-style file a section. Finished sections are kept."""
     from agl.data.images.folder import extract_folder
     from agl.progress import display
 
     with display() as progress:
-        folder = extract_folder(root, out=out, encoder=encoder, weights=weights, device=device, progress=progress)
+        folder = extract_folder(
+            root, out=out, encoder=encoder, weights=weights, device=device, batch_size=batch_size, precision=precision,
+            progress=progress,
+        )  # fmt: skip
     typer.echo(f"Wrote {folder}")
 
 

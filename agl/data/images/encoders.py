@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agl.data.images.batches import first_size, in_batches
 from agl.data.images.builtin import check_patches
 from agl.data.images.encoder_cards import IMAGENET, KNOWN_ENCODERS, EncoderCard
 from agl.data.images.weights import read_weights
@@ -64,38 +65,54 @@ def pool_tokens(output: Any, card: EncoderCard) -> Tensor:
 
 @dataclass
 class Encoder:
-    """A loaded encoder. `extract(images, batch_size)` gives float32 `[patch, dim]`."""
+    """A loaded encoder. `extract(images)` gives float32 `[patch, dim]`, whatever precision it computes in."""
 
     card: EncoderCard
     forward: Callable[[Tensor], Any]
     device: str
     fingerprint: str
+    precision: torch.dtype | None = None  # of the matrix products; None: float32
 
-    def extract(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
-        """Features `[patch, dim]` (float32) of uint8 patches `[patch, height, width, 3]`."""
+    def extract(self, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """Features `[patch, dim]` (float32) of uint8 patches `[patch, height, width, 3]`.
+
+        `batch_size` patches are worked on at one time (None: 32, on a GPU 256), fewer where a GPU has no room for them.
+        """
         check_patches(images)
-        parts = [np.empty((0, self.card.dim), np.float32)]
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.array(images[start : start + batch_size], order="C")).to(self.device)
-            with torch.inference_mode():
-                features = pool_tokens(self.forward(prepare(batch, self.card)), self.card)
-            if features.ndim != 2 or features.shape[1] != self.card.dim:
-                raise DataError(
-                    f"Expected {self.card.dim} features a patch, but the model gave {list(features.shape)}; "
-                    "give the weights that belong to this encoder's name."
-                )
-            parts.append(features.float().cpu().numpy())
-        return np.concatenate(parts)
+        parts = in_batches(
+            lambda some: self._features(np.array(images[some], order="C")),
+            len(images),
+            first_size(self.device) if batch_size is None else batch_size,
+        )
+        return np.concatenate([np.empty((0, self.card.dim), np.float32), *parts])
+
+    def _features(self, images: np.ndarray) -> np.ndarray:
+        device, half = torch.device(self.device).type, self.precision
+        batch = torch.from_numpy(images).to(self.device)
+        with torch.inference_mode(), torch.autocast(device, dtype=half, enabled=half is not None):
+            features = pool_tokens(self.forward(prepare(batch, self.card)), self.card)
+        if features.ndim != 2 or features.shape[1] != self.card.dim:
+            raise DataError(
+                f"Expected {self.card.dim} features a patch, but the model gave {list(features.shape)}; "
+                "give the weights that belong to this encoder's name."
+            )
+        return features.float().cpu().numpy()
 
 
 def load_encoder(
-    name: str, *, weights: str | Path | None = None, device: str = "cpu", card: EncoderCard | None = None
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    card: EncoderCard | None = None,
+    precision: str = "auto",
 ) -> Encoder:
     """Load an encoder: a name of `KNOWN_ENCODERS`, a transformers folder, or whatever `card` describes.
 
     `weights` is a file (`.pt`, `.pth`, `.bin`, `.safetensors`) or, for transformers, the folder that
     `save_pretrained` wrote. Without it timm and transformers download from the hub (gated models need a login
-    there); our own ResNets always need a file.
+    there); our own ResNets always need a file. `precision` is fp32, fp16 or bf16, which act on a GPU only, or auto:
+    fp16 there. What was made in another precision has another fingerprint.
 
     Raises UserError for an unknown name, a missing package, a missing or unfitting file.
     """
@@ -119,7 +136,21 @@ def load_encoder(
         "conch": lambda x: model.encode_image(x, proj_contrast=False, normalize=False),
         "transformers": lambda x: model(pixel_values=x),
     }
-    return Encoder(card, calls.get(card.package, model), device, f"{name}:{_mark(path)}")
+    half = half_precision(precision, device)
+    mark = f"{name}:{_mark(path)}" + ("" if half is None else f":{str(half)[6:]}")
+    return Encoder(card, calls.get(card.package, model), device, mark, half)
+
+
+def half_precision(name: str, device: str) -> torch.dtype | None:
+    """The type that a GPU multiplies matrices in; None is float32, and what a CPU has whatever is asked for.
+
+    >>> half_precision("auto", "cuda"), half_precision("fp16", "cpu")
+    (torch.float16, None)
+    """
+    known = {"auto": torch.float16, "fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if name not in known:
+        raise DataError(f"Expected a precision, received '{name}'.{did_you_mean(name, known)}")
+    return None if torch.device(device).type == "cpu" else known[name]
 
 
 def folder_card(folder: Path) -> EncoderCard:

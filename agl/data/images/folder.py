@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
+from agl.data.images.batches import first_size
 from agl.data.images.builtin import FEATURE_NAMES, check_patches, extract
 from agl.data.reading.patches import stored_images
 from agl.errors import DataError
@@ -37,7 +38,8 @@ def extract_folder(
     *,
     weights: str | Path | None = None,
     device: str = "cpu",
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    precision: str = "auto",
     progress: Progress | None = None,
 ) -> Path:
     """Write `<out>/<id>.h5` for every `<root>/patches/<id>.h5`, and return `out`.
@@ -45,7 +47,9 @@ def extract_folder(
     `out` is `<root>/embeddings/<encoder>` unless given. `encoder` is "builtin", a name of
     `agl.data.images.encoders.KNOWN_ENCODERS` (with `weights` a local file or folder), or the path of a folder that
     transformers' `save_pretrained` wrote. Sections whose file is there already, made by the same encoder from the
-    same patch file, are skipped. `progress` gets one task per section, counted in spots.
+    same patch file, are skipped. `batch_size` patches are worked on at one time (None: as many as usually fit), fewer
+    where a GPU's memory runs out; `precision` is that of a named encoder on a GPU: auto (fp16), fp32, fp16 or bf16.
+    `progress` gets one task per section, counted in spots.
 
     Raises UserError when there are no patches, a file is damaged, or a finished feature file that this function
     did not write holds other spots: it is never overwritten.
@@ -62,7 +66,7 @@ def extract_folder(
     if not sources:
         raise DataError(f"Expected patches in {root / 'patches'}/<id>.h5, found none; give the task folder.")
     pick_device(device, "--device")
-    compute, fingerprint = _encoder(encoder, weights, device, batch_size)
+    compute, fingerprint = _encoder(encoder, weights, device, batch_size, precision)
     folder = Path(out) if out is not None else root / "embeddings" / Path(encoder).name
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder, ".*")
@@ -98,16 +102,16 @@ def _teller(progress: Progress | None, name: str, total: int) -> Callable[[int],
 
 
 def _encoder(
-    name: str, weights: str | Path | None, device: str, batch_size: int
+    name: str, weights: str | Path | None, device: str, batch_size: int | None, precision: str
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """A function from patches to features, and a text that changes when its numbers would."""
     if name == "builtin":
         if weights is not None:
             raise DataError(f"Expected no weights for the encoder 'builtin', received {weights}; name an encoder.")
-        return lambda images: extract(images, batch_size, device=device), BUILTIN_VERSION
+        return lambda images: extract(images, batch_size or first_size(device), device=device), BUILTIN_VERSION
     from agl.data.images.encoders import load_encoder
 
-    model = load_encoder(name, weights=weights, device=device)
+    model = load_encoder(name, weights=weights, device=device, precision=precision)
     return lambda images: model.extract(images, batch_size), model.fingerprint
 
 
@@ -143,13 +147,13 @@ def _write(
     patches: h5py.File,
     fingerprint: str,
     compute: Callable[[np.ndarray], np.ndarray],
-    batch_size: int,
+    batch_size: int | None,
     told: Callable[[int], None],
 ) -> None:
     images = stored_images(patches)
     n_spots = len(images)
     # Read many patches at once: the number in memory stays bounded and HDF5 reads stay long.
-    step = max(batch_size, 256)
+    step = max(batch_size or 0, 256)
     part = temporary(target)
     try:
         with h5py.File(part, "w") as file:

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from agl.data.images.encoder_cards import IMAGENET, KNOWN_ENCODERS, EncoderCard
-from agl.data.images.encoders import load_encoder, pool_tokens, prepare
+from agl.data.images.encoders import Encoder, half_precision, load_encoder, pool_tokens, prepare
 from agl.data.images.folder import extract_folder
 from agl.data.simulate.task import simulate
-from agl.errors import UserError
+from agl.errors import DataError, UserError
 from agl.models.resnet import resnet18
 
 
@@ -69,6 +69,62 @@ def test_our_resnet_gives_what_the_trunk_gives(tmp_path: Path) -> None:
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
     assert encoder.extract(images[:0]).shape == (0, 512)
+
+
+def test_a_gpu_without_room_gets_smaller_batches() -> None:
+    """Patch i is described by i; more than three at one time do not fit."""
+    seen = []
+
+    def forward(pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pictures))
+        if len(pictures) > 3:
+            raise torch.OutOfMemoryError
+        return pictures.mean((1, 2, 3), keepdim=False)[:, None]
+
+    encoder = Encoder(replace(KNOWN_ENCODERS["resnet18"], dim=1), forward, "cpu", "mine")
+    images = patches(20, 32, 32)
+    found = encoder.extract(images, batch_size=16)
+    assert seen == [16, 8, 4, 2, *[2] * 9]
+    np.testing.assert_array_equal(found, np.concatenate([encoder.extract(images[i : i + 2]) for i in range(0, 20, 2)]))
+
+
+def test_a_gpu_without_room_for_one_patch() -> None:
+    def forward(pictures: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    encoder = Encoder(KNOWN_ENCODERS["resnet18"], forward, "cpu", "mine")
+    with pytest.raises(DataError, match="its memory ran out; stop what else uses it"):
+        encoder.extract(patches(2, 32, 32))
+
+
+@pytest.mark.parametrize(("name", "device", "expected"), [
+    ("auto", "cuda:1", torch.float16), ("fp32", "cuda", None), ("bf16", "cuda", torch.bfloat16), ("auto", "cpu", None),
+])  # fmt: skip
+def test_precision_is_that_of_a_gpu(name: str, device: str, expected: torch.dtype | None) -> None:
+    assert half_precision(name, device) == expected
+
+
+def test_another_precision_makes_other_features(tmp_path: Path) -> None:
+    """Half precision is asked for where it acts, and leaves a mark on what it made."""
+    saved_resnet(tmp_path / "weights.pt")
+    full = load_encoder("resnet18", weights=tmp_path / "weights.pt")
+    half = replace(full, precision=torch.bfloat16)
+    images = patches(3, 224, 224)
+    a, b = full.extract(images), half.extract(images)
+    assert b.dtype == np.float32
+    assert 0 < np.abs(a - b).max() < 0.05 * np.abs(a).max()
+    with pytest.raises(DataError, match=r"Expected a precision, received 'fp61'. Did you mean 'fp16'\?"):
+        load_encoder("resnet18", weights=tmp_path / "weights.pt", precision="fp61")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu(tmp_path: Path) -> None:
+    saved_resnet(tmp_path / "weights.pt")
+    here, there = (load_encoder("resnet18", weights=tmp_path / "weights.pt", device=d) for d in ("cpu", "cuda"))
+    images = patches(5, 224, 224)
+    np.testing.assert_allclose(there.extract(images), here.extract(images), rtol=0.05, atol=0.02)
+    assert there.fingerprint == here.fingerprint + ":float16"
 
 
 def test_folder_of_sections_with_our_resnet(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ class Protocols:
     def cells(self, digits: int = DIGITS) -> tuple[list[str], list[list[str]]]:
         """Titles and rows: methods in the order of the reference, a column for it and for each single change."""
         columns = neighbours(self.scores, self.reference)
-        tables = [at(self.scores, protocol) for _, protocol in columns]
-        order = tables[0].sort_values("score", ascending=False, kind="stable").index
+        order = at(self.scores, self.reference).sort_values("score", ascending=False, kind="stable").index
+        tables = [at(self.scores, protocol).reindex(order) for _, protocol in columns]
         rows = [[str(name), *(_cell(table.loc[name], digits) for table in tables)] for name in order]
         first = ", ".join(self.reference.values())
         return ["method", first, *(name for name, _ in columns[1:])], rows

@@ -32,6 +32,8 @@ WHERE: dict[str, dict[str, str]] = {
         "committee": "agl.estimators.committee:Committee",
         "hest-pca256": "agl.papers.hest.ridge:HestRidge",
         "hest-raw": "agl.papers.hest.ridge:HestRawRidge",
+        "hest-forest": "agl.papers.hest.trees:HestForest",
+        "hest-boosting": "agl.papers.hest.trees:HestBoosting",
     },
     "primary": {
         "dispersion": "agl.genes.primary:dispersion",

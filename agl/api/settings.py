@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from agl.api.memory import as_folder, in_memory
 from agl.config import Config
+from agl.data.memory import as_folder, in_memory
 from agl.errors import UserError
 from agl.trees import apply_override, merge, read_tree
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agl.api.memory import as_folder, in_memory
 from agl.api.runs import Runs
 from agl.api.settings import Source, tree_of
 from agl.config import Config, load, validate
+from agl.data.memory import as_folder, in_memory
 from agl.progress import display
 
 if TYPE_CHECKING:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from agl.cli.printing import AsJson, Words, compare_runs, print_cohort, print_json, print_runs, print_warnings
+from agl.cli.printing import (
+    AsJson,
+    Words,
+    compare_runs,
+    print_cohort,
+    print_json,
+    print_runs,
+    print_warnings,
+    protocols_of,
+)
 
 
 def train(words: Words = None, as_json: AsJson = False) -> None:
@@ -44,17 +53,24 @@ def table(
         typer.Option(help='Also differences from a method, or what it is like: "loss=mse, auxiliary=none".'),
     ] = None,
     margin: Annotated[float, typer.Option(help="Differences of SCC below it are none.")] = 0.01,
+    protocols: Annotated[
+        bool, typer.Option("--protocols", help="Also under other protocols, and what each choice of one moves.")
+    ] = False,
 ) -> None:
     """Mean and spread of finished runs over folds and seeds, and how many scores are undefined.
 
     With --baseline also what may be claimed of the differences, as in a report. Undefined is what no method could
     rank: a gene that does not vary, fewer than three spots. A prediction that does not vary ranks nothing and counts 0.
+    With --protocols the stored predictions scored by Pearson or Spearman, pooled or per slide, with log(1 + count) or
+    log-normalised targets, over folds or all together: who changes places by which choice.
     """
     from agl.runs.folder import find_runs, unfinished
 
     runs = find_runs(*folders)
     against = None if baseline is None else compare_runs(runs, baseline, margin)
-    print_runs(runs, as_json, pooled=pooled, csv=csv, unfinished=unfinished(*folders), against=against)
+    under = protocols_of(runs) if protocols else None
+    begun = unfinished(*folders)
+    print_runs(runs, as_json, pooled=pooled, csv=csv, unfinished=begun, against=against, under=under)
 
 
 def report(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agl import hub
+from agl.data.memory import as_folder, in_memory, slides_of
 from agl.data.reading.formats.known import Formats
 from agl.errors import ModelError
 from agl.prediction import folder as model_folder
@@ -81,14 +82,49 @@ class Model(FittedModel):
         return read_slide(files, self.recipe, formats)
 
     def evaluate(
-        self, data: str | Path, *, features: str | Sequence[str] = (), anyway: bool = False, seed: int = 0
+        self,
+        data: Any,
+        *,
+        features: str | Sequence[str] = (),
+        slide: str = "slide",
+        anyway: bool = False,
+        seed: int = 0,
     ) -> CohortScores:
-        """Scores on an outside cohort, a folder of slides with counts or one h5ad; see `agl.prediction.cohort`."""
+        """Scores on an outside cohort; see `agl.prediction.cohort`.
+
+        Args:
+            data: a folder of slides with counts; one h5ad; an AnnData with a column of slides in obs (without one it
+                counts as one slide); a list or dict of AnnData, one a slide.
+            features: of the cohort, where they are not found under the names they had in training; for AnnData keys
+                of obsm.
+            slide: the column of obs.
+            anyway: also where features are not like those in training.
+            seed: of the ceilings.
+
+        >>> model.evaluate([adata_1, adata_2]).genes  # doctest: +SKIP
+        """
         from agl.prediction.cohort import evaluate, folder_of_slides
 
         given = (features,) if isinstance(features, str) else tuple(features)
+        if in_memory(data):
+            return self._evaluate_in_memory(data, given, slide, anyway, seed)
         read = partial(self.read, root=folder_of_slides(data), features=given)
         return evaluate(self, data, read, anyway=anyway, seed=seed)
+
+    def _evaluate_in_memory(
+        self, data: Any, given: tuple[str, ...], column: str, anyway: bool, seed: int
+    ) -> CohortScores:
+        """Counts by way of the cache, by the same rules as files; features as they lie in obsm."""
+        from agl.prediction.cohort import evaluate
+
+        alone = hasattr(data, "obsm") and column not in data.obs
+        slides = slides_of({"slide": data} if alone else data, column)
+        keys = given or tuple(Path(name).name for name in self.recipe.names)
+        inputs = {name: slide_of(part, self.recipe, keys, name=name) for name, part in slides.items()}
+        home, _ = as_folder(slides, features=keys, slide=column)
+        found = evaluate(self, home, inputs.__getitem__, anyway=anyway, seed=seed)
+        note = f"obs has no column {column!r}: all spots are scored as one slide"
+        return replace(found, notes=[note, *found.notes]) if alone else found
 
     def save(self, folder: str | Path) -> Path:
         """Write the model into a new folder that can be given away (`agl.prediction.folder`)."""

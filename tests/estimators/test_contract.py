@@ -18,6 +18,8 @@ from agl.testing.estimators import example_sample, fit, scores
 OPTIONS = {
     "hest-pca256": {"components": "largest", "rounding": 0.02},  # LSQR stops early, see its docstring
     "hest-raw": {"rounding": 0.02},
+    "hest-forest": {"components": "largest", "trees": 5},
+    "hest-boosting": {"components": None, "trees": 5},
     "low_rank": {"ranks": (1, 2, 4), "penalties": (1.0, 0.1)},
 }
 

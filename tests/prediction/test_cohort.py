@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -100,3 +102,64 @@ def test_the_command(agl, run_of: RunOf, elsewhere: Callable[..., Path], tmp_pat
     assert "1 of the model's 8 genes are not measured there" in err
     status, _, err = agl("evaluate", run.folder, "--on", tmp_path / "nowhere")
     assert status == 2
+
+
+def in_memory(home: Path) -> dict[str, anndata.AnnData]:
+    """The same cohort as AnnData, features in obsm."""
+    found = {}
+    for path in sorted((home / "adata").glob("*.h5ad")):
+        data = anndata.read_h5ad(path)
+        with h5py.File(home / "embeddings" / "latent" / f"{path.stem}.h5") as file:
+            order = pd.Index([b.decode() for b in file["barcodes"][:].ravel()]).get_indexer(data.obs_names)
+            values = file["embeddings"][:][order]
+        data.obsm["latent"], data.obs["slide"] = values, path.stem
+        found[path.stem] = data
+    return found
+
+
+@pytest.mark.parametrize("form", ["dict", "list", "one"])
+def test_anndata_in_memory_scores_as_its_files_do(
+    run_of: RunOf, elsewhere: Callable[..., Path], form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGL_CACHE", str(tmp_path / "cache"))
+    run = run_of("committee")  # its inputs hold the surroundings of a spot, slide by slide
+    model, parts = model_of(run), run.whole_provenance["split"]["slides"]
+    home = elsewhere([*parts["test"], parts["train"][0]], list(model.genes[:1]))
+    files, slides = model.evaluate(home), in_memory(home)
+    data = {"dict": slides, "list": list(slides.values())}.get(form)
+    if data is None:
+        with warnings.catch_warnings(action="ignore"):  # barcodes are those of a slide, not of all
+            data = anndata.concat(slides.values())
+    before = next(iter(slides.values())).copy()
+    found = model.evaluate(data)
+    pd.testing.assert_frame_equal(found.table, files.table, rtol=1e-6)
+    pd.testing.assert_frame_equal(found.slides, files.slides, rtol=1e-5)
+    assert (found.numbers["measured"], found.notes) == (7, files.notes)
+    assert list(found.genes.columns) == ["gene", "scc", "ceiling", "own_scc", "difference"]
+    after = next(iter(slides.values()))
+    assert (after.X != before.X).sum() == 0
+    assert list(after.obsm) == list(before.obsm)
+
+
+def test_other_names_of_features_and_of_slides(run_of: RunOf, elsewhere: Callable[..., Path], tmp_path, monkeypatch):
+    monkeypatch.setenv("AGL_CACHE", str(tmp_path / "cache"))
+    run = run_of("ridge")
+    home = elsewhere([own(run)[0]])
+    model, [data] = model_of(run), in_memory(home).values()
+    expected = model.evaluate(home).numbers["scc"]
+    data.obsm["mine"] = data.obsm.pop("latent")
+    with pytest.raises(UserError, match=r"Expected features in obsm\['latent'\]"):
+        model.evaluate(data)
+    data.obs["section"] = data.obs.pop("slide")
+    assert model.evaluate(data, features="mine", slide="section").numbers["scc"] == pytest.approx(expected, abs=1e-6)
+    alone = model.evaluate(data, features="mine")
+    assert alone.numbers["scc"] == pytest.approx(expected, abs=1e-6)
+    assert alone.notes[0] == "obs has no column 'slide': all spots are scored as one slide"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"), [(3, "received int"), ([], "at least one slide"), ({"a": 1}, "received int")]
+)
+def test_what_is_no_cohort_is_one_sentence(run_of: RunOf, data: object, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        model_of(run_of("ridge")).evaluate(data)

@@ -13,6 +13,7 @@ from agl.errors import UserError
 from agl.papers.hest.folders import BenchmarkTask, choose_encoders
 from agl.papers.hest.protocols import Job, jobs
 from agl.papers.hest.published import leaderboard, strank_table
+from agl.papers.hest.results import results_folder, write_results
 from agl.runs.folder import Run
 from agl.runs.train import train
 
@@ -33,6 +34,7 @@ def run_benchmark(
     """One row a protocol, task, encoder and method; see `row_of`. Finished runs are kept.
 
     What cannot be run (a task without embeddings, a protocol that does not cover it) is left out, with a message.
+    Of the benchmark's own protocol its files are written beside, see `agl.papers.hest.results`.
 
     Raises:
         UserError: nothing could be run.
@@ -41,7 +43,10 @@ def run_benchmark(
     reasons: list[str] = []
     for job in _all_jobs(tasks, encoders, protocols, output, list(words), reasons):
         try:
-            rows.append(row_of(job, train(job.config, progress=progress)))
+            runs = train(job.config, progress=progress)
+            rows.append(row_of(job, runs))
+            if job.protocol == "hest":
+                write_results(results_folder(output, job.method, job.task, job.encoder), runs)
             on_message(f"Done: {job.protocol}  {job.task}  {job.encoder}  {job.method}")
         except UserError as error:
             reasons.append(f"{job.protocol}, {job.task}, {job.encoder}, {job.method}: {error}")

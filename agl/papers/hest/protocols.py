@@ -65,29 +65,41 @@ def jobs(
         "strank-safe": _strank_safe,
         "sound": _sound,
     }
-    shared = {
-        "name": f"{protocol}.{task.name}.{encoder}",
-        "output": str(output),
-        "data": {"root": str(task.folder), "features": features},
-    }
     for method, tree in makers[protocol](task, features, output):
-        merged = {**shared, **tree, "data": {**shared["data"], **tree.get("data", {})}}  # type: ignore[dict-item]
-        for word in words:
-            apply_override(merged, word)
-        yield Job(protocol, task.name, encoder, method, validate(merged))
+        yield job_of(protocol, task, encoder, features, output, words, method, tree)
+
+
+def job_of(
+    protocol: str,
+    task: BenchmarkTask,
+    encoder: str,
+    features: str,
+    output: Path,
+    words: list[str],
+    method: str,
+    tree: dict[str, Any],
+) -> Job:
+    """The config of one method: what the protocol says, on one task and encoder, with the user's overrides."""
+    data = {"root": str(task.folder), "features": features, **tree.get("data", {})}
+    merged = {"name": f"{protocol}.{task.name}.{encoder}", "output": str(output), **tree, "data": data}
+    for word in words:
+        apply_override(merged, word)
+    return Job(protocol, task.name, encoder, method, validate(merged))
+
+
+def hest_tree(model: str | dict[str, Any]) -> dict[str, Any]:
+    """The benchmark's folds, genes and spots for an estimator."""
+    return {
+        "data": {"min_counts": 0},
+        "split": "hest_csv",
+        "primary": {"name": "file", "path": PANEL},
+        "model": model,
+        "allow_leaks": LEAKS,
+    }
 
 
 def _hest(task: BenchmarkTask, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield (
-        "hest-pca256",
-        {
-            "data": {"min_counts": 0},
-            "split": "hest_csv",
-            "primary": {"name": "file", "path": PANEL},
-            "model": "hest-pca256",
-            "allow_leaks": LEAKS,
-        },
-    )
+    yield "hest-pca256", hest_tree("hest-pca256")
 
 
 def _strank(task: BenchmarkTask, features: str, output: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -18,6 +18,8 @@ import strank
 from agl.data.expression import dense
 from agl.errors import UserError
 from agl.estimators.tables import check_finite, check_rows, check_width
+from agl.papers.hest.inputs import check_components, reduced, through_float32
+from agl.papers.hest.penalty import Penalty, chosen, formula
 
 
 class HestRidge:
@@ -32,6 +34,8 @@ class HestRidge:
     Args:
         components: number of principal components; `largest` takes as many as the data have, up to 256, which is
             then no longer HEST-bench's number (`details["components"]` says so).
+        penalty: `formula` is the benchmark's alpha, `chosen` the one that predicts left-out training slides best, see
+            `agl.papers.hest.penalty`.
         random_state: HEST-bench's seed, 1. The run's seed plays no part.
 
     >>> rng = np.random.default_rng(0)
@@ -43,16 +47,13 @@ class HestRidge:
 
     as_in_files = True
 
-    def __init__(self, *, components: int | str = 256, random_state: int = 1) -> None:
-        whole = isinstance(components, int) and not isinstance(components, bool) and components > 0
-        if not whole and components != "largest":
-            raise UserError(f"Expected a number of components or 'largest', received {components!r}.")
-        self.components, self.random_state = components, random_state
+    def __init__(self, *, components: int | str = 256, penalty: Penalty = "formula", random_state: int = 1) -> None:
+        self.components, self.penalty, self.random_state = check_components(components), penalty, random_state
 
     def fit(
         self, features: np.ndarray, counts: Any, library_size: np.ndarray, slides: np.ndarray, *, seed: int = 0
     ) -> HestFitted:
-        """Fit all spots given. `library_size`, `slides` and `seed` play no part in this protocol.
+        """Fit all spots given. `library_size` and `seed` play no part, `slides` in choosing a penalty alone.
 
         Args:
             features: `[spot, feature]` in the dtype they are stored in: the scaler works in it.
@@ -61,59 +62,36 @@ class HestRidge:
         Raises:
             UserError: fewer training spots or features than components, features that are not finite.
         """
-        import sklearn
-        from sklearn.decomposition import PCA
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
         check_rows(features, counts=counts)
         check_finite(features)
-        pca = PCA(n_components=self._count(*features.shape), random_state=self.random_state)
-        pipe = make_pipeline(StandardScaler(), pca)
-        inputs = _through_float32(pipe.fit_transform(features))
-        ridge, alpha = _lsqr(inputs, np.log1p(dense(counts)), self.random_state)
-        details = {
-            "alpha": alpha,
-            "components": int(pca.n_components_),
-            "pca_solver": str(pca._fit_svd_solver),
-            "sklearn": sklearn.__version__,
-        }
-        return HestFitted(pipe, ridge, features.shape[1], details)
-
-    def _count(self, n_spots: int, n_features: int) -> int:
-        most = min(n_spots, n_features)
-        if self.components == "largest":
-            return min(256, most)
-        if most < int(self.components):
-            raise UserError(
-                f"Expected at least {self.components} training spots and {self.components} features for HEST-bench's "
-                f"PCA, received {n_spots} spots with {n_features} features. Set model.components=largest for as many "
-                "as there are (no longer HEST-bench's number), or use model=ridge."
-            )
-        return int(self.components)
+        pipe, inputs, details = reduced(features, self.components, self.random_state)
+        ridge, own = _lsqr(inputs, np.log1p(dense(counts)), slides, self.penalty, self.random_state)
+        return HestFitted(pipe, ridge, features.shape[1], own | details | _version())
 
 
 class HestRawRidge:
     """`hest-raw`: the same ridge on the features as they are stored, neither scaled nor reduced.
 
     alpha = 100 / (features * genes). float32 features are regressed in float32, as HEST-bench does.
+
+    Args:
+        penalty: as `HestRidge`'s.
+        random_state: HEST-bench's seed, 1.
     """
 
     as_in_files = True
 
-    def __init__(self, *, random_state: int = 1) -> None:
-        self.random_state = random_state
+    def __init__(self, *, penalty: Penalty = "formula", random_state: int = 1) -> None:
+        self.penalty, self.random_state = penalty, random_state
 
     def fit(
         self, features: np.ndarray, counts: Any, library_size: np.ndarray, slides: np.ndarray, *, seed: int = 0
     ) -> HestFitted:
         """As `HestRidge.fit`, without components."""
-        import sklearn
-
         check_rows(features, counts=counts)
         check_finite(features)
-        ridge, alpha = _lsqr(np.asarray(features), np.log1p(dense(counts)), self.random_state)
-        return HestFitted(None, ridge, features.shape[1], {"alpha": alpha, "sklearn": sklearn.__version__})
+        ridge, own = _lsqr(np.asarray(features), np.log1p(dense(counts)), slides, self.penalty, self.random_state)
+        return HestFitted(None, ridge, features.shape[1], own | _version())
 
 
 @dataclass(frozen=True)
@@ -121,7 +99,7 @@ class HestFitted:
     """A fitted probe: scores are log(1 + counts), up to a constant for each gene."""
 
     pipe: Any  # scaler and PCA, or None
-    ridge: Any
+    ridge: Any  # or trees: what has `predict`
     width: int
     details: dict[str, Any]
 
@@ -129,8 +107,8 @@ class HestFitted:
         """float64 `[spot, gene]`."""
         check_width(features, self.width)
         if len(features) == 0:
-            return np.empty((0, len(self.ridge.coef_)))
-        inputs = np.asarray(features) if self.pipe is None else _through_float32(self.pipe.transform(features))
+            return self.predict(np.zeros((1, self.width), dtype=np.asarray(features).dtype))[:0]
+        inputs = np.asarray(features) if self.pipe is None else through_float32(self.pipe.transform(features))
         return np.asarray(self.ridge.predict(inputs), dtype=np.float64).reshape(len(features), -1)
 
 
@@ -178,14 +156,20 @@ def hest_score(folds: Iterable[tuple[np.ndarray, Any]]) -> HestScore:
     )
 
 
-def _lsqr(inputs: np.ndarray, target: np.ndarray, random_state: int) -> tuple[Any, float]:
+def _lsqr(
+    inputs: np.ndarray, target: np.ndarray, slides: np.ndarray, penalty: Penalty, random_state: int
+) -> tuple[Any, dict[str, Any]]:
     from sklearn.linear_model import Ridge
 
-    alpha = 100 / (inputs.shape[1] * target.shape[1])
+    alpha: float = formula(inputs, target)
+    details: dict[str, Any] = {}
+    if penalty == "chosen":
+        alpha, details = chosen(inputs, target, slides, random_state)
     ridge = Ridge(solver="lsqr", alpha=alpha, fit_intercept=False, max_iter=1000, random_state=random_state)
-    return ridge.fit(inputs, target), alpha
+    return ridge.fit(inputs, target), {"alpha": alpha} | details
 
 
-def _through_float32(values: np.ndarray) -> np.ndarray:
-    """float64 holding float32 values: the rounding and the precision that HEST-bench's tensors go through."""
-    return np.asarray(values, dtype=np.float32).astype(np.float64)
+def _version() -> dict[str, str]:
+    import sklearn
+
+    return {"sklearn": sklearn.__version__}

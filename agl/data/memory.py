@@ -50,7 +50,7 @@ def as_folder(
     Raises:
         UserError: something else than AnnData, no such column or key, names that cannot be names of files.
     """
-    slides = _slides(data, slide)
+    slides = slides_of(data, slide)
     keys = _keys(slides, features)
     digest = hashlib.sha256()
     for name, part in slides.items():
@@ -63,8 +63,16 @@ def as_folder(
     return home, tuple(f"embeddings/{key}" if key in (BUILTIN, NONE) else key for key in keys)  # as `data.features`
 
 
-def _slides(data: Any, column: str) -> dict[str, Any]:
-    """Name -> AnnData of one slide each."""
+def slides_of(data: Any, column: str) -> dict[str, Any]:
+    """Name -> AnnData of one slide each.
+
+    Args:
+        data: as `as_folder`'s.
+        column: of obs, with the slides' names.
+
+    Raises:
+        UserError: something else than AnnData, no such column, a slide twice, names that cannot be names of files.
+    """
     if hasattr(data, "obsm"):
         if column not in data.obs:
             raise UserError(

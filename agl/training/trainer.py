@@ -125,7 +125,8 @@ class Trainer:
         check_scores(scores, len(batch.inputs), batch.counts.shape[1])
         scores = self.ranks.gather(scores, len(batch.counts))
         gene_loss = partial(task.loss, slides=batch.slides, library_size=batch.library_size)
-        losses = gene_loss(scores.float(), batch.counts, **({"generator": generator} if self._draws else {}))
+        wide = scores if scores.dtype == torch.float64 else scores.float()
+        losses = gene_loss(wide, batch.counts, **({"generator": generator} if self._draws else {}))
         check_losses(losses, scores.shape[1])
         primary, auxiliary = losses[: task.n_primary], losses[task.n_primary :]
         weights = torch.ones_like(task.weights) if gated else task.weights

@@ -197,6 +197,7 @@ class Auxiliary(Section):
     objective: Annotated[Component, Slot("objective")] = Component(name="balanced")
     strength: float = Field(4.0, ge=0)
     gate: Literal["loss", "trunk"] = "loss"
+    merge: Annotated[Component, Slot("merge")] = Component(name="sum")  # of the trunk's gradients, for rivals
     outer: Outer = Outer()
 
 
@@ -279,6 +280,8 @@ class Config(Section):
             for key in keys:
                 if part[key] == kind.model_fields[key].default:
                     del part[key]  # for the same reason
+        if tree["auxiliary"]["merge"] == {"name": "sum"}:
+            del tree["auxiliary"]["merge"]
         return tree
 
     def with_(self, *words: str) -> Config:

@@ -70,6 +70,8 @@ WHERE: dict[str, dict[str, str]] = {
         "amal": "agl.genes.selectors:AMALScalars",
         "fixed_strength": "agl.genes.selectors:FixedStrength",
         "famo": "agl.genes.selectors:FAMO",
+        "dwa": "agl.genes.selectors:DWA",
+        "auto_lambda": "agl.genes.selectors:AutoLambda",
     },
     "split": {
         "leave_one_patient_out": "agl.data.splitting.splits:leave_one_patient_out",
@@ -89,6 +91,14 @@ WHERE: dict[str, dict[str, str]] = {
         "balanced": "agl.bilevel.objective:balanced",
         "sum": "agl.bilevel.objective:sum",
         "weighted_mean": "agl.bilevel.objective:weighted_mean",
+    },
+    "merge": {
+        "sum": "agl.training.merges:sum",
+        "pcgrad": "agl.training.merges:pcgrad",
+        "cagrad": "agl.training.merges:cagrad",
+        "metabalance": "agl.training.merges:MetaBalance",
+        "gradnorm": "agl.training.merges:GradNorm",
+        "nash_mtl": "agl.training.merges:NashMTL",
     },
     "augment": {
         "none": "agl.data.augment:none",
@@ -139,6 +149,7 @@ GIVEN: dict[str, frozenset[str]] = {
     "split": frozenset({"spots", "root", "seed", "validation_fraction", "validation_unit"}),
     "sampler": frozenset({"slides", "batch_size", "rng"}),
     "objective": frozenset({"primary", "auxiliary", "weights", "strength"}),
+    "merge": frozenset({"gradients", "losses", "sizes"}),
     "augment": frozenset({"batch", "rng", "held"}),
     "engine": frozenset({"problem", "inner_batches", "outer_batch", "settings", "sample", "rank", "bound"}),
     "format": frozenset(),

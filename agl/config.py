@@ -116,6 +116,7 @@ class Data(Section):
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
     min_matched: float = Field(0.5, ge=0, le=1)  # share of a slide's spots that need features; fewer are refused
     permute: bool = False  # negative control: shuffle the counts among the spots of each slide
+    library: Literal["measured", "ignored"] = "measured"  # "ignored": log1p of raw counts, to learn and to score
     patients: PositiveInt | None = None  # on the training side; nested subsets drawn by the seed; None: all
     thin: float = Field(1.0, gt=0, le=1)  # share of the counts that training and validation spots keep
     thin_test: float = Field(1.0, gt=0, le=1)  # the same of test spots, drawn apart
@@ -169,15 +170,20 @@ class Outer(Section):
 
     engine: Annotated[Component, Slot("engine")] = Component(name="auto")
     steps: int = Field(2, ge=1, le=1000)  # H: inner steps of the look-ahead
-    batches: int = Field(4, ge=1, le=10_000)  # hypergradients averaged for one outer step
+    per: Literal["epoch", "batch"] = "epoch"  # "batch": a pass over the training spots, an outer step after each batch
+    batches: int = Field(4, ge=1, le=10_000)  # hypergradients averaged for one outer step, where it is one per epoch
     every: int = Field(2, ge=1)  # epochs between outer steps
     start: int = Field(1, ge=0)  # first epoch with an outer step
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(2e-2, gt=0)
     inner_optimizer: Literal["training", "adam", "adamw", "adam_higher", "sgd"] = "training"
     inner_learning_rate: float | None = Field(None, gt=0)  # None: the training's own
+    inner_scale: float = Field(1.0, gt=0)  # factor of the look-ahead's loss; released: 1 / 64, the batch once more
     same_batch: bool = False  # all inner steps on one batch, as in the paper
     warm: bool = True  # start the inner optimiser from the training optimiser's state
+    statistics: Literal["training", "batch", "frozen"] = "training"  # of batch norm: "batch": outer batches have their
+    # own, "training": the running ones there; "frozen": the running ones in the inner problem too
+    augment: bool = False  # outer batches are augmented as training batches are
     fraction: float = Field(0.25, gt=0, lt=1)  # of the training spots, held out for the outer loss
     refit: bool = True  # then train anew, with the weights found, on all training spots
     unit: Literal["auto", "patient", "slide", "blocks", "random", "validation"] = "auto"
@@ -191,6 +197,7 @@ class Auxiliary(Section):
     objective: Annotated[Component, Slot("objective")] = Component(name="balanced")
     strength: float = Field(4.0, ge=0)
     gate: Literal["loss", "trunk"] = "loss"
+    merge: Annotated[Component, Slot("merge")] = Component(name="sum")  # of the trunk's gradients, for rivals
     outer: Outer = Outer()
 
 
@@ -266,9 +273,15 @@ class Config(Section):
             del tree["choose"]  # most configs leave nothing open
         if self.scoring == Scoring():
             del tree["scoring"]  # runs of before it was a key have the same id
-        for key in ("patients", "thin", "thin_test"):
-            if tree["data"][key] == Data.model_fields[key].default:
-                del tree["data"][key]  # for the same reason
+        for part, kind, keys in (
+            (tree["data"], Data, ("library", "patients", "thin", "thin_test")),
+            (tree["auxiliary"]["outer"], Outer, ("per", "inner_scale", "statistics", "augment")),
+        ):
+            for key in keys:
+                if part[key] == kind.model_fields[key].default:
+                    del part[key]  # for the same reason
+        if tree["auxiliary"]["merge"] == {"name": "sum"}:
+            del tree["auxiliary"]["merge"]
         return tree
 
     def with_(self, *words: str) -> Config:

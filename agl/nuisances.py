@@ -42,7 +42,8 @@ def nuisance_scores(
     density = stain_density(dataset, spots, encoders)
     if density is not None:
         known[STAIN] = density[:, None]
-    depth = np.log(np.maximum(library[test], 0.5))[:, None]
+    totals = library if dataset.depth is None else np.asarray(dataset.depth, dtype=float)
+    depth = np.log(np.maximum(totals[test], 0.5))[:, None]
     found = {DEPTH: np.repeat(depth, len(genes), axis=1)}
     before, after = rows[: len(seen)], rows[len(seen) :]
     return found | {name: fitted(table[before], target, slides, table[after]) for name, table in known.items()}

@@ -251,7 +251,8 @@ def _settings(frame: pd.DataFrame, configs: Sequence[Config]) -> pd.Series:
 
 def _settable(config: Config, files: Mapping[str, str]) -> dict[str, Any]:
     """The config as dotted keys without what makes no other method, and the content of its plugin files."""
-    whole = config.to_dict() | {"data": config.data.model_dump(mode="json")}  # with what asks for nothing
+    given = {key: getattr(config, key).model_dump(mode="json") for key in ("data", "auxiliary")}
+    whole = config.to_dict() | given  # with what asks for nothing
     tree = flat(whole) | {f"content of {name}": digest[:6] for name, digest in files.items()}
     return {
         key: value

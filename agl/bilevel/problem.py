@@ -60,6 +60,8 @@ class Problem:
         strength: share of the auxiliary genes in `combine`.
         gate: where the weights act: on the whole "loss", or only on the gradient into the "trunk", while every head
             learns at full weight from detached hidden features.
+        inner_scale: factor of the whole inner loss. An optimiser that divides by the gradient's size hardly sees it but
+            where gradients are near its eps, and that is where a fresh Adam's derivative lives.
         statistics: of batch normalisation. "training": the batch's in the inner problem, the running ones in the outer
             (as in training and evaluation); "batch": the batch's in both; "frozen": the running ones in both.
     """
@@ -71,6 +73,7 @@ class Problem:
     combine: objective.Combine = objective.balanced
     strength: float = 1.0
     gate: Literal["loss", "trunk"] = "loss"
+    inner_scale: float = 1.0
     statistics: Literal["training", "batch", "frozen"] = "training"
 
     def __post_init__(self) -> None:
@@ -127,11 +130,12 @@ class Problem:
 
     def coefficients(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """What every gene's loss counts `[gene]` in the trunk's gradient, and in its own head's gradient."""
-        in_trunk = objective.coefficients(self.combine, weights, self.n_primary, strength=self.strength)
-        if self.gate == "loss":
-            return in_trunk, in_trunk
-        ones = torch.ones_like(weights.detach())
-        return in_trunk, objective.coefficients(self.combine, ones, self.n_primary, strength=self.strength)
+        in_trunk = self._scaled(weights)
+        return in_trunk, in_trunk if self.gate == "loss" else self._scaled(torch.ones_like(weights.detach()))
+
+    def _scaled(self, weights: Tensor) -> Tensor:
+        found = objective.coefficients(self.combine, weights, self.n_primary, strength=self.strength)
+        return found if self.inner_scale == 1 else self.inner_scale * found
 
     def losses(self, scores: Tensor, batch: BatchLike, genes: Genes = slice(None), *, seed: int = 0) -> Tensor:
         """Losses `[gene]` of some genes' scores `[spot, gene]`; `seed` fixes a random loss's draws.

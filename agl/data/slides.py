@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from agl.data.expression import DEPTH
 from agl.data.reading.counts import move_columns
 from agl.data.reading.hashing import sha256_of_json
 from agl.data.reading.names import nearest
@@ -40,6 +41,7 @@ class Dataset:
         feature_rows: int64 [spot] the row of each spot in its slide's file of features (or patches); None where
             there is no such file.
         left_out: rows as in `spots` for those that have too few counts to be there; None where there are none.
+        depth: int64 [spot] the measured totals, where `library_size` is not to hold them (`data.library=ignored`).
     """
 
     spots: pd.DataFrame
@@ -53,6 +55,7 @@ class Dataset:
     folder: Path | None = None
     feature_rows: np.ndarray | None = None
     left_out: pd.DataFrame | None = None
+    depth: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.spots)
@@ -132,7 +135,13 @@ class Dataset:
             self.folder,
             None if self.feature_rows is None else self.feature_rows[rows],
             self.left_out,
+            None if self.depth is None else self.depth[rows],
         )
+
+    def ignoring_library(self) -> Dataset:
+        """Every spot as if it held 10,000 counts: losses, priors and scores then see log(1 + count)."""
+        even = np.full_like(np.asarray(self.library_size), int(DEPTH))
+        return replace(self, library_size=even, depth=self.library_size)
 
     def as_in_files(self, spots: np.ndarray, slides: Sequence[str] = ()) -> np.ndarray:
         """The same spot positions: slides as they are named, the others after them; spots as in their feature files."""

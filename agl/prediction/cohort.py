@@ -62,6 +62,7 @@ def evaluate(
     from agl.data.dataset import NONE, open_dataset
 
     data = open_dataset(root, features=NONE, min_counts=max(1, model.config.data.min_counts))
+    data = data if model.config.data.library == "measured" else data.ignoring_library()
     place = {gene: position for position, gene in enumerate(data.genes)}
     measured = [gene for gene in model.genes if gene in place]
     if not measured:

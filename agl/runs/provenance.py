@@ -102,10 +102,10 @@ def run_provenance(experiment: Experiment, seconds: float, costs: Mapping[str, f
     }
 
 
-def spots_key(dataset: Dataset, thinned: float = 1.0) -> str:
+def spots_key(dataset: Dataset, thinned: float = 1.0, library: str = "measured") -> str:
     """A hash of what is ranked: spots, genes and library sizes, whatever features they are ranked by.
 
-    `thinned`: to which share the test spots' counts are, later.
+    `thinned`: to which share the test spots' counts are, later; `library`: as `data.library`.
 
     Library sizes are sorted, so that permuted counts (the negative control) are still those of the same spots.
     """
@@ -115,6 +115,7 @@ def spots_key(dataset: Dataset, thinned: float = 1.0) -> str:
     digest.update("\n".join(dataset.genes).encode())
     digest.update(np.sort(np.asarray(dataset.library_size, dtype=np.int64)).tobytes())
     digest.update(b"" if thinned == 1 else repr(thinned).encode())
+    digest.update(b"" if library == "measured" else library.encode())
     return digest.hexdigest()
 
 

@@ -64,6 +64,11 @@ def with_choices(config: Config) -> Config:
 def without_unused(config: Config) -> Config:
     """The config with the defaults in place of what its model, or its gene set, has no use for."""
     if registry.is_estimator(config.model):
+        if config.auxiliary.merge != NO_AUXILIARY.merge:
+            raise UserError(
+                f"Expected a network for auxiliary.merge={config.auxiliary.merge.name}, received a model that is "
+                "solved, which takes no steps. Use model=mlp."
+            )
         config = config.model_copy(update=_unused_by_estimator(config))
     if config.auxiliary.genes.name == "none":
         return config.model_copy(update={"auxiliary": NO_AUXILIARY})

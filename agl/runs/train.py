@@ -62,7 +62,8 @@ def prepare(config: Config) -> Prepared:
         split = replace(splits[fold], optimistic=True) if found.twins else splits[fold]
         own = as_deep(completed, dataset, split)
         if own is not dataset:  # other spots only where the test's counts are others
-            own = replace(own, report=own.report | {"spots": spots_key(dataset, completed.data.thin_test)})
+            key = spots_key(dataset, completed.data.thin_test, completed.data.library)
+            own = replace(own, report=own.report | {"spots": key})
         experiments.append(Experiment(completed.model_copy(update={"fold": fold}), own, split))
     return Prepared(completed, experiments, _warnings(dataset, twins))
 

@@ -10,6 +10,7 @@ _WHERE = {
     "check_format": "formats",
     "check_gene_set": "gene_sets",
     "check_loss": "losses",
+    "check_merge": "merges",
     "check_metric": "metrics",
     "check_model": "models",
     "check_objective": "objectives",

@@ -60,6 +60,8 @@ class AuxiliarySelection(Plugin):
             combine=trainer.task.combine,
             strength=trainer.task.strength,
             gate=trainer.task.gate,  # type: ignore[arg-type]
+            inner_scale=self.settings.inner_scale,
+            statistics=self.settings.statistics,
         )
 
     def epoch_start(self, trainer: Trainer) -> None:
@@ -71,8 +73,8 @@ class AuxiliarySelection(Plugin):
         if due and self.selector.signal in ("hypergradient", "influence"):
             self._outer_step(trainer)
         elif due and self.selector.signal == "similarity":
-            for turn in range(settings.batches):
-                batch = self._batches(trainer, trainer.task.train, "inner", turn, 1)[0]
+            for turn in self._turns(trainer):
+                (batch,) = self._inner(trainer, turn, 1)
                 self.selector.observe(gradient_similarity(self.problem, batch, seed=self._draws(trainer, turn)))
         with torch.no_grad():
             trainer.task.weights = self.selector().detach().clone()
@@ -110,22 +112,38 @@ class AuxiliarySelection(Plugin):
             self.optimizer.load_state_dict(state["optimizer"])
 
     def _outer_step(self, trainer: Trainer) -> None:
-        """Several look-aheads, averaged, then one step of the selector."""
-        ranks = trainer.ranks
-        mine = [self._look_ahead(trainer, turn).to("cpu") for turn in ranks.round_robin(self.settings.batches)]
-        found = [each.to(trainer.device) for each in ranks.all_gather(mine)]
+        """Several look-aheads, averaged, then a step of the selector; or a pass over the batches, a step after each."""
+        found = self._passed(trainer) if self.settings.per == "batch" else self._averaged(trainer)
         if all(each.zero for each in found):
             self.signals.refused = found[0].zero
-        if self.selector.signal == "influence":
-            vectors = [each.weights for each in found if each.weights is not None]
-            for vector in vectors:
-                self.selector.observe(vector)
-        else:
-            vectors = [torch.cat([value.flatten() for value in each.phi.values()]) for each in found]
-            self._descend([each.phi for each in found])
+        read = [each.weights if self.selector.signal == "influence" else _flat(each.phi) for each in found]
+        vectors = [vector for vector in read if vector is not None]
         self.notes = self.signals.add(torch.stack(vectors)) if vectors else {}
         self.notes["outer_before"] = float(np.mean([each.outer_before for each in found]))
         self.notes["outer_after"] = float(np.mean([each.outer_after for each in found]))
+
+    def _averaged(self, trainer: Trainer) -> list[HyperGradient]:
+        ranks = trainer.ranks
+        mine = [self._look_ahead(trainer, turn).to("cpu") for turn in ranks.round_robin(self.settings.batches)]
+        found = [each.to(trainer.device) for each in ranks.all_gather(mine)]
+        self._learn(found)
+        return found
+
+    def _passed(self, trainer: Trainer) -> list[HyperGradient]:
+        """Every look-ahead starts from the same model, and from the selector as the one before has left it."""
+        found = []
+        for turn in self._turns(trainer):
+            found.append(trainer.ranks.broadcast(self._look_ahead(trainer, turn)).to(trainer.device))
+            self._learn(found[-1:])
+        return found
+
+    def _learn(self, found: list[HyperGradient]) -> None:
+        if self.selector.signal != "influence":
+            self._descend([each.phi for each in found])
+            return
+        for each in found:
+            if each.weights is not None:
+                self.selector.observe(each.weights)
 
     def _descend(self, gradients: list[dict[str, Tensor]]) -> None:
         assert self.optimizer is not None
@@ -138,8 +156,8 @@ class AuxiliarySelection(Plugin):
 
     def _look_ahead(self, trainer: Trainer, turn: int) -> HyperGradient:
         settings = self.settings
-        inner = self._batches(trainer, trainer.task.train, "inner", turn, 1 if settings.same_batch else settings.steps)
-        outer = self._batches(trainer, self.outer_spots, "outer", turn, 1)[0]
+        inner = self._inner(trainer, turn, 1 if settings.same_batch else settings.steps)
+        outer = self._outer(trainer, turn)
         return registry.build(
             "engine",
             settings.engine,
@@ -155,19 +173,46 @@ class AuxiliarySelection(Plugin):
             ),
         )
 
-    def _batches(self, trainer: Trainer, spots: np.ndarray, purpose: str, turn: int, n: int) -> list[Batch]:
-        """n batches of these spots, drawn as the training draws its own; inner ones are augmented as its are."""
-        slides = np.asarray(trainer.task.loader.dataset.slide_codes)[spots]
-        size = self._batch_size(spots)
+    def _turns(self, trainer: Trainer) -> range:
+        """Look-aheads of an outer step; per batch: the batches of a pass over the training spots."""
+        if self.settings.per == "epoch":
+            return range(self.settings.batches)
+        return range(len(self._pass(trainer, trainer.task.train, "inner", 0)))
+
+    def _inner(self, trainer: Trainer, turn: int, n: int) -> list[Batch]:
+        """n batches of training spots, augmented as the training's."""
+        drawn = self._drawn(trainer, trainer.task.train, "inner", turn, n)
+        return self._loaded(trainer, drawn, "inner", turn, augmented=True)
+
+    def _outer(self, trainer: Trainer, turn: int) -> Batch:
+        """A batch of held-out spots."""
+        drawn = self._drawn(trainer, self.outer_spots, "outer", turn, 1)
+        return self._loaded(trainer, drawn, "outer", turn, augmented=self.settings.augment)[0]
+
+    def _drawn(self, trainer: Trainer, spots: np.ndarray, purpose: str, turn: int, n: int) -> list[np.ndarray]:
+        """n batches of these spots; per batch those of the pass from the turn's on, and it comes round again."""
+        if self.settings.per == "batch":
+            whole = self._pass(trainer, spots, purpose, 0)
+            return [whole[(turn + i) % len(whole)] for i in range(n)]
         drawn: list[np.ndarray] = []
         draw = 0
         while len(drawn) < n:
-            rng = seeded(self.seed, purpose, trainer.epoch, turn, draw)
-            drawn += [spots[each] for each in trainer.sampler(slides, size, rng)]
+            drawn += self._pass(trainer, spots, purpose, turn, draw)
             draw += 1
-        batches = [batch.to(trainer.device) for batch in trainer.task.loader.batches(drawn[:n])]
+        return drawn[:n]
+
+    def _pass(self, trainer: Trainer, spots: np.ndarray, purpose: str, *draw: int) -> list[np.ndarray]:
+        """These spots in batches, drawn as the training draws its own."""
+        slides = np.asarray(trainer.task.loader.dataset.slide_codes)[spots]
+        rng = seeded(self.seed, purpose, trainer.epoch, *draw)
+        return [spots[rows] for rows in trainer.sampler(slides, self._batch_size(spots), rng)]
+
+    def _loaded(
+        self, trainer: Trainer, drawn: list[np.ndarray], purpose: str, turn: int, *, augmented: bool
+    ) -> list[Batch]:
+        batches = [batch.to(trainer.device) for batch in trainer.task.loader.batches(drawn)]
         turns = seeded(self.seed, purpose, "augment", trainer.epoch, turn)
-        return [trainer.augment(batch, turns) for batch in batches] if purpose == "inner" else batches
+        return [trainer.augment(batch, turns) for batch in batches] if augmented else batches
 
     def _draws(self, trainer: Trainer, turn: int) -> int:
         """The seed of dropout and random losses."""
@@ -176,3 +221,7 @@ class AuxiliarySelection(Plugin):
     def _batch_size(self, spots: np.ndarray) -> int:
         """At most half of the spots, so that look-aheads differ and their spread says something."""
         return min(self.settings.batch_size, max(2, len(spots) // 2))
+
+
+def _flat(phi: dict[str, Tensor]) -> Tensor:
+    return torch.cat([value.flatten() for value in phi.values()])

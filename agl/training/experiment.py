@@ -26,6 +26,7 @@ from agl.machine import pick_device
 from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.contracts import module_of, plugin_of, try_model
+from agl.training.merging import merge_of
 from agl.training.plugins import EarlyStopping, Plugin
 from agl.training.starting import SolvedStart, StartOnAllSpots
 from agl.training.task import Task
@@ -199,6 +200,7 @@ class Experiment:
             combine=registry.bind("objective", config.auxiliary.objective),
             strength=config.auxiliary.strength,
             gate=config.auxiliary.gate,
+            merge=merge_of(config.auxiliary.merge),
         )
         sampler = registry.bind("sampler", config.training.sampler)
         return Trainer(task, config.training, sampler, config.seed, [*plugins, *(extra or [])], device)

@@ -13,6 +13,7 @@ from agl.data.dataset import Dataset, open_dataset
 from agl.data.example import folder_named
 from agl.data.splitting.splits import Split
 from agl.data.thinning import fewer_patients, thin
+from agl.errors import UserError
 from agl.seeds import seeded
 from agl.training.contracts import splits_of
 
@@ -67,9 +68,17 @@ def load_splits(config: Config, dataset: Dataset, *, validated: bool | None = No
 
 
 def as_deep(config: Config, dataset: Dataset, split: Split) -> Dataset:
-    """The dataset as deep as the config wants it in this fold (`data.thin`, `data.thin_test`)."""
+    """The dataset as deep as the config wants it in this fold (`data.thin`, `data.thin_test`, `data.library`)."""
     seen = np.union1d(split.train, split.validation)
-    return thin(dataset, seen, config.data.thin, config.data.thin_test, config.seed)
+    found = thin(dataset, seen, config.data.thin, config.data.thin_test, config.seed)
+    if config.data.library == "measured":
+        return found
+    if config.scoring.depth == "partial":
+        raise UserError(
+            "Expected data.library=measured with scoring.depth=partial, received data.library=ignored, which scores "
+            "depth as signal. Take one of the two."
+        )
+    return found.ignoring_library()
 
 
 def _counted(split: Split, spots: int) -> Split:

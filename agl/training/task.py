@@ -32,3 +32,4 @@ class Task:
     combine: Combine = balanced
     strength: float = 1.0
     gate: str = "loss"
+    merge: Callable[..., Tensor] | None = None  # of the trunk's gradients, see `agl.training.merges`; None: their sum

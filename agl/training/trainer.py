@@ -20,6 +20,7 @@ from agl.data.batches import Batch, Sampler
 from agl.errors import UserError
 from agl.scoring import mean_scores
 from agl.seeds import seeded
+from agl.training import merging
 from agl.training.checks import batches_of, check_losses, check_scores
 from agl.training.events import Event, Listener
 from agl.training.parallel import Ranks, alone, current
@@ -70,6 +71,7 @@ class Trainer:
 
     def fit(self) -> None:
         """Train from the current epoch to the last one, or until a plugin asks to stop."""
+        merging.check_merged(self.task)
         self.emit("fit_start")
         with self.task.loader.read_by(self.settings.workers, pin=self.device.type == "cuda"):
             while self.epoch < self.settings.epochs and not self.stop:
@@ -102,7 +104,7 @@ class Trainer:
             loss, primary, auxiliary = self.objective(batch, generator)
             if not math.isfinite(loss.item()):
                 raise UserError(self._not_finite(batch))
-            self._descend(loss)
+            self._descend(loss, primary, auxiliary)
             self.step += 1
             totals += len(batch.spots) * np.array([loss.item(), primary.mean().item(), _mean(auxiliary)])
             self.emit("step_end", primary.detach(), auxiliary.detach())
@@ -125,7 +127,8 @@ class Trainer:
         check_scores(scores, len(batch.inputs), batch.counts.shape[1])
         scores = self.ranks.gather(scores, len(batch.counts))
         gene_loss = partial(task.loss, slides=batch.slides, library_size=batch.library_size)
-        losses = gene_loss(scores.float(), batch.counts, **({"generator": generator} if self._draws else {}))
+        wide = scores if scores.dtype == torch.float64 else scores.float()
+        losses = gene_loss(wide, batch.counts, **({"generator": generator} if self._draws else {}))
         check_losses(losses, scores.shape[1])
         primary, auxiliary = losses[: task.n_primary], losses[task.n_primary :]
         weights = torch.ones_like(task.weights) if gated else task.weights
@@ -140,15 +143,18 @@ class Trainer:
         start = getattr(task.model, "start", None)
         return scores if start is None else scores + start(inputs)
 
-    def _descend(self, loss: Tensor) -> None:
+    def _descend(self, loss: Tensor, primary: Tensor, auxiliary: Tensor) -> None:
         if not loss.requires_grad:
             raise UserError(
                 "Expected a loss that depends on the scores, received one without a gradient. Do not detach the scores "
                 "or convert them to NumPy; `agl.testing.check_loss` tests a loss of your own."
             )
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.ranks.sum_gradients(self.task.model.parameters())
+        if self.task.merge is not None and len(auxiliary):
+            merging.backward(self.task, primary, auxiliary, self.ranks, self.scaler.get_scale())
+        else:
+            self.scaler.scale(loss).backward()
+            self.ranks.sum_gradients(self.task.model.parameters())
         if self.settings.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.task.model.parameters(), self.settings.clip)
@@ -223,6 +229,7 @@ class Trainer:
             "weights": self.task.weights,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "merge": merging.state_of(self.task.merge),
             "plugins": {
                 name: state for name, plugin in self._named_plugins().items() if (state := plugin.state_dict())
             },
@@ -237,6 +244,7 @@ class Trainer:
         self.task.weights = state["weights"].to(self.device)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        merging.take_back(self.task.merge, state.get("merge"))
         named = self._named_plugins()
         for name, saved in state["plugins"].items():
             named[name].load_state_dict(saved)

@@ -44,13 +44,15 @@ class Losses(NamedTuple):
 def loss_in_one(task: Task) -> Callable[..., Tensor] | None:
     """`strank.linear_...` with the options of the task's loss; None where head and loss must stay apart.
 
-    >>> class Plain: model, loss = nn.Linear(2, 3), strank.mse
+    >>> class Plain: model, loss, merge = nn.Linear(2, 3), strank.mse, None
     >>> loss_in_one(Plain) is None  # not a trunk and a head
     True
     """
     model, given = task.model, task.loss
     loss, options = (given.func, dict(given.keywords)) if isinstance(given, functools.partial) else (given, {})
     if loss not in _IN_ONE or type(model) is not Predictor or model.start is not None or not _is_plain(model.head):
+        return None
+    if task.merge is not None:
         return None
     if options.pop("list_size", None) is not None or (task.gate == "trunk" and len(task.weights)):
         return None

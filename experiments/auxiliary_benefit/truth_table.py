@@ -1,10 +1,10 @@
-"""The table of a study on simulated sections: gain, share of the oracle's gain, AUC against the truth, k, stability.
+"""The table of a study on simulated sections: gain, share of the oracle's, AUC against the truth, k, cost, stability.
 
     python experiments/auxiliary_benefit/truth_table.py OUT.csv RUNS [STABILITY_RUNS]
 
 RUNS is the folder that `agl grid experiments/auxiliary_benefit/simulated.yaml` filled, STABILITY_RUNS that of
-`stability.yaml`. Gains are paired by data set; `jaccard` compares the genes that two training seeds choose on one data
-set.
+`stability.yaml`. Gains are paired by data set; `cost` is the time of a run over that of primary genes alone; `jaccard`
+compares the genes that two training seeds choose on one data set.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ def read(folders: list[str]) -> pd.DataFrame:
         kind = label(genes.name, {k: v for k, v in genes.args.items() if k != "path"}, "gene_set")
         kind = "oracle" if genes.name == "file" else kind
         kind += ", gate=trunk" if config.auxiliary.gate == "trunk" else ""
+        merge = config.auxiliary.merge
+        kind += "" if merge.name == "sum" else f", merge={label(merge.name, merge.args, 'merge')}"
         truth = pd.read_csv(Path(data_folder(config)) / "truth.csv")
         simulated = config.data.simulate
         row = {"preset": simulated["preset"], "data_set": simulated["seed"], "seed": config.seed, "genes": kind}
-        row |= {"scc": run.result["scc"]}
+        row |= {"scc": run.result["scc"], "seconds": run.whole_provenance["seconds"]}
         rows.append(
             row
             | {"k": run.result["k"], "signal": run.result.get("outer_signal", "")}
@@ -64,6 +66,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
         scores = group.pivot_table(index=["data_set", "seed"], columns="genes", values="scc")
         scores = scores.dropna()  # data sets that every choice has seen
         gains = scores.sub(scores["none"], axis=0)
+        seconds = group.pivot_table(index=["data_set", "seed"], columns="genes", values="seconds").loc[scores.index]
         for genes in dict.fromkeys(group.genes):
             same = group[group.genes == genes]
             here = same.set_index(["data_set", "seed"]).loc[scores.index]
@@ -85,6 +88,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
                     "wins": f"{int((gain > 0).sum())}/{len(gain)}",
                     "auc": here.auc.mean(),
                     "k": here.k.mean(),
+                    "cost": (seconds[genes] / seconds["none"]).median(),
                     "jaccard": np.mean(pairs) if pairs else np.nan,
                 }
             )

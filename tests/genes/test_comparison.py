@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agl.errors import UserError
-from agl.genes.selectors import FAMO, AMALScalars, FixedStrength, UncertaintyWeights
+from agl.genes.selectors import DWA, FAMO, AMALScalars, AutoLambda, FixedStrength, UncertaintyWeights
 from agl.testing.gene_sets import example_candidates
 
 
@@ -104,3 +104,29 @@ def test_fixed_strength_never_moves():
 def test_wrong_options_are_refused(make, options, message):
     with pytest.raises(UserError, match=message):
         make(example_candidates(), **options)
+
+
+def test_dwa_follows_its_equation():
+    """w = softmax over genes of the ratio of the last two epochs' mean losses; equal until there are two."""
+    rng = np.random.default_rng(0)
+    losses = rng.uniform(0.5, 2.0, (4, 3, 32))  # epoch, batch, gene
+    selector = DWA(example_candidates(), temperature=1.5)
+    for epoch in range(5):
+        selector.on_epoch(epoch, 5)
+        means = losses[:epoch].mean(1)
+        ratio = means[-1] / means[-2] if epoch >= 2 else np.ones(32)
+        expected = np.exp(ratio / 1.5) / np.exp(ratio / 1.5).sum()
+        np.testing.assert_allclose(selector(), expected / expected.max(), rtol=1e-5)
+        for batch in losses[epoch] if epoch < 4 else ():
+            selector.observe(torch.from_numpy(batch))
+
+
+def test_auto_lambda_steps_against_the_hypergradient_and_stays_in_range():
+    selector = AutoLambda(example_candidates(), weight=0.1)
+    (selector() * torch.linspace(-1, 1, 32)).sum().backward()
+    assert selector.weights.grad.tolist() == pytest.approx(np.linspace(-1, 1, 32))
+    with torch.no_grad():
+        selector.weights -= 5 * selector.weights.grad
+    selector.project()
+    assert selector()[0] == 1
+    assert selector()[-1] == 0

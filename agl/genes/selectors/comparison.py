@@ -158,3 +158,86 @@ class FAMO(Selector):
         self.xi.sub_(self.rate * (slope + self.decay * self.xi))
         self.smooth.copy_(torch.where(measured, after, self.smooth))
         self.seen |= measured
+
+
+class DWA(Selector):
+    """Dynamic weight average: genes whose loss falls slowly gain weight, w = softmax(r / temperature).
+
+    r_g is the mean loss of the last epoch over that of the epoch before; all weights are equal in the first two epochs.
+
+    Source: Liu, Johns and Davison 2019 (arXiv 1803.10704), equation 7. Departures: weights are divided by the largest,
+    instead of by their mean, to lie in [0, 1] (the objective's normaliser undoes it); primary genes keep weight 1.
+
+    Args:
+        temperature: 2 as in the paper; larger is more even.
+    """
+
+    signal: ClassVar[Signal] = "losses"
+    sums: Tensor
+    counts: Tensor
+    last: Tensor
+    before: Tensor
+
+    def __init__(self, candidates: Candidates, *, temperature: float = 2.0) -> None:
+        super().__init__(candidates)
+        check_positive(temperature=temperature)
+        self.temperature = temperature
+        for name in ("sums", "counts"):
+            self.register_buffer(name, torch.zeros(self.n_genes))
+        for name in ("last", "before"):
+            self.register_buffer(name, torch.full((self.n_genes,), torch.nan))
+
+    def forward(self) -> Tensor:
+        """Weights `[aux]`, the largest is 1."""
+        if self.n_genes == 0:
+            return torch.zeros_like(self.last)
+        pace = (self.last.clamp_min(TINY) / self.before.clamp_min(TINY)).nan_to_num(1.0) / self.temperature
+        return torch.exp(pace - pace.max())
+
+    def on_epoch(self, epoch: int, epochs: int) -> None:
+        """Close the epoch that has ended."""
+        measured = self.counts > 0
+        mean = torch.where(measured, self.sums / self.counts.clamp_min(1), self.last)
+        if bool(measured.any()):
+            self.before.copy_(self.last)
+            self.last.copy_(mean)
+        self.sums.zero_()
+        self.counts.zero_()
+
+    @torch.no_grad()
+    def observe(self, signal: Tensor) -> None:
+        """Take in a batch's training losses `[aux]`; NaN is left out."""
+        losses = self._check(signal).to(self.sums)
+        measured = torch.isfinite(losses)
+        self.sums += torch.where(measured, losses, torch.zeros_like(losses))
+        self.counts += measured
+
+
+class AutoLambda(Selector):
+    """One weight per gene, itself the hyper-parameter: w <- w - rate d outer / d w, kept in [0, 1].
+
+    Source: Auto-lambda (Liu et al. 2022, arXiv 2202.03091), which learns the weights of auxiliary tasks by the one-step
+    look-ahead of DARTS; MAXL (Liu et al. 2019, arXiv 1901.08933) has the same outer problem for generated labels.
+    `auxiliary.outer.engine=one_step auxiliary.outer.same_batch=true auxiliary.outer.steps=1` is its look-ahead.
+    Departures: a weight is at most 1; held-out spots are apart from the training's; primary genes keep 1; the steps are
+    the outer Adam's.
+
+    Args:
+        weight: where every weight starts; 0.1 as in the paper.
+    """
+
+    signal: ClassVar[Signal] = "hypergradient"
+
+    def __init__(self, candidates: Candidates, *, weight: float = 0.1) -> None:
+        super().__init__(candidates)
+        check_share(weight=weight)
+        self.weights = nn.Parameter(torch.full((self.n_genes,), float(weight)))
+
+    def forward(self) -> Tensor:
+        """Weights `[aux]`."""
+        return self.weights.clone()
+
+    def project(self) -> None:
+        """Keep the weights in [0, 1]."""
+        with torch.no_grad():
+            self.weights.clamp_(0, 1)

@@ -13,24 +13,42 @@ from torch import Tensor
 import strank
 from agl.data.expression import expression
 from agl.nuisances import NUISANCES
+from strank.reference import Reference
 
 POOLED = "(pooled)"
 EXACT = 1e-9  # 1 - r^2 below which two columns are the same but for rounding
 
 
+class Target:
+    """Log expression of some spots, which scores are held against again and again.
+
+    Args:
+        counts: raw counts `[spot, gene]`.
+        library_size, slides: `[spot]`; spots without any count are left out.
+    """
+
+    def __init__(self, counts: Tensor, library_size: np.ndarray, slides: np.ndarray) -> None:
+        measured = np.asarray(library_size) > 0
+        self.keep = torch.from_numpy(measured)
+        self.known = Known(
+            expression(counts[self.keep], np.asarray(library_size)[measured]),
+            torch.from_numpy(np.asarray(slides)[measured]),
+        )
+
+    def mean_scores(self, scores: Tensor) -> dict[str, float]:
+        """Mean over slides of the mean over defined genes, and how many (slide, gene) pairs are undefined."""
+        scc, pcc, constant = self.known.correlations(scores[self.keep])
+        return {
+            "scc": mean_over_slides(scc),
+            "pcc": mean_over_slides(pcc),
+            "undefined": int(scc.isnan().sum()),
+            "constant": int(constant.sum()),
+        }
+
+
 def mean_scores(scores: Tensor, counts: Tensor, library_size: np.ndarray, slides: np.ndarray) -> dict[str, float]:
-    """Mean over slides of the mean over defined genes, and how many (slide, gene) pairs are undefined."""
-    measured = np.asarray(library_size) > 0
-    keep = torch.from_numpy(measured)
-    target = expression(counts[keep], library_size[measured])
-    groups = torch.from_numpy(np.asarray(slides)[measured])
-    scc, pcc, constant = correlations(scores[keep], target, groups)
-    return {
-        "scc": mean_over_slides(scc),
-        "pcc": mean_over_slides(pcc),
-        "undefined": int(scc.isnan().sum()),
-        "constant": int(constant.sum()),
-    }
+    """`Target.mean_scores` of scores that are the only ones."""
+    return Target(counts, library_size, slides).mean_scores(scores)
 
 
 def without_depth(
@@ -62,19 +80,30 @@ def _partial(both: Tensor, scores: Tensor, target: Tensor) -> Tensor:
     return torch.where(1 - target.square() < EXACT, torch.nan, found).clamp(-1, 1)
 
 
-def correlations(scores: Tensor, target: Tensor, slides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Spearman, Pearson `[slide, gene]`, and where the scores do not vary although the gene does.
+class Known:
+    """A target `[spot, gene]` with its slides' codes `[spot]`, its ranks worked out."""
 
-    Such a prediction ranks nothing and counts 0: left out of the means, a method whose heads collapse on hard genes
-    would gain by it. NaN remains for what no method could rank: a constant gene, fewer than three spots.
-    """
-    defined = strank.pearson(target, target, slides=slides, per_slide=True).isfinite()
-    scc = strank.spearman(scores, target, slides=slides, per_slide=True)
-    pcc = strank.pearson(scores, target, slides=slides, per_slide=True)
-    finite = torch.stack([scores[slides == code].isfinite().all(0) for code in slides.unique()])
-    constant = defined & scc.isnan() & finite
-    zero = torch.zeros((), dtype=scc.dtype)
-    return torch.where(constant, zero, scc), torch.where(constant, zero, pcc), constant
+    def __init__(self, target: Tensor, slides: Tensor) -> None:
+        self.reference, self.slides = Reference(target, slides), slides
+        self.defined = self.reference.correlations(target)[1].isfinite()
+
+    def correlations(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Spearman, Pearson `[slide, gene]`, and where the scores do not vary although the gene does.
+
+        Such a prediction ranks nothing and counts 0: left out of the means, a method whose heads collapse on hard genes
+        would gain by it. NaN remains for what no method could rank: a constant gene, fewer than three spots.
+        """
+        scc, pcc = self.reference.correlations(scores)
+        constant = self.defined & scc.isnan()
+        if bool(constant.any()):
+            constant &= torch.stack([scores[self.slides == code].isfinite().all(0) for code in self.slides.unique()])
+        zero = torch.zeros((), dtype=scc.dtype)
+        return torch.where(constant, zero, scc), torch.where(constant, zero, pcc), constant
+
+
+def correlations(scores: Tensor, target: Tensor, slides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`Known.correlations` with a target that is asked for once."""
+    return Known(target, slides).correlations(scores)
 
 
 def mean_over_slides(values: Tensor) -> float:

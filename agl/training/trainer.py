@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from agl.bilevel.objective import coefficients
 from agl.config import Training
 from agl.data.batches import Batch, Sampler
 from agl.errors import UserError
-from agl.scoring import mean_scores
+from agl.scoring import Target
 from agl.seeds import seeded
 from agl.training import merging
+from agl.training.adamw import AdamW
 from agl.training.checks import batches_of, check_losses, check_scores
 from agl.training.events import Event, Listener
 from agl.training.parallel import Ranks, alone, current
@@ -55,7 +56,7 @@ class Trainer:
         self.task.weights = self.task.weights.to(self.device)
         if isinstance(self.task.loss, nn.Module):
             self.task.loss.to(self.device)
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = AdamW(
             self._parameter_groups(),
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
@@ -102,11 +103,11 @@ class Trainer:
         for batch in self.task.loader.batches(parts, share=self.ranks.share, sparse=sparse):
             batch = self.augment(batch.to(self.device), turns, self.ranks.share(len(batch.spots)))
             loss, primary, auxiliary = self.objective(batch, generator)
-            if not math.isfinite(loss.item()):
+            if not math.isfinite(value := loss.item()):
                 raise UserError(self._not_finite(batch))
             self._descend(loss, primary, auxiliary)
             self.step += 1
-            totals += len(batch.spots) * np.array([loss.item(), primary.mean().item(), _mean(auxiliary)])
+            totals += len(batch.spots) * np.array([value, primary.mean().item(), _mean(auxiliary)])
             self.emit("step_end", primary.detach(), auxiliary.detach())
         total, primary_loss, auxiliary_loss = (totals / sum(map(len, batches))).tolist()
         shown = {"loss": total, "primary_loss": primary_loss}
@@ -163,11 +164,13 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Mean SCC and PCC of the primary genes on the validation spots, per slide."""
-        spots = self.task.validation
-        scores = self.predict(spots)[:, : self.task.n_primary]
+        return self._target.mean_scores(self.predict(self.task.validation)[:, : self.task.n_primary])
+
+    @cached_property
+    def _target(self) -> Target:
+        spots, dataset = self.task.validation, self.task.loader.dataset
         counts = torch.from_numpy(self.task.loader.counts[spots][:, : self.task.n_primary].toarray().astype(np.float32))
-        dataset = self.task.loader.dataset
-        return mean_scores(scores, counts, dataset.library_size[spots], np.asarray(dataset.slide_codes)[spots])
+        return Target(counts, dataset.library_size[spots], np.asarray(dataset.slide_codes)[spots])
 
     @torch.no_grad()
     def predict(self, spots: np.ndarray) -> Tensor:
@@ -181,7 +184,7 @@ class Trainer:
             scored = [self.task.model(inputs).float().cpu() for inputs in batches]
         return torch.cat(self.ranks.all_gather(scored))
 
-    @property
+    @cached_property
     def _draws(self) -> bool:
         """Whether the loss draws random numbers."""
         import inspect

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agl.cli.printing import print_json, protocols_record
+from agl.cli.further import protocols_record
+from agl.cli.printing import print_json
 from agl.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

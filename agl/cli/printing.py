@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agl.analysis.comparisons import Comparisons
-    from agl.analysis.protocol_tables import Protocols
+    from agl.cli.further import Further
     from agl.prediction.cohort import CohortScores
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [key=value ...]", show_default=False)]
@@ -30,11 +30,11 @@ def print_runs(
     csv: Path | None = None,
     unfinished: Sequence[Path] | None = None,
     against: dict[str, Comparisons] | None = None,
-    under: dict[str, Protocols] | None = None,
+    further: Sequence[Further] = (),
 ) -> None:
     """The table of some runs, for people or as JSON; `unfinished` folders are named below it.
 
-    Differences from a method (`against`) and scores `under` other protocols come after it.
+    Differences from a method (`against`) and `further` tables come after it.
     """
     from rich.console import Console
 
@@ -53,7 +53,7 @@ def print_runs(
             }
             | ({} if unfinished is None else {"unfinished": [str(folder) for folder in unfinished]})
             | ({} if against is None else {"differences": _differences(against)})
-            | ({} if under is None else {"protocols": [protocols_record(each, block=b) for b, each in under.items()]})
+            | {each.key: each.record for each in further}
         )
         return
     # Redirected, a table may be as wide as it needs to be.
@@ -61,8 +61,8 @@ def print_runs(
     console.print(rich_table(methods, pooled=pooled))
     for block, compared in (against or {}).items():
         _print_differences(console, block if len(against or {}) > 1 else "", compared)
-    for block, found in (under or {}).items():
-        print_protocols(console, block if len(under or {}) > 1 else "", found)
+    for each in further:
+        each.show(console)
     folders = sorted({str(run.folder.parent) for run in runs})
     counted = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     typer.echo(f"{counted} in this table; folders: {', '.join(folders)}")
@@ -128,39 +128,6 @@ def _print_differences(console: Console, block: str, compared: Comparisons) -> N
         table.add_row(row["method"], row["baseline"], f"{row['difference']:+.3f}", interval, *p, higher, row["verdict"])
     console.print(table)
     console.print(f"{compared.unit.words} {compared.seed_words}", soft_wrap=True)
-
-
-def protocols_of(runs: list[Any]) -> dict[str, Protocols]:
-    """Every block under other protocols."""
-    from agl.analysis.protocol_tables import runs_protocols
-
-    return runs_protocols(runs)
-
-
-def protocols_record(found: Protocols, **about: str) -> dict[str, Any]:
-    """For JSON: every method under every protocol, and what each single choice moves."""
-    return {
-        **about,
-        "reference": found.reference,
-        "scores": found.scores.to_dict("records"),
-        "moves": found.moves.to_dict("records"),
-    }
-
-
-def print_protocols(console: Console, block: str, found: Protocols) -> None:
-    """Methods under the reference and each single change, and what these move."""
-    from rich.table import Table
-
-    from agl.analysis.protocol_tables import CAPTION
-
-    for title, (titles, rows) in (("protocols", found.cells()), ("what each choice moves", found.move_cells())):
-        table = Table(title=" ".join((title, block)).strip(), title_justify="left", header_style="bold")
-        for heading in titles:
-            table.add_column(heading, justify="left" if heading in ("method", "choice", "change", "first") else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    console.print("; ".join(filter(None, (CAPTION, found.firsts))), soft_wrap=True, highlight=False)
 
 
 def print_cohort(found: CohortScores, as_json: bool, csv: Path | None) -> None:

@@ -15,7 +15,6 @@ from agl.cli.printing import (
     print_json,
     print_runs,
     print_warnings,
-    protocols_of,
 )
 
 
@@ -56,6 +55,9 @@ def table(
     protocols: Annotated[
         bool, typer.Option("--protocols", help="Also under other protocols, and what each choice of one moves.")
     ] = False,
+    gene_sets: Annotated[
+        Path | None, typer.Option(help="A GMT file: also the score of each set's mean, beside its genes'.")
+    ] = None,
 ) -> None:
     """Mean and spread of finished runs over folds and seeds, and how many scores are undefined.
 
@@ -64,13 +66,15 @@ def table(
     With --protocols the stored predictions scored by Pearson or Spearman, pooled or per slide, with log(1 + count) or
     log-normalised targets, over folds or all together: who changes places by which choice.
     """
+    from agl.cli.further import gene_sets_of, protocols_of
     from agl.runs.folder import find_runs, unfinished
 
     runs = find_runs(*folders)
     against = None if baseline is None else compare_runs(runs, baseline, margin)
-    under = protocols_of(runs) if protocols else None
+    further = [protocols_of(runs)] if protocols else []
+    further += [] if gene_sets is None else [gene_sets_of(runs, gene_sets)]
     begun = unfinished(*folders)
-    print_runs(runs, as_json, pooled=pooled, csv=csv, unfinished=begun, against=against, under=under)
+    print_runs(runs, as_json, pooled=pooled, csv=csv, unfinished=begun, against=against, further=further)
 
 
 def report(
@@ -84,6 +88,9 @@ def report(
     slide: Annotated[list[str] | None, typer.Option(help="For the tissue maps; may be repeated.")] = None,
     unit: Annotated[str, typer.Option(help="Of the statistics: auto, patient or slide.")] = "auto",
     margin: Annotated[float, typer.Option(help="Differences of SCC below it are none.")] = 0.01,
+    gene_sets: Annotated[
+        Path | None, typer.Option(help="A GMT file: also the score of each set's mean, beside its genes'.")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Default: the study's name.")] = None,
     section: Annotated[
         list[str] | None,
@@ -91,10 +98,12 @@ def report(
     ] = None,
 ) -> None:
     """Tables, statistics, figures and one self-contained page about finished runs; nothing is trained."""
+    from agl.genes.gmt import read_gmt
     from agl.reporting.build import write_report
     from agl.reporting.inputs import ReportOptions
 
-    options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit, margin)
+    sets = {} if gene_sets is None else read_gmt(gene_sets)
+    options = ReportOptions(baseline, method, tuple(gene or ()), tuple(slide or ()), unit, margin, sets)
     page = write_report(folders, out, sections=section or (), options=options, title=title)
     typer.echo(f"Wrote {page}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ class ReportOptions:
         genes, slides: for the maps; empty: see `agl.reporting.figures.maps.draw_maps`.
         unit: of the statistics: auto, patient or slide.
         margin: of SCC below which a difference is none.
+        gene_sets: name -> genes, whose means are scored, too.
     """
 
     baseline: str | None = None
@@ -39,6 +40,7 @@ class ReportOptions:
     slides: tuple[str, ...] = ()
     unit: str = "auto"
     margin: float = MARGIN
+    gene_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:

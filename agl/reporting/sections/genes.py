@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from agl.analysis.gene_sets import runs_set_scores
 from agl.analysis.results import difference_matrix, gene_abundance, gene_means, gene_reach
+from agl.errors import UserError
 from agl.reporting.figures.genes import Pair, draw_bars, draw_profit, draw_scatter
 from agl.reporting.figures.maps import draw_maps
 from agl.reporting.figures.reach import draw_reach
 from agl.reporting.inputs import RunBlock
-from agl.reporting.parts import PageSection, Text, write_csv
+from agl.reporting.parts import FOLD_FROM, PageSection, Table, Text, number, write_csv
 from agl.reporting.style import file_name
 
 
@@ -20,6 +22,8 @@ def genes(block: RunBlock) -> PageSection:
     reach = gene_reach(block.cells, block.method)
     if len(reach):
         section.items.append(draw_reach(reach, block.method, block.name, block.styles[block.method], block.figures))
+    if block.options.gene_sets:
+        section.items += gene_sets(block)
     if block.reference is None or block.cells.empty:
         return section
     of = block.reference.of
@@ -34,6 +38,30 @@ def genes(block: RunBlock) -> PageSection:
     section.items.append(draw_bars(pairs[0], block.name, block.figures))
     section.items.append(draw_profit(pairs[0], block.name, block.styles, block.figures))
     return section
+
+
+def gene_sets(block: RunBlock) -> list[Table | Text]:
+    """The score of each set's mean beside its genes', and which of the primary genes are in it."""
+    runs = [run for run, name in zip(block.results.runs, block.results.frame.block, strict=True) if name == block.name]
+    try:
+        found = runs_set_scores(runs, block.options.gene_sets)
+    except UserError as error:
+        return [Text(f"Gene sets: {error}", warning=True)]
+    csv = write_csv(block.folder, file_name("gene-sets", block.name), found.drop(columns="block"))
+    shown = found[found.method == block.method].sort_values("scc", ascending=False, kind="stable")
+    rows = {
+        "set": shown.set,
+        "SCC of its mean": [number(value) for value in shown.scc],
+        "mean SCC of its genes": [number(value) for value in shown.genes_scc],
+        "primary genes": shown.members,
+        "genes in the file": shown["size"].astype(str),
+    }
+    note = (
+        f"{block.method}. A set's mean is that of log-normalised expression, and of predicted scores, standardised "
+        "inside the slide; averaged over slides, seeds and folds. Sets with fewer than two primary genes are left out."
+    )
+    table = pd.DataFrame(rows).astype(str).reset_index(drop=True)
+    return [Table("Gene sets", table, note=note, csv=csv, folded=len(table) > FOLD_FROM)]
 
 
 def maps(block: RunBlock) -> PageSection:

@@ -23,6 +23,7 @@ WHERE: dict[str, dict[str, str]] = {
         "resnet18": "agl.models.predictor:resnet18",
         "resnet50": "agl.models.predictor:resnet50",
         "nsl": "agl.models.stain:nsl",
+        "slide_transformer": "agl.models.slide_transformer:SlideTransformer",
     },
     "estimator": {
         "mean": "agl.estimators.baselines:TrainingMean",
@@ -86,6 +87,7 @@ WHERE: dict[str, dict[str, str]] = {
         "grouped": "agl.data.batches:grouped",
         "shuffled": "agl.data.batches:shuffled",
         "balanced": "agl.data.batches:balanced",
+        "slides": "agl.data.batches:by_slide",
     },
     "objective": {
         "balanced": "agl.bilevel.objective:balanced",

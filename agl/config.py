@@ -111,6 +111,7 @@ class Data(Section):
     context: tuple[PositiveInt, ...] | None = None  # numbers of nearest spots whose mean is appended; None: [8, 24]
     # for the committee, none for other models
     normalise: Literal["train", "slide"] = "train"  # features centred and scaled by the training spots, or per slide
+    places: bool | None = None  # x and y from the slide's middle, in pitches, as features; None: where the model asks
     formats: Annotated[tuple[Component, ...], Slot("format")] = ()  # of your own, for feature files
     sections: tuple[str, ...] | None = None
     min_counts: int = Field(1, ge=0)  # spots with fewer counts in total are left out
@@ -142,8 +143,9 @@ class Data(Section):
     @property
     def reading(self) -> dict[str, Any]:
         """How features are read, as arguments of `agl.data.dataset.open_dataset`."""
-        settings = {"features": self.features, "normalise": self.normalise, "formats": self.formats}
-        return settings | {"context": self.surroundings, "min_matched": self.min_matched}
+        settings: dict[str, Any] = {"features": self.features, "normalise": self.normalise, "formats": self.formats}
+        settings |= {"context": self.surroundings, "places": bool(self.places)}
+        return settings | {"min_matched": self.min_matched}
 
     @property
     def features_label(self) -> str:
@@ -155,7 +157,8 @@ class Data(Section):
         names = (self.features,) if isinstance(self.features, str) else self.features
         label = " + ".join({"none": "patches"}.get(name, Path(name).name) for name in names)
         label += f", context {' '.join(map(str, self.surroundings))}" if self.surroundings else ""
-        return label + (", per slide" if self.normalise == "slide" else "")
+        label += ", per slide" if self.normalise == "slide" else ""
+        return label + (", places" if self.places else "")
 
 
 class Validation(Section):
@@ -280,6 +283,8 @@ class Config(Section):
             for key in keys:
                 if part[key] == kind.model_fields[key].default:
                     del part[key]  # for the same reason
+        if not tree["data"]["places"]:
+            del tree["data"]["places"]
         if tree["auxiliary"]["merge"] == {"name": "sum"}:
             del tree["auxiliary"]["merge"]
         return tree

@@ -35,6 +35,7 @@ def open_dataset(
     features: str | Path | Sequence[str | Path] = BUILTIN,
     context: Iterable[int] = (),
     normalise: str = "train",
+    places: bool = False,
     cache_dir: Path | str | None = None,
     sections: Sequence[str] | None = None,
     min_counts: int = 0,
@@ -55,6 +56,7 @@ def open_dataset(
         context: numbers of nearest spots of the slide, such as [8, 24], whose mean features are appended to a
             spot's own (`surroundings.surround`).
         normalise: "slide" centres and scales features inside each slide; "train" leaves it to the models.
+        places: whether x and y, from the middle of the slide and in pitches, are appended as features.
         cache_dir: default `$AGL_CACHE`, else `~/.cache/agl`.
         sections: names of the slides to open; all when None.
         min_counts: spots with a smaller library size are left out. They still lend their features to their
@@ -78,7 +80,7 @@ def open_dataset(
     """
     if isinstance(min_counts, bool) or not isinstance(min_counts, int | np.integer) or min_counts < 0:
         raise DataError(f"Expected min_counts as a whole number from 0, received {min_counts!r}; 0 keeps all spots.")
-    names, surroundings = encoder_names(features), Surroundings.of(context, normalise)
+    names, surroundings = encoder_names(features), Surroundings.of(context, normalise, places)
     plain = len(names) == 1 and surroundings.none
     if NONE in names and not plain:
         raise DataError(

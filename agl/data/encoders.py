@@ -66,6 +66,7 @@ class Encoders:
                 "min_counts": self.min_counts,
                 "context": self.surroundings.context,
                 "normalise": self.surroundings.normalise,
+                **({"places": True} if self.surroundings.places else {}),
             }
         )
 
@@ -146,13 +147,15 @@ class Encoders:
             "encoders": {name: dataset.report["features"] for name, dataset in self.imports},
             "context": list(self.surroundings.context),
             "normalise": self.surroundings.normalise,
+            **({"places": True} if self.surroundings.places else {}),
         }
         return {**first, "sections": sections, "features": about, "warnings": warnings}
 
     def _description(self) -> str:
         sizes = " and ".join(map(str, self.surroundings.context))
         means = f", means of the nearest {sizes} spots" if sizes else ""
-        return means + (", centred and scaled inside each slide" if self.surroundings.normalise == "slide" else "")
+        scaled = ", centred and scaled inside each slide" if self.surroundings.normalise == "slide" else ""
+        return means + scaled + (", the spot's place" if self.surroundings.places else "")
 
 
 def _identity(spots: pd.DataFrame) -> pd.MultiIndex:

@@ -28,6 +28,7 @@ class Surroundings:
         context: numbers of nearest spots whose mean is appended, ascending.
         normalise: "slide" centres and scales every feature inside each slide; "train" leaves that to the models,
             which do it over the training spots.
+        places: whether a spot's place is appended: x and y from the middle of its slide, in pitches.
 
     >>> Surroundings.of([24, 8]).context
     (8, 24)
@@ -35,9 +36,10 @@ class Surroundings:
 
     context: tuple[int, ...] = ()
     normalise: str = "train"
+    places: bool = False
 
     @classmethod
-    def of(cls, context: Iterable[int] = (), normalise: str = "train") -> Surroundings:
+    def of(cls, context: Iterable[int] = (), normalise: str = "train", places: bool = False) -> Surroundings:
         """Checked settings. Raises a `UserError` for numbers below 1 or twice, and for an unknown normalisation."""
         sizes = tuple(context)
         whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) and k >= 1 for k in sizes)
@@ -51,16 +53,16 @@ class Surroundings:
                 f"Expected normalise as one of {', '.join(NORMALISE)}, received {normalise!r}; choose one."
                 f"{did_you_mean(str(normalise), NORMALISE)}"
             )
-        return cls(tuple(sorted(int(k) for k in sizes)), normalise)
+        return cls(tuple(sorted(int(k) for k in sizes)), normalise, places)
 
     @property
     def none(self) -> bool:
         """Features stay as they are."""
-        return not self.context and self.normalise == "train"
+        return not self.context and self.normalise == "train" and not self.places
 
     def width(self, own: int) -> int:
         """Number of features where a spot itself has `own`."""
-        return own * (1 + len(self.context))
+        return own * (1 + len(self.context)) + (2 if self.places else 0)
 
 
 def surround(
@@ -70,7 +72,8 @@ def surround(
 
     Appends for every k of the context the mean of `own` over the `nearest` k spots, then, with normalise="slide",
     subtracts each column's mean over the slide and divides by its standard deviation (columns that do not vary
-    become 0). Sums run in float64. Memory does not grow with the slide beyond `out`.
+    become 0), then, with places, appends two columns. Sums run in float64. Memory does not grow with the slide beyond
+    `out`.
 
     Args:
         own: `[spot, feature]` features of all spots of the slide; read block by block.
@@ -88,18 +91,23 @@ def surround(
     """
     n, width = own.shape
     result = np.empty((n, settings.width(width)), dtype=np.float32) if out is None else out
+    if settings.context or settings.places:
+        _check_places(xy, slide, "data.context=[]" if settings.context else "data.places=false")
+    features = result[:, : settings.width(width) - (2 if settings.places else 0)]
     if settings.context:
-        _check_places(xy, slide)
         for rows, weights in _blocks_of_weights(xy, settings.context, slide):
             used = np.unique(np.concatenate([rows, *(w.indices for w in weights)]))
             values = np.asarray(own[used], dtype=np.float64)
             parts = [values[np.searchsorted(used, rows)], *(w[:, used] @ values for w in weights)]
-            result[rows] = np.concatenate(parts, axis=1)
+            features[rows] = np.concatenate(parts, axis=1)
     else:
         for part in _parts(n):
-            result[part] = own[part]
+            features[part] = own[part]
     if settings.normalise == "slide":
-        _standardise(result)
+        _standardise(features)
+    if settings.places:
+        xy = np.asarray(xy, dtype=np.float64)
+        result[:, -2:] = (xy - xy.mean(0)) / pitch(xy)
     return result
 
 
@@ -178,20 +186,20 @@ def _parts(n: int) -> list[slice]:
     return [slice(start, start + _SPOTS_AT_ONCE) for start in range(0, n, _SPOTS_AT_ONCE)]
 
 
-def _check_places(xy: np.ndarray, slide: str) -> None:
+def _check_places(xy: np.ndarray, slide: str, without: str = "data.context=[]") -> None:
     if len(xy) < 2:
         raise DataError(
             f"Expected at least two spots in slide '{slide}' to give them a context, received {len(xy)}; "
-            "leave the slide out, or set data.context=[]."
+            f"leave the slide out, or set {without}."
         )
     bad = int((~np.isfinite(xy)).any(axis=1).sum())
     if bad:
         raise DataError(
             f"Expected finite coordinates in slide '{slide}' to find its spots' neighbours, received {bad} spots "
-            "without; add them, or set data.context=[]."
+            f"without; add them, or set {without}."
         )
     if (np.asarray(xy) == np.asarray(xy)[0]).all():
         raise DataError(
             f"Expected spots at different places in slide '{slide}' to find their neighbours, received all "
-            f"{len(xy)} at one; add their coordinates, or set data.context=[]."
+            f"{len(xy)} at one; add their coordinates, or set {without}."
         )

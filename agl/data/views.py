@@ -25,6 +25,7 @@ def feature_views(about: Mapping[str, Any] | None, width: int) -> dict[str, np.n
     encoders = (about or {}).get("encoders") or {OWN: {"width": width}}
     widths = {Path(name).name: int(each["width"]) for name, each in encoders.items()}
     own = sum(widths.values())
+    width -= 2 if (about or {}).get("places") else 0  # columns of where a spot lies are no view of what it shows
     blocks = width // own  # the spot itself, then each of its surroundings
     found, start = {}, 0
     for name, size in widths.items():

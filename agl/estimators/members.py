@@ -71,6 +71,12 @@ def check_entry(entry: Mapping[str, Any]) -> None:
             raise UserError("Expected a member of a committee, received a committee; write its members instead.")
         if not isinstance(entry["model"], str):
             raise UserError(f"Expected a member's model by its name, received {entry['model']!r}; write model: mlp.")
+        kind = registry.which(("model", "estimator"), entry["model"])
+        if getattr(registry.find(kind, entry["model"]), "whole_slides", False):
+            raise UserError(
+                f"Expected a member that scores spot by spot, received {entry['model']!r}, which looks at a slide as a "
+                f"whole. Train it by itself: model={entry['model']}."
+            )
         return
     for key in entry:
         if key not in KEYS:

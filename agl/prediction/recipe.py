@@ -24,7 +24,7 @@ class Recipe:
 
     Attributes:
         encoders: name and width of each, in the order they are joined; none for a model of patches.
-        context, normalise: see `agl.data.surroundings.Surroundings`.
+        context, normalise, places: see `agl.data.surroundings.Surroundings`.
         patch_shape: height, width, channels of a model of patches.
         mean, sd: `[own feature]`, of the training spots before anything was made of them; of a patch's channels.
     """
@@ -35,6 +35,7 @@ class Recipe:
     patch_shape: tuple[int, int, int] | None
     mean: tuple[float, ...]
     sd: tuple[float, ...]
+    places: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,11 +45,11 @@ class Recipe:
     @property
     def surroundings(self) -> Surroundings:
         """As `surround` takes them."""
-        return Surroundings.of(self.context, self.normalise)
+        return Surroundings.of(self.context, self.normalise, self.places)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "places" or value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -61,6 +62,7 @@ class Recipe:
             None if shape is None else tuple(shape),
             tuple(values["mean"]),
             tuple(values["sd"]),
+            bool(values.get("places", False)),
         )
 
     def check_widths(self, slide: str, widths: Sequence[int]) -> None:

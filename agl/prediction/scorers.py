@@ -56,8 +56,7 @@ class Network:
         reduce = getattr(self.model, "reduce", None)
         scores = np.empty((len(slides), self.n_primary), dtype=np.float32)
         with torch.no_grad():
-            for start in range(0, len(slides), 256):
-                rows = np.arange(start, min(start + 256, len(slides)))
+            for rows in self._parts(slides):
                 inputs = read(rows)
                 if inputs.ndim > 2 and reduce is not None:
                     inputs = reduce(inputs)
@@ -66,3 +65,9 @@ class Network:
                     values = values.float()
                 scores[rows] = self.model(values).float()[:, : self.n_primary].numpy()
         return scores, None
+
+    def _parts(self, slides: np.ndarray) -> list[np.ndarray]:
+        """Spots that are scored at once: 256, or a slide where the model looks at it as a whole."""
+        if getattr(self.model, "whole_slides", False):
+            return [np.flatnonzero(slides == code) for code in np.unique(slides)]
+        return np.split(np.arange(len(slides)), np.arange(256, len(slides), 256))

@@ -48,8 +48,9 @@ def run_id(config: Config, dataset: Dataset) -> str:
     tree = config.to_dict()
     for key in ("output", "name"):
         del tree[key]
-    for key in ("root", "cache", "simulate", "features", "context", "normalise", "formats"):  # what they give has a key
-        del tree["data"][key]
+    given = ("root", "cache", "simulate", "features", "context", "normalise", "places", "formats")
+    for key in given:  # what they give has a key
+        tree["data"].pop(key, None)
     del tree["training"]["workers"]
     content = {
         "config": _without_paths(tree),

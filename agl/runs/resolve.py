@@ -54,6 +54,14 @@ def with_choices(config: Config) -> Config:
     if config.data.context is None:
         context = () if config.data.features == "none" else tuple(getattr(model, "surroundings", ()))
         config = config.model_copy(update={"data": config.data.model_copy(update={"context": context})})
+    asks = bool(getattr(model, "places", False))
+    if asks and config.data.places is False:
+        raise UserError(
+            f"Expected data.places=true for the model {config.model.name!r}, received false: it asks where spots lie. "
+            "Leave the key out."
+        )
+    if asks and config.data.places is None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"places": True})})
     if config.auxiliary.genes.name == LEFT_OPEN:
         name = getattr(model, "auxiliary_genes", "none")
         genes = Component.model_validate({"name": name, **config.auxiliary.genes.args})

@@ -50,7 +50,8 @@ def recipe_of(experiment: Experiment) -> Recipe:
     table = _before_normalising(config, dataset)[:, : sum(width for _, width in encoders)]
     mean, sd = moments(table[spots])
     data = config.data
-    return Recipe(encoders, data.surroundings, data.normalise, None, tuple(mean.tolist()), tuple(sd.tolist()))
+    own = tuple(mean.tolist()), tuple(sd.tolist())
+    return Recipe(encoders, data.surroundings, data.normalise, None, *own, bool(data.places))
 
 
 def _before_normalising(config: Config, dataset: Dataset) -> np.ndarray:
@@ -60,7 +61,8 @@ def _before_normalising(config: Config, dataset: Dataset) -> np.ndarray:
     assert dataset.features is not None
     if config.data.normalise == "train":
         return dataset.features
-    plain = config.model_copy(update={"data": config.data.model_copy(update={"context": (), "normalise": "train"})})
+    changes = {"context": (), "normalise": "train", "places": False}
+    plain = config.model_copy(update={"data": config.data.model_copy(update=changes)})
     features = load_data(plain).features
     assert features is not None
     assert len(features) == len(dataset)

@@ -20,9 +20,10 @@ N_SPOTS, N_GENES, N_FEATURES = 6, 4, 5
 def check_model(make: Callable[..., nn.Module], *, patch_size: int | None = None, **options: Any) -> None:
     """Assert the contract of a predictor: `make(n_features=..., n_genes=..., **options)`, inputs -> `[spot, gene]`.
 
-    In evaluation a spot's scores are its own: they depend on no other spot of the batch, and on no random draw. Every
-    trainable parameter gets a gradient. A saved and loaded state gives the same scores. A model that `shares` has a
-    `.trunk` and a linear `.head`, so that auxiliary genes can reach the primary ones and the engines find both.
+    In evaluation a spot's scores are its own: they depend on no other spot of the batch, and on no random draw. Of a
+    model with `whole_slides`, whose batches are slides, they follow the spot into any order of them. Every trainable
+    parameter gets a gradient. A saved and loaded state gives the same scores. A model that `shares` has a `.trunk` and
+    a linear `.head`, so that auxiliary genes can reach the primary ones and the engines find both.
 
     Args:
         patch_size: None for a model of features `[spot, feature]`, else pixels of the patches uint8
@@ -40,7 +41,12 @@ def check_model(make: Callable[..., nn.Module], *, patch_size: int | None = None
     assert scores.is_floating_point(), f"Expected floating-point scores, received {scores.dtype}."
     assert bool(scores.isfinite().all()), "Expected finite scores, received NaN or infinity."
     assert torch.equal(scores, model(inputs)), "Expected the same scores twice in evaluation, received others."
-    for spots in ([0], [3, 1]):
+    order = [4, 2, 0, 5, 1, 3]
+    torch.testing.assert_close(
+        model(inputs[order]), scores[order], rtol=1e-4, atol=1e-5,
+        msg="Expected a spot's scores to be the same in any order of the batch in evaluation, received others.",
+    )  # fmt: skip
+    for spots in () if getattr(model, "whole_slides", False) else ([0], [3, 1]):
         torch.testing.assert_close(
             model(inputs[spots]), scores[spots], rtol=1e-4, atol=1e-5,
             msg="Expected a spot's scores to depend on no other spot of the batch in evaluation, received others.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,3 +61,26 @@ def kind_of(value: Any) -> str:
         name = type(value).__name__
         return f"a {name} of {type(value[0]).__name__}" if value else f"an empty {name}"
     return "None" if value is None else type(value).__name__
+
+
+def check_whole_slides(model: Any, slides: np.ndarray, batches: Sequence[np.ndarray], processes: int) -> None:
+    """Refuse batches that a model which looks at a slide as a whole would take for one.
+
+    Args:
+        slides: `[spot]` codes.
+        batches: positions in `slides`.
+        processes: that share a batch.
+    """
+    if not getattr(model, "whole_slides", False):
+        return
+    if processes > 1:
+        raise UserError(
+            f"Expected one process for a model that looks at a slide as a whole, received {processes}, which would "
+            "share its spots. Start it without torchrun."
+        )
+    mixed = max((len(np.unique(slides[batch])) for batch in batches), default=1)
+    if mixed > 1:
+        raise UserError(
+            "Expected batches of one slide each for a model that looks at a slide as a whole, received one of "
+            f"{mixed} slides. Set training.sampler=slides."
+        )

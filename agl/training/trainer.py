@@ -22,7 +22,7 @@ from agl.scoring import Target
 from agl.seeds import seeded
 from agl.training import merging
 from agl.training.adamw import AdamW
-from agl.training.checks import batches_of, check_losses, check_scores
+from agl.training.checks import batches_of, check_losses, check_scores, check_whole_slides
 from agl.training.events import Event, Listener
 from agl.training.parallel import Ranks, alone, current
 from agl.training.shared_norm import share_batch_norm
@@ -94,6 +94,7 @@ class Trainer:
         slides = np.asarray(self.task.loader.dataset.slide_codes)[self.task.train]
         rng = seeded(self.seed, "batches", self.epoch)
         batches = batches_of(self.sampler, slides, self.settings.batch_size, rng)
+        check_whole_slides(self.task.model, slides, batches, self.ranks.size)
         noise = seeded(self.seed, "noise", self.epoch, *([self.ranks.rank] if self.ranks.rank else []))
         torch.manual_seed(int(noise.integers(2**62)))
         generator = torch.Generator(self.device).manual_seed(int(seeded(self.seed, "loss", self.epoch).integers(2**62)))
@@ -176,13 +177,21 @@ class Trainer:
     def predict(self, spots: np.ndarray) -> Tensor:
         """Scores `[spot, gene]` on the CPU, in evaluation mode."""
         self.task.model.eval()
-        at_once = 128 if self.task.loader.from_disk else 1024  # a network's maps of patches fill the memory
-        parts = [spots[i : i + at_once] for i in range(0, len(spots), at_once)]
+        rows = self._scored_together(spots)
+        parts = [spots[part] for part in rows]
         mine = [parts[i] for i in self.ranks.round_robin(len(parts))]
         batches = (inputs.to(self.device, non_blocking=True) for inputs in self.task.loader.inputs_in_turn(mine))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             scored = [self.task.model(inputs).float().cpu() for inputs in batches]
-        return torch.cat(self.ranks.all_gather(scored))
+        return torch.cat(self.ranks.all_gather(scored))[np.argsort(np.concatenate(rows))]
+
+    def _scored_together(self, spots: np.ndarray) -> list[np.ndarray]:
+        """Rows of `spots`, part by part: slides where the model looks at them as a whole, else what memory allows."""
+        if getattr(self.task.model, "whole_slides", False):
+            codes = np.asarray(self.task.loader.dataset.slide_codes)[spots]
+            return [np.flatnonzero(codes == code) for code in np.unique(codes)]
+        at_once = 128 if self.task.loader.from_disk else 1024  # a network's maps of patches fill the memory
+        return np.split(np.arange(len(spots)), np.arange(at_once, len(spots), at_once))
 
     @cached_property
     def _draws(self) -> bool:

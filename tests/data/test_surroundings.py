@@ -157,3 +157,16 @@ def test_wrong_numbers_of_neighbours(context):
 def test_wrong_normalisation():
     with pytest.raises(UserError, match=r"Expected normalise as one of train, slide, received 'slides'.*Did you mean"):
         Surroundings.of([], "slides")
+
+
+@pytest.mark.parametrize("normalise", ["train", "slide"])
+def test_places_are_steps_from_the_middle_of_the_slide(normalise: str):
+    """On a lattice of pitch 50: -1, 0 and 1 in both directions, behind all features, whatever these are scaled to."""
+    own, xy = np.arange(9.0)[:, None] ** 2, 50 * square(3) + 7
+    with_places = Surroundings.of([2], normalise, places=True)
+    table = surround(own, xy, with_places)
+    assert table.shape == (9, with_places.width(1)) == (9, 4)
+    np.testing.assert_allclose(table[:, 2:], square(3) - 1, atol=1e-6)
+    np.testing.assert_array_equal(table[:, :2], surround(own, xy, Surroundings.of([2], normalise)))
+    with pytest.raises(UserError, match=r"finite coordinates.*set data.places=false"):
+        surround(own, np.where(xy > 100, np.nan, xy), Surroundings.of(places=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,7 +39,10 @@ def test_moments_are_numpys_over_several_blocks() -> None:
 
 def test_a_recipe_is_read_as_it_was_written() -> None:
     recipe = recipe_of(features())
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert "places" not in recipe.to_dict()
+    for each in (recipe, replace(recipe, places=True)):
+        assert Recipe.from_dict(each.to_dict()) == each
+    assert replace(recipe, places=True).surroundings.width(WIDTH) == 2 * WIDTH + 2
 
 
 @settings(deadline=None, max_examples=30)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,6 +115,70 @@ def mean_over_slides(values: Tensor) -> float:
     return float(values.double().nanmean(1).nanmean())
 
 
+class Measured:
+    """The counts of some spots, ready to judge any number of scores by.
+
+    Args:
+        counts: raw counts `[spot, gene]`.
+        library_size, slides: `[spot]`, the slides by name.
+        genes: names.
+        depth: "partial" takes depth out of scc and pcc, see `without_depth`; no ceiling is known of such a score.
+        beside: column -> scores `[spot, gene]` of what needs no model, see `agl.nuisances`.
+    """
+
+    def __init__(
+        self,
+        counts: Tensor,
+        library_size: np.ndarray,
+        slides: Sequence[str] | np.ndarray,
+        genes: Sequence[str],
+        *,
+        depth: str = "plain",
+        beside: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        measured = np.asarray(library_size) > 0
+        self.raw = Known(counts.double().log1p(), torch.zeros(len(counts), dtype=torch.long))
+        self.keep, self.genes, self.depth = torch.from_numpy(measured), genes, depth
+        self.counts, library_size = counts[self.keep], np.asarray(library_size)[measured]
+        self.present, codes = np.unique(np.asarray(slides)[measured], return_inverse=True)
+        self.groups = torch.from_numpy(codes)
+        self.totals = torch.from_numpy(np.asarray(library_size, dtype=np.float64))
+        target = expression(self.counts, library_size)
+        self.known = Known(target, self.groups)
+        self.together = Known(target, torch.zeros(len(target), dtype=torch.long))
+        self.others = {
+            name: self.known.correlations(torch.from_numpy(np.asarray(each))[self.keep])[0]
+            for name, each in (beside or {}).items()
+        }
+        self._ceilings: dict[int, Tensor] = {}
+
+    def table(self, scores: Tensor, *, seed: int = 0) -> pd.DataFrame:
+        """`gene_table` of some scores `[spot, gene]`."""
+        raw = self.raw.correlations(scores)[1][0]
+        scores = scores[self.keep]
+        scc, pcc, constant = self._correlate(scores, self.known)
+        reach, parts = self._ceiling(seed), []
+        for row, slide in enumerate(self.present):
+            here = self.counts[self.groups == row]
+            values = {"scc": scc[row], "pcc": pcc[row], "constant": constant[row], "ceiling": reach[row]}
+            others = {name: each[row] for name, each in self.others.items()}
+            parts.append(_rows(slide, self.genes, here, **values, **others))
+        scc, pcc, constant = (values[0] for values in self._correlate(scores, self.together))
+        parts.append(_rows(POOLED, self.genes, self.counts, scc=scc, pcc=pcc, constant=constant, pcc_log1p=raw))
+        return pd.concat(parts, ignore_index=True)
+
+    def _correlate(self, scores: Tensor, known: Known) -> tuple[Tensor, Tensor, Tensor]:
+        if self.depth == "plain":
+            return known.correlations(scores)
+        return without_depth(scores, known.reference.counts, self.totals, known.slides)
+
+    def _ceiling(self, seed: int) -> Tensor:
+        if seed not in self._ceilings:
+            found = strank.ceiling(self.counts, self.totals, slides=self.groups, seed=seed, per_slide=True)
+            self._ceilings[seed] = found if self.depth == "plain" else torch.full_like(found, torch.nan)
+        return self._ceilings[seed]
+
+
 def gene_table(
     scores: Tensor,
     counts: Tensor,
@@ -126,49 +190,15 @@ def gene_table(
     depth: str = "plain",
     beside: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
-    """One row a gene and slide, and one a gene over all slides pooled.
+    """One row a gene and slide, and one a gene over all slides pooled; arguments as of `Measured`.
 
     Columns: slide, gene, spots, scc, pcc (against log-normalised expression), constant (1 where the prediction does
     not vary: it counts 0), ceiling (rows of a slide: the scc that a perfect predictor would reach, by `strank.ceiling`
     with this seed; NaN where the counts are too few to say), pcc_log1p (pooled rows: against log1p of raw counts over
     all spots, those without any count too, HEST-bench's score), mean_count and zero_fraction of the gene on the spots
     that have counts; and the scc of other predictors' scores.
-
-    Args:
-        depth: "partial" takes depth out of scc and pcc, see `without_depth`; no ceiling is known of such a score.
-        beside: column -> scores `[spot, gene]` of what needs no model, see `agl.nuisances`.
     """
-    raw = correlations(scores, counts.double().log1p(), torch.zeros(len(scores), dtype=torch.long))[1][0]
-    measured = np.asarray(library_size) > 0
-    names = np.asarray(slides)[measured]
-    keep = torch.from_numpy(measured)
-    scores, counts, library_size = scores[keep], counts[keep], library_size[measured]
-    target = expression(counts, library_size)
-    present, codes = np.unique(names, return_inverse=True)
-    groups = torch.from_numpy(codes)
-    totals = torch.from_numpy(np.asarray(library_size, dtype=np.float64))
-    correlate = correlations if depth == "plain" else partial(_of_library, totals)
-    scc, pcc, constant = correlate(scores, target, groups)
-    reach = strank.ceiling(counts, totals, slides=groups, seed=seed, per_slide=True)
-    if depth != "plain":
-        reach = torch.full_like(reach, torch.nan)
-    others = {
-        name: correlations(torch.from_numpy(np.asarray(each))[keep], target, groups)[0]
-        for name, each in (beside or {}).items()
-    }
-    parts = []
-    for row, slide in enumerate(present):
-        here = counts[groups == row]
-        values = {"scc": scc[row], "pcc": pcc[row], "constant": constant[row], "ceiling": reach[row]}
-        parts.append(_rows(slide, genes, here, **values, **{name: each[row] for name, each in others.items()}))
-    together = torch.zeros(len(scores), dtype=torch.long)
-    scc, pcc, constant = (values[0] for values in correlate(scores, target, together))
-    parts.append(_rows(POOLED, genes, counts, scc=scc, pcc=pcc, constant=constant, pcc_log1p=raw))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _of_library(totals: Tensor, scores: Tensor, target: Tensor, slides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return without_depth(scores, target, totals, slides)
+    return Measured(counts, library_size, slides, genes, depth=depth, beside=beside).table(scores, seed=seed)
 
 
 def summary(table: pd.DataFrame) -> dict[str, float | int]:
@@ -179,12 +209,15 @@ def summary(table: pd.DataFrame) -> dict[str, float | int]:
     """
     per_slide, pooled = table[table.slide != POOLED], table[table.slide == POOLED]
 
-    def mean(column: str, among: pd.DataFrame = per_slide) -> float:
-        pairs = among.pivot(index="slide", columns="gene", values=column)
-        return mean_over_slides(torch.from_numpy(pairs.to_numpy(dtype=float)))
+    shown = ["scc", "pcc", "ceiling", *(name for name in NUISANCES if name in table)]
+    pairs = per_slide.pivot(index="slide", columns="gene", values=shown).astype(float)
+    known = pairs["scc"].notna() & pairs["ceiling"].notna()
 
-    both = per_slide.dropna(subset=["scc", "ceiling"])
-    ceiling = mean("ceiling", both)
+    def mean(column: str, among: Any = None) -> float:
+        values = pairs[column] if among is None else pairs[column].where(among)
+        return mean_over_slides(torch.from_numpy(np.ascontiguousarray(values.to_numpy(dtype=float))))
+
+    ceiling = mean("ceiling", known)
     return {
         "scc": mean("scc"),
         "pcc": mean("pcc"),
@@ -192,7 +225,7 @@ def summary(table: pd.DataFrame) -> dict[str, float | int]:
         "pcc_pooled": float(pooled.pcc.mean()),
         "pcc_log1p_pooled": float(pooled.pcc_log1p.mean()),
         "ceiling": mean("ceiling"),
-        "share": mean("scc", both) / ceiling if ceiling > 0 else float("nan"),
+        "share": mean("scc", known) / ceiling if ceiling > 0 else float("nan"),
         "undefined": int(per_slide.scc.isna().sum()),
         "constant": int(per_slide.constant.sum()),
         "pairs": len(per_slide),

@@ -123,7 +123,8 @@ def main() -> None:
                 ratio = f"{costs[1] / costs[0]:.1f}" if len(costs) == 2 else ""
                 speed = SLIDES * bins / cpu
                 print(
-                    f"| {name} | {SLIDES * bins:,} | {seconds:.0f} | {cpu:.0f} | {speed:,.0f} | {peak:,.0f} | {ratio} |",
+                    f"| {name} | {SLIDES * bins:,} | {seconds:.0f} | {cpu:.0f} | {speed:,.0f} | {peak:,.0f} "
+                    f"| {ratio} |",
                     flush=True,
                 )
     return None

@@ -18,6 +18,12 @@ Quick = Annotated[bool, typer.Option("--quick", help="The short form under `quic
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Workers on this machine; they share its cores.")]
 Retries = Annotated[int, typer.Option(min=0, help="How often a failed cell is tried again.")]
+SideBySide = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N|off", help="What cells have in common is made once: all that fits into a GiB, N, none."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Queue more than 10,000 cells or trials, too.")]
 Storage = Annotated[
     str | None,
@@ -45,6 +51,7 @@ def grid(
     jobs: Jobs = 1,
     storage: Storage = None,
     retries: Retries = 2,
+    side_by_side: SideBySide = "auto",
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,12 +59,14 @@ def grid(
     from agl.cli.printing import print_runs, print_warnings
     from agl.studies.board import failed_report
     from agl.studies.launch import check_jobs, queue_grid
+    from agl.studies.side_by_side import check_word
 
     check_jobs(storage, jobs)
+    check_word(side_by_side)
     launched = queue_grid(study, _words(study, words, quick), storage=storage, retries=retries, many=yes)
     typer.echo(f"{len(launched.names):,} cells in the grid {launched.study.name!r}.", err=True)
     print_warnings(launched.warnings)
-    _run(launched, jobs)
+    _run(launched, jobs, side_by_side)
     cells = [cell for cell in launched.study.cells() if cell.name in launched.names]
     runs = launched.study.runs(launched.names)
     if runs:
@@ -93,19 +102,22 @@ def worker(
     study: Annotated[str, typer.Option(help="Name of the study.")],
     storage: Storage = None,
     leave: Annotated[bool, typer.Option(help="Leave when nothing waits, though others are still at work.")] = False,
+    side_by_side: SideBySide = "auto",
 ) -> None:
     """Take cells from a study's queue until it is empty. Start as many of these as you like, anywhere."""
     from agl.studies.address import refuse_sqlite
     from agl.studies.board import Board
+    from agl.studies.side_by_side import check_word
     from agl.studies.worker import work
 
+    check_word(side_by_side)
     opened = _open(study, storage)
     refuse_sqlite(opened.address, "`agl worker`, which is made to run beside others")
     from agl.progress import display
 
     with display(time_left=False) as progress:
         board = Board(opened, progress)
-        work(opened, wait=not leave, progress=progress, shown=board)
+        work(opened, wait=not leave, progress=progress, shown=board, side_by_side=side_by_side)
         board.close()
 
 
@@ -180,14 +192,14 @@ def _words(study: Path, words: list[str] | None, quick: bool) -> list[str]:
     return [*(quick_words(study) if quick else []), *(words or [])]
 
 
-def _run(launched: Launched, jobs: int) -> None:
+def _run(launched: Launched, jobs: int, side_by_side: str = "auto") -> None:
     from agl.progress import display
     from agl.studies.board import Board
     from agl.studies.launch import run_study
 
     with display(time_left=False) as progress:
         board = Board(launched.study, progress)
-        run_study(launched.study, jobs=jobs, progress=progress, shown=board)
+        run_study(launched.study, jobs=jobs, progress=progress, shown=board, side_by_side=side_by_side)
         board.close()
 
 

@@ -52,6 +52,12 @@ def dataset_of(config: Config) -> Dataset:
     return replace(dataset, key=hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest())
 
 
+def data_key(config: Config) -> str:
+    """What the dataset of a complete config depends on."""
+    permuted = str(config.seed) if config.data.permute else ""
+    return f"{config.data.model_dump_json()}{config.choose or ''}{permuted}"
+
+
 def option_configs(config: Config) -> list[Config]:
     """Every option as a complete config; none where nothing is left open."""
     from agl.runs.resolve import complete

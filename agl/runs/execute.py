@@ -23,10 +23,12 @@ from agl.runs.folder import Run, folder_of, locked
 from agl.runs.hparams import write_hparams
 from agl.runs.provenance import run_provenance
 from agl.runs.saved import RECIPE, recipe_of
+from agl.training.sharing import marks
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from agl.scoring import Measured
     from agl.training.experiment import Experiment
     from agl.training.parallel import Ranks
 
@@ -78,7 +80,7 @@ def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
 
 
 def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
-    from agl.scoring import gene_table, summary
+    from agl.scoring import summary
 
     started = time.perf_counter()
     write_text(run.folder / "config.yaml", yaml.safe_dump(experiment.config.to_dict(), sort_keys=False))
@@ -101,20 +103,9 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
             "diverged. Lower training.learning_rate or set training.clip=1."
         )
     write_json(run.folder / RECIPE, recipe_of(experiment).to_dict())
-    counts = dataset.dense_counts(test, experiment.panel.primary)
     spread = None if fitted.spread is None else fitted.spread(test)
     write_predictions(run.folder / "predictions.npz", experiment, scores, spread)
-    names = np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]]
-    table = gene_table(
-        scores,
-        _tensor(counts),
-        np.asarray(dataset.library_size)[test],
-        names,
-        experiment.primary_names,
-        seed=experiment.config.seed,
-        depth=experiment.config.scoring.depth,
-        beside=nuisances_of(experiment),
-    )
+    table = measured(experiment).table(scores, seed=experiment.config.seed)
     write_text(run.folder / "per_gene.csv", table.to_csv(index=False))
     write_json(run.folder / "provenance.json", run_provenance(asked, time.perf_counter() - started, fitted.costs))
     result = summary(table) | fitted.numbers | {"optimistic": experiment.split.optimistic}
@@ -124,12 +115,38 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
     write_json(run.folder / "result.json", result)
 
 
+def measured(experiment: Experiment) -> Measured:
+    """What the scores of the test spots are judged by; the same for runs of one fold and one set of primary genes."""
+    from agl.scoring import Measured
+
+    dataset, test, primary = experiment.dataset, experiment.split.test, experiment.panel.primary
+
+    def make() -> Measured:
+        return Measured(
+            _tensor(dataset.dense_counts(test, primary)),
+            np.asarray(dataset.library_size)[test],
+            np.asarray(dataset.slide_names)[np.asarray(dataset.slide_codes)[test]],
+            experiment.primary_names,
+            depth=experiment.config.scoring.depth,
+            beside=nuisances_of(experiment),
+        )
+
+    key = (experiment.config.scoring.depth, experiment.config.data.features, marks(_seen(experiment), test, primary))
+    return experiment.sharing.get("measured", dataset, key, make)
+
+
 def nuisances_of(experiment: Experiment) -> dict[str, np.ndarray]:
     """Scores `[test spot, primary gene]` of what needs no model, fitted to the training and validation spots."""
-    split, names = experiment.split, experiment.config.data.features
-    seen = np.concatenate([split.train, split.validation])
+    names = experiment.config.data.features
     encoders = (names,) if isinstance(names, str) else names
-    return nuisance_scores(experiment.dataset, seen, split.test, experiment.panel.primary, encoders)
+    return nuisance_scores(
+        experiment.dataset, _seen(experiment), experiment.split.test, experiment.panel.primary, encoders
+    )
+
+
+def _seen(experiment: Experiment) -> np.ndarray:
+    """Training and validation spots, in one order whatever the seed that parted them."""
+    return np.union1d(experiment.split.train, experiment.split.validation)
 
 
 def write_panel(folder: Path, experiment: Experiment, weights: np.ndarray | None = None) -> None:

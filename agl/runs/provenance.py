@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,7 @@ def split_provenance(split: Any, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+@cache
 def code_version() -> dict[str, Any]:
     """Commit of the checkout this package runs from, and whether it was changed since; empty outside a checkout."""
     here = Path(__file__).parent
@@ -161,6 +163,7 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)

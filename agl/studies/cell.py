@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agl.config import Config
 from agl.errors import UserError
-from agl.runs.choosing import dataset_of
+from agl.runs.choosing import data_key, dataset_of
 from agl.runs.execute import execute
 from agl.runs.folder import Run, RunIsBusy
 from agl.runs.resolve import complete
@@ -21,6 +21,8 @@ from agl.training.trainer import Trainer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from agl.training.sharing import Sharing
+
 ReportScore = Callable[[int, float], None]  # (step, score so far); raises to have the trial given up
 
 
@@ -30,6 +32,7 @@ def train_cell(
     folds: Sequence[int] | None = None,
     report: ReportScore | None = None,
     progress: Progress | None = None,
+    sharing: Sharing | None = None,
 ) -> list[Run]:
     """The runs of one cell, one a fold. Finished ones are kept; one that another process trains is waited for.
 
@@ -38,10 +41,11 @@ def train_cell(
         folds: of those, the positions that are wanted.
         report: called every few epochs with the mean over folds of the best validation score so far. What it raises
             ends the training without a result: the run stays unfinished and can be taken up again.
+        sharing: what the cells of this process have in common.
     """
     from agl.runs.train import prepare
 
-    experiments = prepare(config).experiments
+    experiments = prepare(config, sharing).experiments
     if folds is not None:
         wrong = [fold for fold in folds if not 0 <= fold < len(experiments)]
         if wrong:
@@ -69,9 +73,7 @@ def identify(config: Config, datasets: dict[str, Any]) -> str:
     from agl.runs.provenance import run_id
 
     completed = complete(config)
-    key = f"{completed.data.model_dump_json()}{completed.choose or ''}" + (
-        str(config.seed) if config.data.permute else ""
-    )
+    key = data_key(completed)
     if key not in datasets:
         datasets[key] = dataset_of(completed)
     return run_id(completed, datasets[key])

@@ -115,12 +115,14 @@ def grid_of(shared: dict[str, Any], axes: Any, skip: Any, where: str, *, many: b
 def train_cells(grid: Grid, *, progress: Progress) -> list[Run]:
     """Train every cell, one after another, without a storage; cells that are finished are kept."""
     from agl.runs.train import prepare, train_each
+    from agl.training.sharing import Sharing
 
+    sharing = Sharing()
     configs = [grid.config(cell) for cell in grid.cells()]  # all are valid before the first is trained
     bar = progress.add_task("cells", total=len(configs), note="")
     runs: dict[Path, Run] = {}
     for config in configs:
-        for run in train_each(prepare(config), progress=progress):
+        for run in train_each(prepare(config, sharing), progress=progress):
             runs[run.folder] = run
         progress.advance(bar)
     progress.remove_task(bar)

@@ -14,6 +14,7 @@ from agl.studies.grid import read_grid, refuse_many
 from agl.studies.ledger import RETRIES
 from agl.studies.pool import WorkerPool
 from agl.studies.search import read_search
+from agl.studies.side_by_side import AUTO
 from agl.studies.study import Entry, Study, create_study
 from agl.studies.worker import Shown, work
 from agl.trees import read_yaml
@@ -106,13 +107,13 @@ def queue_study(path: str | Path, words: Sequence[str] = (), **options: Any) -> 
     return (queue_search if "search" in read_yaml(path) else queue_grid)(path, words, **options)
 
 
-def run_study(study: Study, *, jobs: int = 1, progress: Progress, shown: Shown) -> None:
+def run_study(study: Study, *, jobs: int = 1, progress: Progress, shown: Shown, side_by_side: str = AUTO) -> None:
     """Until no cell is waiting or running: in this process, or with `jobs` workers on this machine."""
     if jobs == 1:
-        work(study, progress=progress, shown=shown)
+        work(study, progress=progress, shown=shown, side_by_side=side_by_side)
     else:
         refuse_sqlite(study.address, f"{jobs} workers")
-        WorkerPool(study, jobs).run(shown)
+        WorkerPool(study, jobs, words=() if side_by_side == AUTO else ("--side-by-side", side_by_side)).run(shown)
 
 
 def check_jobs(storage: str | None, jobs: int) -> None:

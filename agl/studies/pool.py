@@ -30,6 +30,7 @@ class WorkerPool:
     study: Study
     jobs: int
     command: Sequence[str] = (sys.executable, "-m", "agl", "worker")
+    words: Sequence[str] = ()  # more of what every worker is told
     poll: float = 0.2
     workers: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = field(default_factory=list)
     started: int = 0
@@ -70,7 +71,7 @@ class WorkerPool:
 
     def _start(self) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the worker is gone
-        command = [*self.command, "--study", self.study.name]
+        command = [*self.command, "--study", self.study.name, *self.words]
         environment = os.environ | worker_environment(self.started, self.jobs)
         environment["AGL_STORAGE"] = self.study.address.text  # not among the arguments, which everybody can read
         worker = subprocess.Popen(

@@ -7,12 +7,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agl.config import Config, validate
 from agl.errors import UserError
 from agl.studies.heartbeats import Heartbeats, beating, heartbeats_of
 from agl.studies.outages import NO_ROOM, StorageGone, storage_errors
+from agl.studies.side_by_side import AUTO, sharing_of
 from agl.studies.stops import StopSignals
 from agl.studies.study import Study
 from agl.trees import apply_override
@@ -48,12 +50,14 @@ def work(
     wait: bool = True,
     progress: Progress | None = None,
     shown: Shown | None = None,
+    side_by_side: str = AUTO,
 ) -> None:
     """Do cells until all are done, pruned or given up.
 
     Args:
         study: from `open_study`.
-        train: what a cell is.
+        train: what a cell is; the real thing if not said.
+        side_by_side: what the cells of this worker have in common, see `agl.studies.side_by_side`.
         wait: stay while other workers still have cells, to take over from one that dies; else leave when none waits.
         progress: a display for the epochs of the run in hand.
         shown: called with the cells whenever they may have changed.
@@ -62,7 +66,7 @@ def work(
         UserError: the storage or the output folder cannot be used any more. The cell in hand has been put back if the
             storage could still be reached.
     """
-    train = train or _real()
+    train = train or _real(side_by_side)
     search = study.search
     if search is not None:
         from agl.studies.sampling import make_pruner, make_sampler
@@ -142,11 +146,11 @@ def do_cell(study: Study, trial: Trial, train: TrainCell, stops: StopSignals, pr
                 progress.remove_task(task)
 
 
-def _real() -> TrainCell:
+def _real(side_by_side: str) -> TrainCell:
     """The real thing, which imports torch."""
     from agl.studies.cell import train_cell
 
-    return train_cell
+    return partial(train_cell, sharing=sharing_of(side_by_side))
 
 
 def _config(study: Study, trial: Trial) -> Config:

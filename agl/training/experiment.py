@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,13 +21,15 @@ from agl.errors import UserError
 from agl.estimators.networks import NetworkScores
 from agl.estimators.sample import FittedEstimator, Report, Sample
 from agl.estimators.start import middle_penalty, read_start
-from agl.genes.panel import Panel, choose_panel, choose_primary
+from agl.genes.panel import Panel
 from agl.machine import pick_device
 from agl.seeds import seeded
 from agl.training.auxiliary import AuxiliarySelection
 from agl.training.contracts import module_of, plugin_of, try_model
 from agl.training.merging import merge_of
+from agl.training.parts import loader_of, panel_of
 from agl.training.plugins import EarlyStopping, Plugin
+from agl.training.sharing import Sharing
 from agl.training.starting import SolvedStart, StartOnAllSpots
 from agl.training.task import Task
 from agl.training.trainer import Trainer
@@ -121,19 +123,14 @@ class Experiment:
     dataset: Dataset
     split: Split
     given: Panel | None = None  # a panel that is known already
+    sharing: Sharing = field(default_factory=lambda: Sharing(0))  # with other experiments of this process
 
     @cached_property
     def panel(self) -> Panel:
         """Genes: primary ones by all spots but the test's, so that seeds share them; all else by what is fitted on."""
         if self.given is not None:
             return self.given
-        from agl.genes.training import TrainingSpots
-
-        config, split = self.config, self.split
-        seen = TrainingSpots.of(self.dataset, np.union1d(split.train, split.validation))
-        primary = choose_primary(seen, config.primary, seed=config.seed)
-        fitted_on = seen if self.is_estimator else TrainingSpots.of(self.dataset, split.train)
-        return choose_panel(fitted_on, primary, config.auxiliary, seed=config.seed)
+        return panel_of(self.config, self.dataset, self.split, self.sharing, on_all=self.is_estimator)
 
     @property
     def primary_names(self) -> list[str]:
@@ -192,7 +189,7 @@ class Experiment:
         task = Task(
             model=model,
             loss=self._loss(),
-            loader=SpotLoader(self.dataset, panel.genes, reduce=getattr(model, "reduce", None)),
+            loader=loader_of(self.dataset, panel.genes, getattr(model, "reduce", None), self.sharing),
             train=train,
             validation=self.split.validation,
             n_primary=len(panel.primary),

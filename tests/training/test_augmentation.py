@@ -36,13 +36,13 @@ def test_training_batches_are_turned_and_scored_ones_are_not(pictures, trainer_o
 
 def test_inner_batches_are_turned_and_outer_ones_are_not(pictures, trainer_on, selection) -> None:
     trainer = trainer_on()
-    inner = selection._batches(trainer, TRAIN, "inner", 0, 3)
+    inner = selection._inner(trainer, 0, 3)
     assert not is_raw(pictures, torch.cat([batch.inputs for batch in inner])).all()
     for batch in inner:  # each is its own patch turned, not another spot's
         raw = torch.from_numpy(pictures.patches.read(batch.spots.numpy()))
         copies = torch.stack([turned(raw, torch.full((len(raw),), element)) for element in range(8)])
         assert (copies == batch.inputs).flatten(2).all(2).any(0).all()
-    outer = selection._batches(trainer, VALIDATION, "outer", 0, 1)[0]
+    outer = selection._outer(trainer, 0)
     assert np.array_equal(outer.inputs.numpy(), pictures.patches.read(outer.spots.numpy()))
 
 

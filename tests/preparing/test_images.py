@@ -138,6 +138,36 @@ def test_a_scanners_file_is_read_by_openslide(pixels: np.ndarray, tmp_path: Path
         assert np.abs(found - exact[100:350, 200:500]).max() <= (0 if compression == "zlib" else 2)
 
 
+def test_hamamatsus_ndpi_is_read_by_openslide(tmp_path: Path) -> None:
+    """A file with its tags: one JPEG a level, the lens of each, the label's picture beside."""
+    import imagecodecs
+
+    colours = np.random.default_rng(0).integers(0, 255, (16, 20, 3)).astype(np.uint8)
+    full, path = colours.repeat(16, 0).repeat(16, 1), tmp_path / "s.ndpi"
+    known = [(271, "s", 0, "Hamamatsu", True), (65420, "I", 1, 1, True)]
+    known += [(tag, "i", 1, 0, True) for tag in (65422, 65423, 65424)]  # offsets of the scan
+    with tifffile.TiffWriter(path, bigtiff=False, byteorder="<") as tiff:
+        for picture, lens in ((full, 20.0), (full[::4, ::4], 5.0), (full[::8, ::8], -1.0)):
+            tiff.write(
+                iter([imagecodecs.jpeg_encode(np.ascontiguousarray(picture), level=98)]),
+                shape=picture.shape,
+                dtype=np.uint8,
+                photometric="ycbcr",
+                compression="jpeg",
+                subsampling=(2, 2),
+                rowsperstrip=len(picture),
+                resolution=(20_000, 20_000),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+                software=None,
+                extratags=[*known, (65421, "f", 1, lens, True)],
+            )
+    with open_image(path) as image:
+        assert (image.size, image.um_per_px) == ((320, 256), 0.5)
+        found = image.read(0, 100, 60, 90, 50)
+    assert np.abs(found.astype(int) - full[60:110, 100:190]).mean() < 5
+
+
 def test_nothing_aliases_when_an_image_is_reduced(tmp_path: Path) -> None:
     y, x = np.mgrid[:256, :256]
     board = np.repeat((255 * ((x + y) % 2))[..., None], 3, axis=2).astype(np.uint8)

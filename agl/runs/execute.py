@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agl.training.experiment import Experiment
     from agl.training.parallel import Ranks
 
+LOOKALIKE_SPOTS = 2_000  # of the training side that say how predictable a gene is: under a second, to .01 or so
+
 
 def execute(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     """Train, score and write one run; a finished one is returned as it is.
@@ -78,7 +80,7 @@ def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
 
 
 def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
-    from agl.scoring import gene_table, summary
+    from agl.scoring import POOLED, PREDICTABILITY, gene_table, summary
 
     started = time.perf_counter()
     write_text(run.folder / "config.yaml", yaml.safe_dump(experiment.config.to_dict(), sort_keys=False))
@@ -115,6 +117,9 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
         depth=experiment.config.scoring.depth,
         beside=nuisances_of(experiment),
     )
+    if (prior := predictability_of(experiment)) is not None:
+        known = dict(zip(experiment.primary_names, prior, strict=True))
+        table[PREDICTABILITY] = table.gene.map(known).where(table.slide != POOLED)
     write_text(run.folder / "per_gene.csv", table.to_csv(index=False))
     write_json(run.folder / "provenance.json", run_provenance(asked, time.perf_counter() - started, fitted.costs))
     result = summary(table) | fitted.numbers | {"optimistic": experiment.split.optimistic}
@@ -130,6 +135,18 @@ def nuisances_of(experiment: Experiment) -> dict[str, np.ndarray]:
     seen = np.concatenate([split.train, split.validation])
     encoders = (names,) if isinstance(names, str) else names
     return nuisance_scores(experiment.dataset, seen, split.test, experiment.panel.primary, encoders)
+
+
+def predictability_of(experiment: Experiment) -> np.ndarray | None:
+    """`[primary gene]` how alike a gene is in training and validation spots that look alike; None without features."""
+    if experiment.dataset.features is None:
+        return None
+    from agl.genes.lookalikes import feature_autocorrelation
+    from agl.genes.training import TrainingSpots
+
+    seen = np.sort(np.concatenate([experiment.split.train, experiment.split.validation]))
+    training = TrainingSpots.of(experiment.dataset, seen)
+    return feature_autocorrelation(training, genes=experiment.panel.primary, most_spots=LOOKALIKE_SPOTS)
 
 
 def write_panel(folder: Path, experiment: Experiment, weights: np.ndarray | None = None) -> None:

@@ -16,6 +16,7 @@ from agl.nuisances import NUISANCES
 from strank.reference import Reference
 
 POOLED = "(pooled)"
+PREDICTABILITY = "predictability"  # of a gene in the training spots, see `agl.genes.lookalikes`
 EXACT = 1e-9  # 1 - r^2 below which two columns are the same but for rounding
 
 
@@ -205,11 +206,12 @@ def summary(table: pd.DataFrame) -> dict[str, float | int]:
     """The run's numbers: per slide (mean over slides of means over defined genes) and pooled.
 
     `share` is the scc over the ceiling, both over the pairs of gene and slide that have both. What needs no model
-    (`agl.nuisances`) has its scc beside, where it was scored.
+    (`agl.nuisances`) has its scc beside, where it was scored, and so has the genes' predictability without training.
     """
     per_slide, pooled = table[table.slide != POOLED], table[table.slide == POOLED]
 
-    shown = ["scc", "pcc", "ceiling", *(name for name in NUISANCES if name in table)]
+    beside = [name for name in (*NUISANCES, PREDICTABILITY) if name in table]
+    shown = ["scc", "pcc", "ceiling", *beside]
     pairs = per_slide.pivot(index="slide", columns="gene", values=shown).astype(float)
     known = pairs["scc"].notna() & pairs["ceiling"].notna()
 
@@ -229,7 +231,7 @@ def summary(table: pd.DataFrame) -> dict[str, float | int]:
         "undefined": int(per_slide.scc.isna().sum()),
         "constant": int(per_slide.constant.sum()),
         "pairs": len(per_slide),
-        **{name: mean(name) for name in NUISANCES if name in table},
+        **{name: mean(name) for name in beside},
     }
 
 

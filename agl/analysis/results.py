@@ -17,7 +17,7 @@ from agl.analysis.methods import named
 from agl.analysis.tables import runs_frame
 from agl.errors import UserError
 from agl.places import regular_file
-from agl.scoring import POOLED
+from agl.scoring import POOLED, PREDICTABILITY
 
 if TYPE_CHECKING:
     from agl.runs.folder import Run
@@ -34,7 +34,7 @@ class Results:
         runs: the finished runs.
         frame: one row a run, in the order of `runs`; see `agl.analysis.tables.runs_frame` and `methods.named`.
         cells: one row a run, slide and gene: run (position), block, method, fold, seed, slide, gene, spots, scc, pcc,
-            mean_count, zero_fraction, ceiling (NaN for runs of before it was recorded).
+            mean_count, zero_fraction, ceiling and predictability (NaN for runs of before they were recorded).
         notes: sentences about what is missing.
     """
 
@@ -89,7 +89,7 @@ def read_results(runs: Sequence[Run]) -> Results:
             row = frame.iloc[position]
             about = {name: row[name] for name in ("block", "method", "fold", "seed")}
             parts.append(table.assign(run=position, **about))
-    columns = ["run", "block", "method", "fold", "seed", *CELL, CEILING]
+    columns = ["run", "block", "method", "fold", "seed", *CELL, CEILING, PREDICTABILITY]
     cells = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
     return Results(list(runs), frame, cells, notes)
 
@@ -108,6 +108,12 @@ def gene_reach(cells: pd.DataFrame, method: str) -> pd.DataFrame:
     """[gene] a method's scc and its ceiling, over the slides that have both; genes without a ceiling are left out."""
     here = cells[cells.method == method].dropna(subset=["scc", CEILING])
     return here.groupby(["gene", "slide"])[["scc", CEILING]].mean().groupby("gene").mean()
+
+
+def gene_predictability(cells: pd.DataFrame, method: str) -> pd.DataFrame:
+    """[gene] a method's scc and the gene's predictability without training, over the slides that have both."""
+    here = cells[cells.method == method].dropna(subset=["scc", PREDICTABILITY])
+    return here.groupby(["gene", "slide"])[["scc", PREDICTABILITY]].mean().groupby("gene").mean()
 
 
 def gene_abundance(cells: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +178,7 @@ def read_predictions(folder: Path) -> Predictions:
 
 def _per_gene(folder: Path, notes: list[str]) -> pd.DataFrame | None:
     path = folder / "per_gene.csv"
-    empty = {"scc": [""], "pcc": [""], CEILING: [""]}  # a gene may be called NA
+    empty = {"scc": [""], "pcc": [""], CEILING: [""], PREDICTABILITY: [""]}  # a gene may be called NA
     try:
         regular_file(path, "the scores of a run")
         table = pd.read_csv(path, dtype={"slide": str, "gene": str}, keep_default_na=False, na_values=empty)
@@ -183,5 +189,6 @@ def _per_gene(folder: Path, notes: list[str]) -> pd.DataFrame | None:
     if wrong:
         notes.append(f"{folder.name}: per_gene.csv {wrong}; the run counts in the main table only")
         return None
-    table = table if CEILING in table.columns else table.assign(**{CEILING: np.nan})
+    for name in (CEILING, PREDICTABILITY):
+        table = table if name in table.columns else table.assign(**{name: np.nan})
     return table[table.slide != POOLED]

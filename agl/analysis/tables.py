@@ -17,6 +17,7 @@ from agl import registry
 from agl.errors import UserError
 from agl.nuisances import DEPTH, NUISANCES, POSITION, STAIN
 from agl.runs.options import is_open
+from agl.scoring import PREDICTABILITY
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +29,7 @@ SCORES = ("scc", "pcc", "scc_pooled", "pcc_pooled", "pcc_log1p_pooled")
 REACH = ("ceiling", "share")  # what a perfect predictor would score, and the SCC's share of it; NaN in older runs
 BLOCK = ("data", "split", "primary")
 INSIDE = "chosen inside"  # in place of what the config left open (`choose:`)
+FURTHER = (*REACH[:1], PREDICTABILITY, *NUISANCES)  # columns that are shown where they are asked for
 OF_REACHABLE = "of reachable"  # the heading of `share`
 NUISANCE_WORDS = {DEPTH: "a spot's depth alone", POSITION: "position alone", STAIN: "stain density alone"}
 METHOD = ("study", *BLOCK, "features", "model", "loss", "auxiliary", "control", "settings")
@@ -64,7 +66,7 @@ def methods_frame(frame: pd.DataFrame) -> pd.DataFrame:
             row[f"{score}_sd"] = group[score].std(ddof=1)
             row[f"{score}_sd_folds"] = folds.mean().std(ddof=1)
             row[f"{score}_sd_seeds"] = folds.std(ddof=1).mean()
-        for name in (*REACH, *NUISANCES):
+        for name in (*REACH, PREDICTABILITY, *NUISANCES):
             row[name] = group.groupby("fold", dropna=False)[name].mean().mean() if name in group else float("nan")
         row |= {"runs": len(group), "folds": group.fold.nunique(), "seeds": group.seed.nunique()}
         row |= {"undefined": int(group.undefined.sum()), "pairs": int(group.pairs.sum())}
@@ -80,8 +82,12 @@ def _in_order(methods: pd.DataFrame) -> pd.DataFrame:
     return ordered.reset_index(drop=True)
 
 
-def rich_table(methods: pd.DataFrame, *, pooled: bool = False) -> Table:
-    """For the terminal: columns that say the same in every row are left out, the best of each block is bold."""
+def rich_table(methods: pd.DataFrame, *, pooled: bool = False, columns: Sequence[str] = ()) -> Table:
+    """For the terminal: columns that say the same in every row are left out, the best of each block is bold.
+
+    Args:
+        columns: of `FURTHER`, shown as well.
+    """
     from rich.table import Table
 
     table = Table(title="mean ± spread over folds and seeds", title_justify="left", header_style="bold")
@@ -93,13 +99,14 @@ def rich_table(methods: pd.DataFrame, *, pooled: bool = False) -> Table:
     for title in shown.values():
         table.add_column(title, justify="right")
     reach = [OF_REACHABLE] if methods.share.notna().any() else []
-    for title in (*reach, "runs", "undefined"):
+    for title in (*reach, *columns, "runs", "undefined"):
         table.add_column(title, justify="right")
     best = {score: best_rows(methods, score) for score in shown}
     for index, row in methods.iterrows():
         values = [str(row[c]) + (" (optimistic)" if c == "split" and row.optimistic else "") for c in said]
         scores = [_bold(mean_sd(row[s], row[f"{s}_sd"]), index in best[s]) for s in shown]
         shares = [percent(row.share) for _ in reach]
+        shares += ["-" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in columns]
         table.add_row(*values, *scores, *shares, str(row.runs), f"{row.undefined}/{row.pairs}")
     words = ["optimistic: spots beside the test spots were trained on"] if methods.optimistic.any() else []
     by_block = methods.groupby(list(BLOCK), sort=False)[list(NUISANCES)].mean().reset_index()
@@ -209,7 +216,7 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "control": "permuted" if config.data.permute else "",
         "fold": config.fold,
         "seed": config.seed,
-        **{key: _number(result.get(key)) for key in (*SCORES, *REACH, *NUISANCES)},
+        **{key: _number(result.get(key)) for key in (*SCORES, *REACH, PREDICTABILITY, *NUISANCES)},
         "undefined": result["undefined"],
         "pairs": result["pairs"],
         "optimistic": result["optimistic"],

@@ -24,6 +24,24 @@ class Further:
     show: Callable[[Console], None]
 
 
+def columns_of(text: str | None) -> list[str]:
+    """Further columns of the table by name, with commas between.
+
+    Raises:
+        UserError: a name that is none of them.
+    """
+    from agl.analysis.tables import FURTHER
+    from agl.errors import UserError, did_you_mean
+
+    names = [word.strip() for word in (text or "").split(",") if word.strip()]
+    for name in names:
+        if name not in FURTHER:
+            raise UserError(
+                f"Expected --columns among {', '.join(FURTHER)}, received {name!r}.{did_you_mean(name, FURTHER)}"
+            )
+    return list(dict.fromkeys(names))
+
+
 def protocols_of(runs: Sequence[Any]) -> Further:
     """Every block of runs under other protocols, and what each single choice moves."""
     from agl.analysis.protocol_tables import CAPTION, runs_protocols

@@ -31,6 +31,7 @@ def print_runs(
     unfinished: Sequence[Path] | None = None,
     against: dict[str, Comparisons] | None = None,
     further: Sequence[Further] = (),
+    columns: Sequence[str] = (),
 ) -> None:
     """The table of some runs, for people or as JSON; `unfinished` folders are named below it.
 
@@ -58,7 +59,7 @@ def print_runs(
         return
     # Redirected, a table may be as wide as it needs to be.
     console = Console() if sys.stdout.isatty() else Console(width=180)
-    console.print(rich_table(methods, pooled=pooled))
+    console.print(rich_table(methods, pooled=pooled, columns=columns))
     for block, compared in (against or {}).items():
         _print_differences(console, block if len(against or {}) > 1 else "", compared)
     for each in further:

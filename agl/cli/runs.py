@@ -58,6 +58,9 @@ def table(
     gene_sets: Annotated[
         Path | None, typer.Option(help="A GMT file: also the score of each set's mean, beside its genes'.")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Also these, with commas: ceiling, predictability, depth, position, stain.")
+    ] = None,
 ) -> None:
     """Mean and spread of finished runs over folds and seeds, and how many scores are undefined.
 
@@ -66,15 +69,17 @@ def table(
     With --protocols the stored predictions scored by Pearson or Spearman, pooled or per slide, with log(1 + count) or
     log-normalised targets, over folds or all together: who changes places by which choice.
     """
-    from agl.cli.further import gene_sets_of, protocols_of
+    from agl.cli.further import columns_of, gene_sets_of, protocols_of
     from agl.runs.folder import find_runs, unfinished
+
+    shown = columns_of(columns)
 
     runs = find_runs(*folders)
     against = None if baseline is None else compare_runs(runs, baseline, margin)
     further = [protocols_of(runs)] if protocols else []
     further += [] if gene_sets is None else [gene_sets_of(runs, gene_sets)]
     begun = unfinished(*folders)
-    print_runs(runs, as_json, pooled=pooled, csv=csv, unfinished=begun, against=against, further=further)
+    print_runs(runs, as_json, pooled=pooled, csv=csv, unfinished=begun, against=against, further=further, columns=shown)
 
 
 def report(

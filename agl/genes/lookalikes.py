@@ -20,17 +20,23 @@ GENES_AT_ONCE = 512
 SPOTS_AT_ONCE = 1_024
 
 
-def feature_autocorrelation(training: TrainingSpots, *, neighbours: int = 10) -> np.ndarray:
+def feature_autocorrelation(
+    training: TrainingSpots, *, neighbours: int = 10, genes: np.ndarray | None = None, most_spots: int = MOST_SPOTS
+) -> np.ndarray:
     """I_g = sum_i z_ig mean_{j in N(i)} z_jg / sum_i z_ig^2, float64 `[gene]`; NaN where a gene is constant.
 
     z is log-normalised expression, centred and scaled inside each slide; N(i) are the spots of other slides (of the
     same one where it is the only one) whose features, centred and scaled inside slides, are nearest.
 
+    Args:
+        genes: positions of the genes to answer for, in the order of the answer; all when None.
+        most_spots: of more, every n-th of each slide is taken.
+
     Raises:
         UserError: training spots without image features; fewer than 1 neighbour.
     """
-    rows, weights = _graph(training, neighbours)
-    return np.concatenate([_moran(z, weights) for z in _standardised(training, rows)])
+    rows, weights = _graph(training, neighbours, most_spots)
+    return np.concatenate([_moran(z, weights) for z in _standardised(training, rows, genes)])
 
 
 def permutation_p(
@@ -63,7 +69,9 @@ def _moran(z: np.ndarray, weights: sparse.csr_matrix) -> np.ndarray:
         return np.where(squares > 0, (z * (weights @ z)).sum(0) / squares, np.nan)
 
 
-def _graph(training: TrainingSpots, neighbours: int) -> tuple[np.ndarray, sparse.csr_matrix]:
+def _graph(
+    training: TrainingSpots, neighbours: int, most_spots: int = MOST_SPOTS
+) -> tuple[np.ndarray, sparse.csr_matrix]:
     """The spots that take part, and the weights `[spot, spot]` of their look-alikes; each row sums to 1."""
     if neighbours < 1:
         raise UserError(f"Expected neighbours of at least 1, received {neighbours}.")
@@ -72,7 +80,7 @@ def _graph(training: TrainingSpots, neighbours: int) -> tuple[np.ndarray, sparse
             "Expected image features for the prior 'predictability', received none. Set data.features=builtin or a "
             "folder of features."
         )
-    step = -(-training.n_spots // MOST_SPOTS)
+    step = -(-training.n_spots // most_spots)
     rows = np.concatenate([each[::step] for each in training.slide_rows])
     slides = np.asarray(training.slides)[rows]
     features = _scaled(np.asarray(training.features[rows], dtype=np.float64), slides)
@@ -94,11 +102,12 @@ def _graph(training: TrainingSpots, neighbours: int) -> tuple[np.ndarray, sparse
     return rows, sparse.csr_matrix((data, np.concatenate(columns), ends), shape=(len(rows), len(rows)))
 
 
-def _standardised(training: TrainingSpots, rows: np.ndarray) -> Iterator[np.ndarray]:
+def _standardised(training: TrainingSpots, rows: np.ndarray, genes: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Blocks of genes of z `[spot, gene]`."""
     values = sparse.csc_matrix(training.log_normalised(rows))
+    values = values if genes is None else values[:, np.asarray(genes)]
     slides = np.asarray(training.slides)[rows]
-    for start in range(0, training.n_genes, GENES_AT_ONCE):
+    for start in range(0, max(values.shape[1], 1), GENES_AT_ONCE):
         yield _scaled(values[:, start : start + GENES_AT_ONCE].toarray(), slides)
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from agl.training.experiment import Experiment
     from agl.training.parallel import Ranks
 
+LOOKALIKE_SPOTS = 2_000  # of the training side that say how predictable a gene is: under a second, to .01 or so
+
 
 def execute(experiment: Experiment, *, progress: Progress | None = None) -> Run:
     """Train, score and write one run; a finished one is returned as it is.
@@ -80,7 +82,7 @@ def _follow(run: Run, experiment: Experiment, ranks: Ranks) -> Run:
 
 
 def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
-    from agl.scoring import summary
+    from agl.scoring import POOLED, PREDICTABILITY, summary
 
     started = time.perf_counter()
     write_text(run.folder / "config.yaml", yaml.safe_dump(experiment.config.to_dict(), sort_keys=False))
@@ -106,6 +108,9 @@ def _write(run: Run, experiment: Experiment, progress: Progress | None) -> None:
     spread = None if fitted.spread is None else fitted.spread(test)
     write_predictions(run.folder / "predictions.npz", experiment, scores, spread)
     table = measured(experiment).table(scores, seed=experiment.config.seed)
+    if (prior := predictability_of(experiment)) is not None:
+        known = dict(zip(experiment.primary_names, prior, strict=True))
+        table[PREDICTABILITY] = table.gene.map(known).where(table.slide != POOLED)
     write_text(run.folder / "per_gene.csv", table.to_csv(index=False))
     write_json(run.folder / "provenance.json", run_provenance(asked, time.perf_counter() - started, fitted.costs))
     result = summary(table) | fitted.numbers | {"optimistic": experiment.split.optimistic}
@@ -147,6 +152,21 @@ def nuisances_of(experiment: Experiment) -> dict[str, np.ndarray]:
 def _seen(experiment: Experiment) -> np.ndarray:
     """Training and validation spots, in one order whatever the seed that parted them."""
     return np.union1d(experiment.split.train, experiment.split.validation)
+
+
+def predictability_of(experiment: Experiment) -> np.ndarray | None:
+    """`[primary gene]` how alike a gene is in training and validation spots that look alike; None without features."""
+    if experiment.dataset.features is None:
+        return None
+    from agl.genes.lookalikes import feature_autocorrelation
+    from agl.genes.training import TrainingSpots
+
+    dataset, seen, primary = experiment.dataset, _seen(experiment), experiment.panel.primary
+
+    def make() -> np.ndarray:
+        return feature_autocorrelation(TrainingSpots.of(dataset, seen), genes=primary, most_spots=LOOKALIKE_SPOTS)
+
+    return experiment.sharing.get("predictability", dataset, marks(seen, primary), make)
 
 
 def write_panel(folder: Path, experiment: Experiment, weights: np.ndarray | None = None) -> None:

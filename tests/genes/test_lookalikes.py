@@ -84,3 +84,21 @@ def test_without_features_it_is_one_sentence() -> None:
         feature_autocorrelation(replace(planted(0), features=None))
     with pytest.raises(UserError, match="Expected neighbours of at least 1"):
         feature_autocorrelation(planted(0), neighbours=0)
+
+
+def test_some_genes_and_some_spots_are_those_of_all() -> None:
+    rng = np.random.default_rng(3)
+    counts = sparse.csr_matrix(rng.poisson(2.0, size=(60, 7)))
+    training = TrainingSpots(
+        counts, np.full(60, 40), np.repeat([0, 1, 2], 20), np.zeros((60, 2)), tuple("abcdefg"), rng.normal(size=(60, 4))
+    )
+    whole = feature_autocorrelation(training)
+    some = np.array([5, 0, 3])
+    np.testing.assert_allclose(feature_autocorrelation(training, genes=some), whole[some], rtol=1e-12)
+    assert len(feature_autocorrelation(training, genes=np.array([], dtype=int))) == 0
+    thin = [each[::3] for each in np.split(np.arange(60), 3)]
+    rows = np.concatenate(thin)
+    part = TrainingSpots(
+        counts[rows], np.full(21, 40), training.slides[rows], np.zeros((21, 2)), training.genes, training.features[rows]
+    )
+    np.testing.assert_allclose(feature_autocorrelation(training, most_spots=20), feature_autocorrelation(part))

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from agl.reporting.figures.genes import correlation_words
 from agl.reporting.style import INK, MUTED, MethodStyle, SavedFigure, file_name, house_style, new_figure, save, short
 
 NAMED = 60  # genes whose names fit below the axis
+LABELLED = 6  # genes that are named beside their points
 
 
 def draw_reach(table: pd.DataFrame, method: str, block: str, style: MethodStyle, folder: Path) -> SavedFigure:
@@ -42,3 +44,33 @@ def draw_reach(table: pd.DataFrame, method: str, block: str, style: MethodStyle,
     )
     name = file_name("genes-reach", block)
     return save(figure, folder, name, "How far from the ceiling", caption, order.reset_index())
+
+
+def draw_predictability(table: pd.DataFrame, method: str, block: str, style: MethodStyle, folder: Path) -> SavedFigure:
+    """A method's score of every gene against the gene's predictability without training.
+
+    Args:
+        table: [gene] with the columns scc and predictability, see `agl.analysis.results.gene_predictability`.
+    """
+    rank = table.rank()
+    apart = (rank.scc - rank.predictability).abs().sort_values(ascending=False, kind="stable").index[:LABELLED]
+    with house_style():
+        figure = new_figure(3.6, 3.0)
+        axes = figure.add_subplot()
+        axes.axhline(0, color=MUTED, lw=0.8)
+        axes.axvline(0, color=MUTED, lw=0.8)
+        axes.scatter(table.predictability, table.scc, s=18, color=style.colour, marker=style.marker, alpha=0.75, lw=0)
+        for gene in apart:
+            place = (table.predictability[gene], table.scc[gene])
+            axes.annotate(short(str(gene), 14), place, xytext=(3, 3), textcoords="offset points", fontsize=7)
+        axes.set_title(correlation_words(table.predictability, table.scc))
+        axes.set_xlabel("predictability without training")
+        axes.set_ylabel("SCC per slide")
+        axes.grid()
+    caption = (
+        f"{method}; a point is a gene, averaged over slides, folds and seeds. Predictability is Moran's I of its "
+        "expression over training spots of other slides that look alike; the genes whose two ranks differ most are "
+        "named. The rank correlation describes these genes and carries no p."
+    )
+    name = file_name("genes-predictability", block)
+    return save(figure, folder, name, "Could it be foreseen?", caption, table.reset_index())

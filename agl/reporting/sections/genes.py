@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from agl.analysis.gene_sets import runs_set_scores
-from agl.analysis.results import difference_matrix, gene_abundance, gene_means, gene_reach
+from agl.analysis.results import difference_matrix, gene_abundance, gene_means, gene_predictability, gene_reach
 from agl.errors import UserError
 from agl.reporting.figures.genes import Pair, draw_bars, draw_profit, draw_scatter
 from agl.reporting.figures.maps import draw_maps
-from agl.reporting.figures.reach import draw_reach
+from agl.reporting.figures.reach import draw_predictability, draw_reach
 from agl.reporting.inputs import RunBlock
 from agl.reporting.parts import FOLD_FROM, PageSection, Table, Text, number, write_csv
 from agl.reporting.style import file_name
@@ -22,6 +22,10 @@ def genes(block: RunBlock) -> PageSection:
     reach = gene_reach(block.cells, block.method)
     if len(reach):
         section.items.append(draw_reach(reach, block.method, block.name, block.styles[block.method], block.figures))
+    foreseen = gene_predictability(block.cells, block.method)
+    if len(foreseen) > 2:
+        style = block.styles[block.method]
+        section.items.append(draw_predictability(foreseen, block.method, block.name, style, block.figures))
     if block.options.gene_sets:
         section.items += gene_sets(block)
     if block.reference is None or block.cells.empty:

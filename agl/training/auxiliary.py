@@ -133,7 +133,8 @@ class AuxiliarySelection(Plugin):
         """Every look-ahead starts from the same model, and from the selector as the one before has left it."""
         found = []
         for turn in self._turns(trainer):
-            found.append(trainer.ranks.broadcast(self._look_ahead(trainer, turn)).to(trainer.device))
+            leaders = trainer.ranks.broadcast(self._look_ahead(trainer, turn).to("cpu"))
+            found.append(leaders.to(trainer.device))
             self._learn(found[-1:])
         return found
 

@@ -15,6 +15,12 @@ Which = Literal["larger", "smaller", "all"]
 TINY = 1e-12
 
 
+def check_groups(groups: int) -> None:
+    """Tasks that the auxiliary genes make up: one or more."""
+    if groups < 1:
+        raise UserError(f"Expected groups of 1 or more, received {groups}.")
+
+
 class MetaBalance:
     """In every tensor of the trunk the auxiliary gradient is brought towards the length of the primary genes'.
 
@@ -36,6 +42,7 @@ class MetaBalance:
 
     def __init__(self, *, relax: float = 0.7, memory: float = 0.9, scale: Which = "larger", groups: int = 1) -> None:
         check_share(relax=relax, memory=memory)
+        check_groups(groups)
         if scale not in get_args(Which):
             raise UserError(f"Expected scale as larger, smaller or all, received {scale!r}.")
         self.relax, self.memory, self.scale, self.groups = relax, memory, scale, groups
@@ -77,6 +84,7 @@ class GradNorm:
     Args:
         alpha: how hard slow tasks are pulled back; 1.5 in the paper's first experiment.
         rate: step on w.
+        groups: tasks that the auxiliary genes make up.
 
     >>> GradNorm()(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), losses=torch.tensor([1.0, 1.0]))
     tensor([1., 1.])
@@ -84,7 +92,8 @@ class GradNorm:
 
     def __init__(self, *, alpha: float = 1.5, rate: float = 0.025, groups: int = 1) -> None:
         check_positive(rate=rate)
-        if alpha < 0:
+        check_groups(groups)
+        if not 0 <= alpha < float("inf"):
             raise UserError(f"Expected alpha of 0 or more, received {alpha}.")
         self.alpha, self.rate, self.groups = alpha, rate, groups
         self.weights: Tensor | None = None  # [task]

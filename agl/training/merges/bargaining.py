@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agl.errors import UserError
+from agl.training.merges.balances import check_groups
 
 STEPS, SMALLEST = 50, 1e-10  # of Newton, and the decrement at which it is done
 
@@ -28,8 +28,7 @@ class NashMTL:
     """
 
     def __init__(self, *, groups: int = 4) -> None:
-        if groups < 1:
-            raise UserError(f"Expected groups of 1 or more, received {groups}.")
+        check_groups(groups)
         self.groups = groups
 
     def __call__(self, gradients: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from agl.models.dropout import Dropout
+
 WIDEST = 1 << 16  # a layer of more would not fit anywhere
 StartFrom = Literal["auto", "low_rank", "convex", "none"]
 
@@ -142,7 +144,7 @@ def mlp(
     width = n_features
     for size in hidden:
         layers += [nn.Linear(width, size), activations[activation]()]
-        layers += [nn.Dropout(dropout)] if dropout > 0 else []
+        layers += [Dropout(dropout)] if dropout > 0 else []
         width = size
     begin = Start(n_features, n_genes) if start in ("low_rank", "convex") else None
     return Predictor(nn.Sequential(*layers), width, n_genes, begin)

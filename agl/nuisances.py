@@ -59,11 +59,15 @@ def position_table(dataset: Dataset, spots: np.ndarray) -> np.ndarray:
     table = np.zeros((len(dataset), 6))
     for code in np.unique(slides[spots]):
         here = slides == code
-        own = np.column_stack([xy[here], edge_distance(xy[here])])
-        own = (own - own.mean(0)) / np.maximum(own.std(0), 1e-12)
-        x, y, edge = own.T
-        table[here] = np.column_stack([x, y, edge, x * x, y * y, x * y])
+        table[here] = places(xy[here])
     return table[spots]
+
+
+def places(xy: np.ndarray) -> np.ndarray:
+    """The columns of `position_table` for all spots of one slide, `[spot, 6]`."""
+    own = np.column_stack([xy, edge_distance(xy)])
+    x, y, edge = ((own - own.mean(0)) / np.maximum(own.std(0), 1e-12)).T
+    return np.column_stack([x, y, edge, x * x, y * y, x * y])
 
 
 def stain_density(dataset: Dataset, spots: np.ndarray, encoders: tuple[str, ...]) -> np.ndarray | None:

@@ -31,7 +31,8 @@ class SectionCheck:
     """What one section holds; None where it could not be found out.
 
     `ceiling` is the mean noise ceiling of its most dispersed genes: the SCC that no predictor gets past. `depth` is the
-    SCC that a spot's depth alone reaches on them.
+    SCC that a spot's depth alone reaches on them; `position` and `stain` what a smooth function of its place, and the
+    mean optical density of its patch, reach when fitted to other spots of the section.
     """
 
     slide: str
@@ -47,6 +48,8 @@ class SectionCheck:
     zero_count_spots: int | None = None
     ceiling: float | None = None
     depth: float | None = None
+    position: float | None = None
+    stain: float | None = None
     patches: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
 
@@ -122,6 +125,9 @@ class CheckReport:
             console.print(Text(f"  {'reachable':<14}", "cyan"), Text(words), sep="", soft_wrap=True)
         if words := self.by_depth():
             console.print(Text(f"  {'depth alone':<14}", "cyan"), Text(words), sep="", soft_wrap=True)
+        for name in ("position", "stain"):
+            if words := self.by(name):
+                console.print(Text(f"  {f'{name} alone':<14} ", "cyan"), Text(words), sep="", soft_wrap=True)
         if self.train and self.status != "error":
             words = " ".join(map(shlex.quote, self.train))
             console.print(Text(f"  {'train with':<14}", "cyan"), Text(f"agl train {words}"), sep="", soft_wrap=True)
@@ -155,6 +161,12 @@ class CheckReport:
             if each
             else ""
         )
+
+    def by(self, name: str) -> str:
+        """What position or stain density alone reaches in every section, in one line; empty where none is known."""
+        each = _each({s.slide: getattr(s, name) for s in self.sections})
+        what = {"position": "x, y and the distance to the edge", "stain": "how dark the patch is"}[name]
+        return f"SCC {each}: {what}, fitted to other spots of the section" if each else ""
 
     def _table(self) -> Table:
         from rich.table import Table

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import sparse
 
-from agl.data.checking.reach import mean_reach, thinned
+from agl.data.checking.density import densities
+from agl.data.checking.reach import mean_reach, thinned, thinning
 from agl.data.checking.report import Finding, Level, SectionCheck
 from agl.data.reading.counts import count_blocks, move_columns
 from agl.data.reading.formats.base import FeatureFile
@@ -26,6 +27,7 @@ from agl.data.reading.vital_signs import Vitals
 from agl.data.splitting.twins import spot_signatures
 from agl.data.surroundings import Surroundings, surround
 from agl.errors import UserError
+from agl.nuisances import places
 
 _SHALLOW = 100  # median counts a spot below which most genes are zero nearly everywhere
 CONTEXT = (8, 24)  # the surroundings that the default model sees
@@ -69,6 +71,7 @@ class Seen:
     widths: dict[str, int] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
     patch_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    patches: dict[str, tuple[PatchFile, np.ndarray]] = field(default_factory=dict)  # and the row of each spot, -1: none
     kept: dict[str, np.ndarray] = field(default_factory=dict)  # bool [spot] of each slide: what a training would see
     detected: dict[str, np.ndarray] = field(default_factory=dict)  # int [shared gene]: in how many of the kept spots
     signatures: dict[str, list[np.ndarray]] = field(default_factory=dict)  # of the kept spots, see `find_twins`
@@ -155,7 +158,14 @@ def _examine_counts(header: Header, result: SectionCheck, min_counts: int, found
 
     some = thinned(measured(), len(header.barcodes))
     totals = np.concatenate(parts)
-    result.ceiling, result.depth = mean_reach(some)
+    every = slice(None, None, thinning(len(header.barcodes)))
+    density = None
+    if slide in seen.patches:
+        file, rows = seen.patches[slide]
+        density = found.attempt(slide, lambda: densities(file, rows[every]), "warning")
+    position = places(header.xy)[every] if np.isfinite(header.xy).all() else None
+    reach = mean_reach(some, position=position, density=density)
+    result.ceiling, result.depth, result.position, result.stain = reach
     result.counts_min, result.counts_max = int(totals.min()), int(totals.max())
     result.counts_median, result.zero_count_spots = float(np.median(totals)), int((totals == 0).sum())
     below = int((totals < min_counts).sum())
@@ -200,6 +210,8 @@ def _examine_join(
     if match is None:
         seen.drop(slide)
         return {"state": "not joined"}
+    if isinstance(table, PatchFile):
+        seen.patches[slide] = (table, match.rows)
     found.warn(slide, match.warnings)
     if needed and slide in seen.kept:
         seen.kept[slide] &= match.rows >= 0

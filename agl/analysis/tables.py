@@ -36,7 +36,7 @@ METHOD = ("study", *BLOCK, "features", "model", "loss", "auxiliary", "control", 
 # What makes no other method: the repetition, and where and on what it was computed (the data have a column).
 NOT_A_SETTING = (
     "name", "output", "seed", "fold", "data", "training.device", "training.threads", "training.workers",
-    "training.checkpoint_every",
+    "training.checkpoint_every", "auxiliary.merge",
 )  # fmt: skip
 LESS_DATA = ("data.patients", "data.thin", "data.thin_test")  # of the same data: another method, not other data
 
@@ -212,7 +212,7 @@ def _row(run: Run, config: Config) -> dict[str, Any]:
         "primary": label(config.primary.name, config.primary.args, "primary"),
         "model": label(config.model.name, config.model.args, kind),
         "loss": "-" if baseline else label(config.loss.name, config.loss.args, "loss"),
-        "auxiliary": "-" if baseline else label(config.auxiliary.genes.name, config.auxiliary.genes.args, "gene_set"),
+        "auxiliary": "-" if baseline else auxiliary_label(config),
         "control": "permuted" if config.data.permute else "",
         "fold": config.fold,
         "seed": config.seed,
@@ -266,6 +266,17 @@ def _settable(config: Config, files: Mapping[str, str]) -> dict[str, Any]:
         for key, value in tree.items()
         if key in LESS_DATA or not any(key == word or key.startswith(f"{word}.") for word in NOT_A_SETTING)
     }
+
+
+def auxiliary_label(config: Config) -> str:
+    """The auxiliary genes in a few words, and how their gradient is merged with the primary genes' where it is.
+
+    >>> auxiliary_label(Config().with_("auxiliary.genes=all", "auxiliary.merge=pcgrad", "auxiliary.merge.both=false"))
+    'all, merge=pcgrad(both=False)'
+    """
+    genes, merge = config.auxiliary.genes, config.auxiliary.merge
+    words = label(genes.name, genes.args, "gene_set")
+    return words if merge.name == "sum" else f"{words}, merge={label(merge.name, merge.args, 'merge')}"
 
 
 def label(name: str, args: dict[str, Any], kind: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from agl.analysis.tables import label
+from agl.analysis.tables import auxiliary_label
 from agl.runs.folder import Run, find_runs
 from agl.training.loading import data_folder
 
@@ -41,11 +41,8 @@ def read(folders: list[str]) -> pd.DataFrame:
     for run in (run for folder in folders for run in find_runs(folder)):
         config = run.config
         genes = config.auxiliary.genes
-        kind = label(genes.name, {k: v for k, v in genes.args.items() if k != "path"}, "gene_set")
-        kind = "oracle" if genes.name == "file" else kind
+        kind = "oracle" if genes.name == "file" else auxiliary_label(config)
         kind += ", gate=trunk" if config.auxiliary.gate == "trunk" else ""
-        merge = config.auxiliary.merge
-        kind += "" if merge.name == "sum" else f", merge={label(merge.name, merge.args, 'merge')}"
         truth = pd.read_csv(Path(data_folder(config)) / "truth.csv")
         simulated = config.data.simulate
         row = {"preset": simulated["preset"], "data_set": simulated["seed"], "seed": config.seed, "genes": kind}

@@ -37,6 +37,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/losses.py --quick
 	$(BIN)/python benchmarks/hypergradient.py --quick
 	$(BIN)/python benchmarks/epoch.py --quick
+	$(BIN)/python benchmarks/side_by_side.py --quick
 	$(BIN)/python benchmarks/synthetic.py --quick
 	$(BIN)/python benchmarks/scale.py --quick
 	$(BIN)/python benchmarks/prepare.py --quick

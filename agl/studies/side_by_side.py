@@ -1,9 +1,8 @@
 """Cells of one worker side by side: what they have in common is made once (`agl.training.sharing`).
 
 `auto` keeps as much as fits into a GiB, `off` nothing, a number that many parts of each kind: datasets, folds, panels,
-tables of counts. Results do not depend on it, to the bit. Networks are not stacked into one: measured with 72
-features, 256 hidden units and batches of 170 spots, a batched matrix product takes 0.88 of the time of the single ones
-on a core, and would give other bits (`benchmarks/README.md`).
+tables of counts. Results do not depend on it, to the bit. Networks are not stacked into one: on a core a batched matrix
+product takes nine tenths of the time of the single ones, and would give other bits (`benchmarks/README.md`).
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def test_real_sections_are_healthy(her2st):
     assert [s.spots for s in report.sections] == [346, 283, 187, 180, 181]
     assert [s.counts_median for s in report.sections] == [4291.0, 648.0, 8508.0, 9549.0, 10015.0]  # its README
     assert report.genes_overlap == 13588
-    assert len(screen(report).splitlines()) <= 20
+    assert len(screen(report).splitlines()) <= 24  # a terminal
 
 
 def test_it_says_how_far_scores_can_go(task, make_slide):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from strank.losses.analytic import Outcome
 from strank.losses.lineup import LineUp
+from strank.losses.on_gpu import tables
 
 SPOTS, GENES, WARPS = 16, 64, 2  # of a step, and threads / 32 that take it: best of eight on an H100
 
@@ -130,11 +131,8 @@ def multinomial(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores = scores if scores.stride(1) == 1 else scores.contiguous()
-    counts = counts if counts.stride(1) == 1 else counts.contiguous()
+    scores, counts, out = tables(scores, counts, out, gradient=gradient)
     order, chunks, lengths = lined.chunks(n_spots, scores.device)
-    if out is None:
-        out = torch.empty((n_spots if gradient else 0, n_genes), dtype=torch.float32, device=scores.device)
     values = torch.zeros((len(lengths), n_genes), dtype=torch.float32, device=scores.device)
     if len(chunks):
         found = torch.empty((len(chunks), 4, n_genes), dtype=torch.float32, device=scores.device)

@@ -15,6 +15,7 @@ from torch import Tensor
 from strank.groups import FEWEST_SPOTS, LAST_PLACES
 from strank.losses.analytic import Outcome
 from strank.losses.lineup import LineUp
+from strank.losses.on_gpu import tables
 
 SPOTS, GENES, WARPS = 16, 64, 2  # of a step, and threads / 32 that take it: best of eight on an H100
 _ROUNDING = LAST_PLACES * torch.finfo(torch.float32).eps
@@ -187,11 +188,8 @@ def pearson(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores = scores if scores.stride(1) == 1 else scores.contiguous()
-    counts = counts if counts.stride(1) == 1 else counts.contiguous()
+    scores, counts, out = tables(scores, counts, out, gradient=gradient)
     order, chunks, lengths = lined.chunks(n_spots, scores.device)
-    if out is None:
-        out = torch.empty((n_spots if gradient else 0, n_genes), dtype=torch.float32, device=scores.device)
     value, defined = torch.zeros((2, len(lengths), n_genes), dtype=torch.float32, device=scores.device)
     if len(chunks):
         found = torch.empty((len(chunks), 10, n_genes), dtype=torch.float32, device=scores.device)

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from strank.losses.analytic import Outcome
+from strank.losses.on_gpu import tables
 from strank.losses.special import HIGHEST_LOG_RATE
 
 SPOTS, GENES, WARPS = 32, 128, 8  # of a step, and threads / 32 that take it: best of eight on an H100
@@ -78,10 +79,7 @@ def points(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores = scores if scores.stride(1) == 1 else scores.contiguous()
-    counts = counts if counts.stride(1) == 1 else counts.contiguous()
-    if out is None:
-        out = torch.empty((n_spots if gradient else 0, n_genes), dtype=torch.float32, device=scores.device)
+    scores, counts, out = tables(scores, counts, out, gradient=gradient)
     grid = (triton.cdiv(n_spots, ROWS), triton.cdiv(n_genes, GENES))
     value = torch.empty((grid[0], n_genes), dtype=torch.float32, device=scores.device)
     with torch.cuda.device_of(scores):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from strank.losses import head, native
 from tests.strank.linear_losses import (
+    CASES,
     N_GENES,
     apart,
     every,
@@ -38,6 +39,14 @@ def test_values_and_gradients_are_those_of_head_and_loss(case, layout, inputs):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     for ours, theirs in zip(gradients(found.mean(), inputs), gradients(expected.mean(), inputs), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@every
+def test_a_bias_that_changes_nothing_has_no_gradient(case, inputs):
+    """The same number for all spots of a gene moves neither ranks nor centred squares; where it does, it is learnt."""
+    name = next(name for name, known in CASES.items() if known is case)
+    found = gradients(fused(case, inputs).sum(), inputs)[2]
+    assert bool((found == 0).all()) == (name not in ("poisson", "mse"))
 
 
 def unsorted(table: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:

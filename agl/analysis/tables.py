@@ -271,6 +271,7 @@ def _settable(config: Config, files: Mapping[str, str]) -> dict[str, Any]:
 def auxiliary_label(config: Config) -> str:
     """The auxiliary genes in a few words, and how their gradient is merged with the primary genes' where it is.
 
+    >>> from agl.config import Config
     >>> auxiliary_label(Config().with_("auxiliary.genes=all", "auxiliary.merge=pcgrad", "auxiliary.merge.both=false"))
     'all, merge=pcgrad(both=False)'
     """

@@ -22,6 +22,7 @@ from agl.data.example import example_folder, folder_named
 from agl.data.images.builtin import FEATURE_NAMES, extract
 from agl.data.images.folder import BUILTIN_VERSION
 from agl.data.images.thumbnails import find_thumbnail
+from agl.errors import DataError
 from agl.runs.train import train
 from agl.training.loading import load_data
 
@@ -127,7 +128,9 @@ def test_ridge_scores_as_on_the_original(tmp_path: Path) -> None:
 def test_the_word_example_unless_there_is_such_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agl) -> None:
     monkeypatch.chdir(tmp_path)
     assert folder_named("example") == str(example_folder())
-    assert folder_named("examples") == "examples"
+    assert folder_named("sections") == "sections"
+    with pytest.raises(DataError, match="Did you mean 'example'"):
+        folder_named("examples")
     config = load(["data.root=example", "data.features=builtin_originals", "data.sections=[C2]"])
     assert len(load_data(config)) == 187
     status, out, err = agl("check", "example")

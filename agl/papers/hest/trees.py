@@ -37,7 +37,7 @@ class HestForest:
     >>> x = rng.normal(size=(300, 4))
     >>> counts = rng.poisson(np.exp(x[:, :2] + 1))
     >>> fitted = HestForest(components=None).fit(x, counts, counts.sum(1), np.zeros(300))
-    >>> bool(np.corrcoef(fitted.predict(x)[:, 0], x[:, 0])[0, 1] > 0.9)
+    >>> bool(np.corrcoef(fitted.predict(x)[:, 0], x[:, 0])[0, 1] > 0.8)
     True
     """
 

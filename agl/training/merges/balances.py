@@ -36,7 +36,7 @@ class MetaBalance:
         scale: which auxiliary gradients are scaled: those "larger" than the primary genes', those "smaller", or "all".
         groups: tasks that the auxiliary genes make up.
 
-    >>> MetaBalance(relax=1.0)(torch.tensor([[1.0, 0.0], [0.0, 10.0]]), sizes=[2])
+    >>> MetaBalance(relax=1.0)(torch.tensor([[1.0, 0.0], [0.0, 10.0]]), sizes=[2]).round(decimals=4)
     tensor([1., 1.])
     """
 

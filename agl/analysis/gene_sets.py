@@ -75,13 +75,14 @@ def runs_set_scores(runs: Sequence[Run], sets: Mapping[str, Sequence[str]]) -> p
         predicted.setdefault(str(row.block), dict.fromkeys(found.genes)).update(dict.fromkeys(found.genes))
         mean = set_scores(found, sets).drop(columns="slide").groupby("set", sort=False).mean().reset_index()
         parts.append(mean.assign(block=row.block, method=row.method, fold=row.fold, seed=row.seed))
-    table = pd.concat(parts, ignore_index=True)
-    if table.empty:
+    some = [part for part in parts if len(part)]
+    if not some:
         names = ", ".join(list(next(iter(predicted.values())))[:3])
         raise UserError(
             f"Expected a set with at least {FEWEST} of the primary genes, found none in {len(sets)} sets: the runs "
             f"predict {names}, the sets name {', '.join(next(iter(sets.values()))[:3])}. Are the names of one kind?"
         )
+    table = pd.concat(some, ignore_index=True)
     numbers = ["scc", "pcc", "genes_scc", "genes"]
     by_fold = table.groupby(["block", "method", "set", "fold"], sort=False, dropna=False)[numbers].mean()
     means = by_fold.groupby(["block", "method", "set"], sort=False).mean().reset_index()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,16 +54,20 @@ def draw_predictability(table: pd.DataFrame, method: str, block: str, style: Met
         table: [gene] with the columns scc and predictability, see `agl.analysis.results.gene_predictability`.
     """
     rank = table.rank()
-    apart = (rank.scc - rank.predictability).abs().sort_values(ascending=False, kind="stable").index[:LABELLED]
+    apart = (rank.scc - rank.predictability).abs().sort_values(ascending=False, kind="stable").index
     with house_style():
         figure = new_figure(3.6, 3.0)
         axes = figure.add_subplot()
         axes.axhline(0, color=MUTED, lw=0.8)
         axes.axvline(0, color=MUTED, lw=0.8)
         axes.scatter(table.predictability, table.scc, s=18, color=style.colour, marker=style.marker, alpha=0.75, lw=0)
-        for gene in apart:
+        for gene in _legible(table, apart):
             place = (table.predictability[gene], table.scc[gene])
-            axes.annotate(short(str(gene), 14), place, xytext=(3, 3), textcoords="offset points", fontsize=7)
+            left = place[0] > 0.8 * table.predictability.max()  # or the name would leave the figure
+            axes.annotate(
+                short(str(gene), 14), place, xytext=(-3 if left else 3, 3), textcoords="offset points", fontsize=7,
+                ha="right" if left else "left",
+            )  # fmt: skip
         axes.set_title(correlation_words(table.predictability, table.scc))
         axes.set_xlabel("predictability without training")
         axes.set_ylabel("SCC per slide")
@@ -74,3 +79,20 @@ def draw_predictability(table: pd.DataFrame, method: str, block: str, style: Met
     )
     name = file_name("genes-predictability", block)
     return save(figure, folder, name, "Could it be foreseen?", caption, table.reset_index())
+
+
+def _legible(table: pd.DataFrame, genes: pd.Index) -> list[Any]:
+    """The first genes that may be named without one name lying on another's."""
+    width, height = np.ptp(table.predictability) or 1.0, np.ptp(table.scc) or 1.0
+    chosen: list[Any] = []
+    for gene in genes:
+        x, y = table.predictability[gene], table.scc[gene]
+        near = (
+            abs(x - table.predictability[other]) < 0.2 * width and abs(y - table.scc[other]) < 0.05 * height
+            for other in chosen
+        )
+        if not any(near):
+            chosen.append(gene)
+        if len(chosen) == LABELLED:
+            break
+    return chosen

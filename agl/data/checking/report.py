@@ -119,18 +119,13 @@ class CheckReport:
                 f"{self.genes_overlap:,} genes in all sections of {self.genes_union:,} measured",
                 highlight=False,
             )
-        for what, value in self.will_use.items():
-            console.print(Text(f"  {what:<14}", "cyan"), Text(value), sep="", soft_wrap=True)
-        if words := self.reachable():
-            console.print(Text(f"  {'reachable':<14}", "cyan"), Text(words), sep="", soft_wrap=True)
-        if words := self.by_depth():
-            console.print(Text(f"  {'depth alone':<14}", "cyan"), Text(words), sep="", soft_wrap=True)
-        for name in ("position", "stain"):
-            if words := self.by(name):
-                console.print(Text(f"  {f'{name} alone':<14} ", "cyan"), Text(words), sep="", soft_wrap=True)
+        lines = {**self.will_use, "reachable": self.reachable(), "depth alone": self.by_depth()}
+        lines |= {f"{name} alone": self.by(name) for name in ("position", "stain")}
         if self.train and self.status != "error":
-            words = " ".join(map(shlex.quote, self.train))
-            console.print(Text(f"  {'train with':<14}", "cyan"), Text(f"agl train {words}"), sep="", soft_wrap=True)
+            lines["train with"] = "agl train " + " ".join(map(shlex.quote, self.train))
+        for what, words in lines.items():
+            if words:
+                console.print(Text(f"  {what:<16}", "cyan"), Text(words), sep="", soft_wrap=True)
         for finding in self.findings:
             where = f"{finding.slide}: " if finding.slide else ""
             console.print(

@@ -65,7 +65,12 @@ def held_out_pearson(
             torch.from_numpy(target[rows]),
             torch.from_numpy(np.unique(slides[rows], return_inverse=True)[1]),
         )
-        for at, scores in enumerate(RidgePath(rest).predictions(inputs(rows), grid * rest.n)):
+        path, scored = RidgePath(rest), np.empty((len(grid), len(rows), target.shape[1]))
+        for start in range(0, len(rows), BLOCK):  # wide features of a whole fold would not fit
+            here = slice(start, start + BLOCK)
+            for at, scores in enumerate(path.predictions(inputs(rows[here]), grid * rest.n)):
+                scored[at, here] = scores
+        for at, scores in enumerate(scored):
             r = strank.pearson(torch.from_numpy(scores), truth, slides=groups, per_slide=True)
             found[at] += r.nanmean(1).tolist()
     return np.array([np.nanmean(values) if not np.isnan(values).all() else np.nan for values in found])

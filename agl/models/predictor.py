@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agl.models.dropout import Dropout
 
+BLOCK = 8192  # spots whose features are in double precision at one time
 WIDEST = 1 << 16  # a layer of more would not fit anywhere
 StartFrom = Literal["auto", "low_rank", "convex", "none"]
 
@@ -61,12 +63,24 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
 
-    def fit(self, features: Tensor) -> None:
-        """Take mean and sd from `[spot, feature]` of training spots."""
-        exact = features.double()
-        sd = exact.std(0, correction=0)
-        constant = sd <= 1e-6 * (1 + exact.mean(0).abs())
-        self.mean.copy_(exact.mean(0))
+    def fit(self, features: Tensor | np.ndarray, spots: np.ndarray | None = None) -> None:
+        """Take mean and sd from `[spot, feature]`, of all spots or of some, block by block: they may lie on a disk."""
+        n = len(features) if spots is None else len(spots)
+
+        def blocks() -> Iterator[Tensor]:
+            for start in range(0, n, BLOCK):
+                here = slice(start, start + BLOCK)
+                block = features[here if spots is None else spots[here]]
+                yield (block if isinstance(block, Tensor) else torch.from_numpy(np.array(block))).float().double()
+
+        if n <= BLOCK:
+            (exact,) = blocks()
+            mean, sd = exact.mean(0), exact.std(0, correction=0)
+        else:
+            mean = sum((block.sum(0) for block in blocks()), start=torch.zeros(())) / n
+            sd = (sum(((block - mean).square().sum(0) for block in blocks()), start=torch.zeros(())) / n).sqrt()
+        constant = sd <= 1e-6 * (1 + mean.abs())
+        self.mean.copy_(mean)
         self.scale.copy_(torch.where(constant, torch.zeros_like(sd), 1 / sd.clamp_min(1e-12)))
 
     def forward(self, features: Tensor) -> Tensor:

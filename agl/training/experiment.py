@@ -225,7 +225,7 @@ class Experiment:
             try_model(self.config.model.name, model, features.shape[1], len(self.panel.genes))
         for module in model.modules():
             if isinstance(module, Standardise) and features is not None:
-                module.fit(torch.from_numpy(np.asarray(features[self.split.train], dtype=np.float32)))
+                module.fit(features, self.split.train)
         if features is None and hasattr(model, "calibrate"):
             model.calibrate(
                 SpotLoader(self.dataset, self.panel.genes, reduce=model.reduce).inputs(self.split.train).numpy()

@@ -17,6 +17,21 @@ def test_standardise_is_scikit_learns() -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_many_spots_are_taken_block_by_block(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = (np.random.default_rng(0).normal(300, 5, (1000, 6))).astype(dtype)
+    spots = np.random.default_rng(1).permutation(1000)[:700]
+    whole, cut = Standardise(6), Standardise(6)
+    whole.fit(features, spots)
+    monkeypatch.setattr("agl.models.predictor.BLOCK", 64)
+    cut.fit(features, spots)
+    scaled = StandardScaler().fit(features[spots].astype(float))
+    for layer in (whole, cut):
+        np.testing.assert_allclose(layer.mean, scaled.mean_, rtol=1e-6)
+        np.testing.assert_allclose(1 / layer.scale, scaled.scale_, rtol=1e-5)
+    torch.testing.assert_close(cut.scale, whole.scale, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e6, -1e-9])
 def test_a_constant_feature_becomes_zero(constant: float) -> None:
     features = torch.cat([torch.full((30, 1), constant), torch.randn(30, 1)], 1)

@@ -72,7 +72,8 @@ class Nursery:
         script.write_text(NURSERY)
         self.errors = (folder / "errors.txt").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, str(script), "real" if real else "fake", str(sleep)],
+            # Python 3.12 warns of every fork in a process with threads, which libraries start.
+            [sys.executable, "-W", "ignore::DeprecationWarning", str(script), "real" if real else "fake", str(sleep)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -543,7 +543,9 @@ def marked_tests(machine: Machine, page: Page) -> None:
         why = f"without {', '.join(missing)}" if missing else "on a CPU"
         return page.add("", f"The tests marked gpu were left out {why}.")
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
-    command += sorted({str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text()})
+    command += sorted(
+        {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text()}
+    )
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=machine.left)
     page.failures += done.returncode != 0
     return page.add("", "Tests marked gpu:", "```", *done.stdout.strip().splitlines()[-12:], "```")
@@ -610,6 +612,9 @@ def main() -> int:
             continue
         try:
             part.run(machine._replace(deadline=time.monotonic() + own, asked=given.part is not None), page)
+        except subprocess.TimeoutExpired as error:
+            page.failures += 1
+            page.add("", f"FAILED: it took longer than the {error.timeout:.0f} s that were left for it")
         except Exception as error:  # the next part may work, and what failed must be on the page
             page.failures += 1
             page.add("", f"FAILED: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")

@@ -20,20 +20,6 @@ def serves(scores: Tensor, *others: Tensor | None) -> bool:
     )
 
 
-def tables(scores: Tensor, counts: Tensor, out: Tensor | None, *, gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores and counts with genes side by side, and where the gradient goes.
-
-    That is a new table in float32 where none is given, without rows where no gradient is wanted.
-    """
-    if out is None:
-        out = torch.empty((len(scores) if gradient else 0, scores.shape[1]), dtype=torch.float32, device=scores.device)
-    return _side_by_side(scores), _side_by_side(counts), out
-
-
-def _side_by_side(table: Tensor) -> Tensor:
-    return table if table.stride(1) == 1 else table.contiguous()
-
-
 @cache
 def _found() -> bool:
     return importlib.util.find_spec("triton") is not None

@@ -14,14 +14,9 @@ from torch import Tensor
 
 from strank.losses.analytic import Outcome
 from strank.losses.lineup import LineUp
-from strank.losses.on_gpu import tables
+from strank.losses.triton_tables import Tables, clear_left_out, read, spots_at
 
 SPOTS, GENES, WARPS = 16, 64, 2  # of a step, and threads / 32 that take it: best of eight on an H100
-
-
-@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-def _read(table, spots, genes, there, step):  # type: ignore[no-untyped-def]
-    return tl.load(table + spots[:, None] * step + genes[None, :], mask=there, other=0).to(tl.float32)
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -38,12 +33,10 @@ def _sums(  # type: ignore[no-untyped-def]
     dot = tl.zeros((G,), tl.float32)
     for first in range(0, n, S):
         steps = first + tl.arange(0, S)
-        spots = (begin + steps).to(tl.int64)
-        if has_order:
-            spots = tl.load(order + spots, mask=steps < n, other=0)
+        spots = spots_at(order, begin, steps, n, has_order)
         there = (steps < n)[:, None] & (genes < n_genes)[None, :]
-        s = _read(scores, spots, genes, there, scores_step)
-        c = _read(counts, spots, genes, there, counts_step)
+        s = read(scores, spots, genes, there, scores_step)
+        c = read(counts, spots, genes, there, counts_step)
         if has_offset:
             s += tl.load(offset + spots, mask=steps < n, other=0.0)[:, None]
         s = tl.where(there, s, -1e30)
@@ -98,12 +91,10 @@ def _slopes(  # type: ignore[no-untyped-def]
     if wanted:
         for first in range(0, n, S):
             steps = first + tl.arange(0, S)
-            spots = (begin + steps).to(tl.int64)
-            if has_order:
-                spots = tl.load(order + spots, mask=steps < n, other=0)
+            spots = spots_at(order, begin, steps, n, has_order)
             there = (steps < n)[:, None] & (genes < n_genes)[None, :]
-            s = _read(scores, spots, genes, there, scores_step)
-            c = _read(counts, spots, genes, there, counts_step)
+            s = read(scores, spots, genes, there, scores_step)
+            c = read(counts, spots, genes, there, counts_step)
             if has_offset:
                 s += tl.load(offset + spots, mask=steps < n, other=0.0)[:, None]
             slope = weight[None, :] * (tl.exp(s - top[None, :]) * (depth / mass)[None, :] - c)
@@ -131,7 +122,7 @@ def multinomial(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores, counts, out = tables(scores, counts, out, gradient=gradient)
+    scores, counts, out = Tables.of(scores, counts, out, gradient=gradient)
     order, chunks, lengths = lined.chunks(n_spots, scores.device)
     values = torch.zeros((len(lengths), n_genes), dtype=torch.float32, device=scores.device)
     if len(chunks):
@@ -146,7 +137,7 @@ def multinomial(
                 scores, counts, out, found, order, chunks, lengths, offset, values, float(count_power), *steps,
                 out.stride(0), *has, count_power != 1, gradient, SPOTS, GENES, num_warps=WARPS,
             )  # fmt: skip
-    if gradient and lined.keep is not None:
-        out.masked_fill_(~lined.keep.unsqueeze(1), 0.0)
+    if gradient:
+        clear_left_out(out, lined.keep)
     scale = 1 / max(1, n_spots)
     return Outcome(values.sum(0) * scale, scale, out if gradient else None)

@@ -15,7 +15,7 @@ from torch import Tensor
 from strank.groups import FEWEST_SPOTS, LAST_PLACES
 from strank.losses.analytic import Outcome
 from strank.losses.lineup import LineUp
-from strank.losses.on_gpu import tables
+from strank.losses.triton_tables import Tables, clear_left_out, log_one_more, read, spots_at
 
 SPOTS, GENES, WARPS = 16, 64, 2  # of a step, and threads / 32 that take it: best of eight on an H100
 _ROUNDING = LAST_PLACES * torch.finfo(torch.float32).eps
@@ -24,14 +24,12 @@ _ROUNDING = LAST_PLACES * torch.finfo(torch.float32).eps
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _pairs(scores, counts, spots, inside, genes, there, factor, scores_step, counts_step, has_factor: tl.constexpr):  # type: ignore[no-untyped-def]
     """Scores, log counts and counts of some spots and genes."""
-    x = tl.load(scores + spots[:, None] * scores_step + genes[None, :], mask=there, other=0.0).to(tl.float32)
-    c = tl.load(counts + spots[:, None] * counts_step + genes[None, :], mask=there, other=0).to(tl.float32)
+    x = read(scores, spots, genes, there, scores_step)
+    c = read(counts, spots, genes, there, counts_step)
     scaled = c
     if has_factor:
         scaled = c * tl.load(factor + spots, mask=inside, other=0.0)[:, None]
-    one_more = 1.0 + scaled  # log1p without its rounding error: Goldberg, 1991, theorem 4
-    y = tl.where(one_more == 1.0, scaled, tl.log(one_more) * (scaled / (one_more - 1.0)))
-    return x, y, c
+    return x, log_one_more(scaled), c
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -55,9 +53,7 @@ def _moments(  # type: ignore[no-untyped-def]
     for first in range(0, n, S):
         steps = first + tl.arange(0, S)
         inside = steps < n
-        spots = (begin + steps).to(tl.int64)
-        if has_order:
-            spots = tl.load(order + spots, mask=inside, other=0)
+        spots = spots_at(order, begin, steps, n, has_order)
         there = inside[:, None] & (genes < n_genes)[None, :]
         x, y, c = _pairs(scores, counts, spots, inside, genes, there, factor, scores_step, counts_step, has_factor)
         here = tl.minimum(n - first, S).to(tl.float32)
@@ -157,9 +153,7 @@ def _slopes(  # type: ignore[no-untyped-def]
         for first in range(0, n, S):
             steps = first + tl.arange(0, S)
             inside = steps < n
-            spots = (begin + steps).to(tl.int64)
-            if has_order:
-                spots = tl.load(order + spots, mask=inside, other=0)
+            spots = spots_at(order, begin, steps, n, has_order)
             there = inside[:, None] & real[None, :]
             x, y, _c = _pairs(scores, counts, spots, inside, genes, there, factor, scores_step, counts_step, has_factor)
             # d(1 - r)/dx = (r x / |x| - y / |y|) / |x|
@@ -188,7 +182,7 @@ def pearson(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores, counts, out = tables(scores, counts, out, gradient=gradient)
+    scores, counts, out = Tables.of(scores, counts, out, gradient=gradient)
     order, chunks, lengths = lined.chunks(n_spots, scores.device)
     value, defined = torch.zeros((2, len(lengths), n_genes), dtype=torch.float32, device=scores.device)
     if len(chunks):
@@ -204,7 +198,7 @@ def pearson(
                 out.stride(0), _ROUNDING, FEWEST_SPOTS, *has, count_power != 1, gradient, SPOTS, GENES,
                 num_warps=WARPS,
             )  # fmt: skip
-    if gradient and lined.keep is not None:
-        out.masked_fill_(~lined.keep.unsqueeze(1), 0.0)
+    if gradient:
+        clear_left_out(out, lined.keep)
     scale = 1 / defined.sum(0).clamp(min=1)
     return Outcome(value.sum(0) * scale, scale, out if gradient else None)

@@ -11,8 +11,8 @@ import triton.language as tl
 from torch import Tensor
 
 from strank.losses.analytic import Outcome
-from strank.losses.on_gpu import tables
 from strank.losses.special import HIGHEST_LOG_RATE
+from strank.losses.triton_tables import Tables, log_one_more, read
 
 SPOTS, GENES, WARPS = 32, 128, 8  # of a step, and threads / 32 that take it: best of eight on an H100
 ROWS = 256  # spots of a program, whose sums are added up afterwards: in the same order every time
@@ -32,8 +32,8 @@ def _points(  # type: ignore[no-untyped-def]
         inside = spots < n_spots
         spots = spots.to(tl.int64)
         there = inside[:, None] & (genes < n_genes)[None, :]
-        s = tl.load(scores + spots[:, None] * scores_step + genes[None, :], mask=there, other=0.0).to(tl.float32)
-        c = tl.load(counts + spots[:, None] * counts_step + genes[None, :], mask=there, other=0).to(tl.float32)
+        s = read(scores, spots, genes, there, scores_step)
+        c = read(counts, spots, genes, there, counts_step)
         live = there
         if has_keep:
             live = there & (tl.load(keep + spots, mask=inside, other=0) != 0)[:, None]
@@ -47,9 +47,7 @@ def _points(  # type: ignore[no-untyped-def]
         else:
             if has_spot:
                 c *= tl.load(per_spot + spots, mask=inside, other=0.0)[:, None]
-            one_more = 1.0 + c  # log1p without its rounding error: Goldberg, 1991, theorem 4
-            target = tl.where(one_more == 1.0, c, tl.log(one_more) * (c / (one_more - 1.0)))
-            rest = s - target
+            rest = s - log_one_more(c)
             loss = rest * rest
             slope = 2.0 * rest
         total += tl.sum(tl.where(live, loss, 0.0), 0)
@@ -79,7 +77,7 @@ def points(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores, counts, out = tables(scores, counts, out, gradient=gradient)
+    scores, counts, out = Tables.of(scores, counts, out, gradient=gradient)
     grid = (triton.cdiv(n_spots, ROWS), triton.cdiv(n_genes, GENES))
     value = torch.empty((grid[0], n_genes), dtype=torch.float32, device=scores.device)
     with torch.cuda.device_of(scores):

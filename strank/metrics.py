@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from strank.groups import FEWEST_SPOTS, check_holds_values, varies
-from strank.ranks import check_table, codes_by_gene, gene_chunks, inversions, ranks_by_gene, sort_integers
+from strank.columns import centred, centred_ranks, cosine, finite, squares, varying
+from strank.groups import FEWEST_SPOTS, check_holds_values
+from strank.ranks import check_table, codes_by_gene, gene_chunks, inversions, sort_integers
 from strank.segments import Segments
 
 Kernel = Callable[[Tensor, Tensor, Segments], Tensor]  # two float64 [gene, spot] -> [gene, slide]
@@ -107,13 +108,13 @@ def why_undefined(scores: Tensor, counts: Tensor, *, slides: Tensor | None = Non
     found = dict.fromkeys(("few_spots", "not_finite", "constant_counts", "constant_scores"), 0)
     for genes in gene_chunks(*scores.shape):
         s, c = segments.gene_major(scores[:, genes]), segments.gene_major(counts[:, genes])
-        finite = _finite(s, c, segments)
+        usable = finite(s, segments) & finite(c, segments)
         varies = {
-            "constant_counts": _varies(c, segments, counts.dtype),
-            "constant_scores": _varies(s, segments, scores.dtype),
+            "constant_counts": varying(c, segments, counts.dtype),
+            "constant_scores": varying(s, segments, scores.dtype),
         }
-        left = torch.ones_like(finite)
-        for reason, fine in {"few_spots": ~few.expand_as(left), "not_finite": finite, **varies}.items():
+        left = torch.ones_like(usable)
+        for reason, fine in {"few_spots": ~few.expand_as(left), "not_finite": usable, **varies}.items():
             found[reason] += int((left & ~fine).sum())
             left = left & fine
     return found
@@ -129,10 +130,10 @@ def _per_gene(
     if len(scores):
         for genes in gene_chunks(*scores.shape):
             s, c = segments.gene_major(scores[:, genes]), segments.gene_major(counts[:, genes])
-            defined = _finite(s, c, segments)
+            defined = finite(s, segments) & finite(c, segments)
             if must_vary:
                 defined &= segments.lengths >= FEWEST_SPOTS
-                defined &= _varies(s, segments, scores.dtype) & _varies(c, segments, counts.dtype)
+                defined &= varying(s, segments, scores.dtype) & varying(c, segments, counts.dtype)
             values[genes] = torch.where(defined, kernel(s, c, segments), torch.nan)
     by_slide = values.T.contiguous()
     if per_slide:
@@ -141,26 +142,15 @@ def _per_gene(
 
 
 def _pearson(scores: Tensor, counts: Tensor, segments: Segments) -> Tensor:
-    return _cosine(_centred(scores, segments), _centred(counts, segments), segments)
+    return _cosine(centred(scores, segments), centred(counts, segments), segments)
 
 
 def _spearman(scores: Tensor, counts: Tensor, segments: Segments) -> Tensor:
-    middle = segments.spread((segments.lengths[None, :] + 1) / 2)
-    return _cosine(ranks_by_gene(scores, segments) - middle, ranks_by_gene(counts, segments) - middle, segments)
+    return _cosine(centred_ranks(scores, segments), centred_ranks(counts, segments), segments)
 
 
 def _cosine(a: Tensor, b: Tensor, segments: Segments) -> Tensor:
-    # one root of the product: exactly 1 for equal vectors; the clamp takes off rounding only
-    norm = (segments.sum(a * a) * segments.sum(b * b)).sqrt()
-    return (segments.sum(a * b) / norm).clamp(-1, 1)
-
-
-def _centred(values: Tensor, segments: Segments) -> Tensor:
-    """Deviations from the slide's mean, in units of its range: neither 1e300 nor 1e-300 is lost."""
-    low, high = segments.min(values), segments.max(values)
-    scaled = values / 2 - segments.spread(low / 2)  # halves: the range of two floats may itself overflow
-    scaled = scaled / segments.spread((high / 2 - low / 2).clamp_min(torch.finfo(torch.float64).tiny))
-    return scaled - segments.spread(segments.sum(scaled) / segments.lengths)
+    return cosine(a, b, squares(a, segments), squares(b, segments), segments)
 
 
 def _kendall(scores: Tensor, counts: Tensor, segments: Segments) -> Tensor:
@@ -192,17 +182,6 @@ def _int_sum(values: Tensor, segments: Segments) -> Tensor:
 
 def _mean_squared_error(scores: Tensor, counts: Tensor, segments: Segments) -> Tensor:
     return segments.sum((scores - counts).square()) / segments.lengths
-
-
-def _finite(scores: Tensor, counts: Tensor, segments: Segments) -> Tensor:
-    unusable = ~(scores.isfinite() & counts.isfinite())
-    if not unusable.any():
-        return torch.ones(len(scores), len(segments), dtype=torch.bool, device=scores.device)
-    return segments.sum(unusable.double()) == 0
-
-
-def _varies(values: Tensor, segments: Segments, dtype: torch.dtype) -> Tensor:
-    return varies(segments.min(values), segments.max(values), dtype)
 
 
 def _check(scores: Tensor, counts: Tensor, slides: Tensor | None) -> Segments:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from strank.columns import centred, centred_ranks, cosine, finite, squares, varying
 from strank.groups import FEWEST_SPOTS, check_holds_values
-from strank.metrics import _centred, _finite, _varies
-from strank.ranks import check_table, gene_chunks, ranks_by_gene
+from strank.ranks import check_table, gene_chunks
 from strank.segments import Segments
 
 KEPT = 1 << 22  # entries of a table of counts whose ranks are kept: 100 MB; those of a larger one are found again
@@ -70,19 +70,15 @@ class Reference:
             a = _side(scores[:, genes], self.segments)
             b = _side(self.counts[:, genes], self.segments) if self._kept is None else self._kept[number]
             usable = a.usable & b.usable
-            pairs = ((a.ranks, a.rank_squares, b.ranks, b.rank_squares),
-                     (a.values, a.value_squares, b.values, b.value_squares))  # fmt: skip
-            for row, (left, left_squares, right, right_squares) in enumerate(pairs):
-                cosine = self.segments.sum(left * right) / (left_squares * right_squares).sqrt()
-                found[row, genes] = torch.where(usable, cosine.clamp(-1, 1), torch.nan)
-        spearman, pearson = found.transpose(1, 2).contiguous()
-        return spearman, pearson
+            spearman = cosine(a.ranks, b.ranks, a.rank_squares, b.rank_squares, self.segments)
+            pearson = cosine(a.values, b.values, a.value_squares, b.value_squares, self.segments)
+            found[:, genes] = torch.where(usable, torch.stack([spearman, pearson]), torch.nan)
+        by_slide = found.transpose(1, 2).contiguous()
+        return by_slide[0], by_slide[1]
 
 
 def _side(table: Tensor, segments: Segments) -> _Side:
     values = segments.gene_major(table)
-    usable = _finite(values, values, segments) & (segments.lengths >= FEWEST_SPOTS)
-    usable &= _varies(values, segments, table.dtype)
-    ranks = ranks_by_gene(values, segments) - segments.spread((segments.lengths[None, :] + 1) / 2)
-    centred = _centred(values, segments)
-    return _Side(usable, ranks, segments.sum(ranks * ranks), centred, segments.sum(centred * centred))
+    usable = finite(values, segments) & (segments.lengths >= FEWEST_SPOTS) & varying(values, segments, table.dtype)
+    ranks, around_mean = centred_ranks(values, segments), centred(values, segments)
+    return _Side(usable, ranks, squares(ranks, segments), around_mean, squares(around_mean, segments))

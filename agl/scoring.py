@@ -13,7 +13,7 @@ from torch import Tensor
 import strank
 from agl.data.expression import expression
 from agl.nuisances import NUISANCES
-from strank.reference import Reference
+from strank.reference import ReferenceCounts
 
 POOLED = "(pooled)"
 PREDICTABILITY = "predictability"  # of a gene in the training spots, see `agl.genes.lookalikes`
@@ -85,7 +85,7 @@ class Known:
     """A target `[spot, gene]` with its slides' codes `[spot]`, its ranks worked out."""
 
     def __init__(self, target: Tensor, slides: Tensor) -> None:
-        self.reference, self.slides = Reference(target, slides), slides
+        self.reference, self.slides = ReferenceCounts(target, slides), slides
         self.defined = self.reference.correlations(target)[1].isfinite()
 
     def correlations(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

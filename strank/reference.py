@@ -25,7 +25,7 @@ class _Side(NamedTuple):
     value_squares: Tensor
 
 
-class Reference:
+class ReferenceCounts:
     """A table of counts that scores are correlated with, again and again, as after every epoch.
 
     Args:
@@ -35,7 +35,7 @@ class Reference:
     Raises:
         TypeError, ValueError: wrong dtypes or shapes, saying what was expected.
 
-    >>> reference = Reference(torch.tensor([[1], [2], [6]]))
+    >>> reference = ReferenceCounts(torch.tensor([[1], [2], [6]]))
     >>> spearman, pearson = reference.correlations(torch.tensor([[0.0], [1.0], [2.0]]))
     >>> spearman.item(), round(pearson.item(), 4)
     (1.0, 0.9449)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agl import errors
+from agl.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*ROOT.glob("agl/**/*.py"), *ROOT.glob("strank/**/*.py")])
 BROKEN = re.compile(r'"[ \t]*\n[ \t]*"')  # a string cut in two and glued by its quotes
@@ -20,10 +23,13 @@ def docstrings(source: str) -> Iterator[str]:
             yield ast.get_docstring(node, clean=False) or ""
 
 
+KINDS = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, UserError)}
+
+
 def messages(source: str) -> Iterator[str]:
-    """The beginning of every text that a `UserError` is raised with."""
+    """The beginning of every text that a `UserError` or one of its kinds is raised with."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "UserError" and node.args:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS and node.args:
             text = node.args[0]
             while isinstance(text, ast.BinOp):
                 text = text.left

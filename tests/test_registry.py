@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from agl import registry
 from agl.builtins import WHERE
@@ -62,6 +63,14 @@ def test_mistakes_get_one_sentence(name: str, args: dict, ending: str, plugin: s
     with pytest.raises(UserError) as caught:
         registry.bind("loss", component)
     assert str(caught.value).endswith(ending), str(caught.value)
+
+
+def test_a_word_that_another_kind_is_given_is_an_option_of_this_one(tmp_path: Path) -> None:
+    """An engine is given `warm` by the framework; a loss may have an option of that name."""
+    file = tmp_path / "mine.py"
+    file.write_text("def heated(scores, counts, *, warm=0.0):\n    return warm + 0 * scores.sum(0)\n")
+    loss = registry.bind("loss", Component.model_validate({"name": f"{file}:heated", "warm": 0.5}))
+    assert loss(torch.zeros(2, 1), torch.zeros(2, 1)).tolist() == [0.5]
 
 
 def test_a_file_that_fails_on_import_says_so(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ QUESTIONS = {
 
 
 @dataclass(frozen=True)
-class Findings:
+class Advice:
     """The answer.
 
     Attributes:
@@ -52,7 +52,7 @@ class Findings:
     cautions: list[str]
 
 
-def read_findings(folder: Path) -> Findings:
+def read_findings(folder: Path) -> Advice:
     """The findings of a folder that `agl recommend` wrote."""
     file = folder / ANSWER
     if not file.is_file():
@@ -63,7 +63,7 @@ def read_findings(folder: Path) -> Findings:
     methods, unit = methods_frame(results, answer["runs"])
     inner = str(answer["final"]["unit"])
     words = _words(answer, options, methods, unit)
-    return Findings(options, methods, unit.name, inner, words, [*answer["notes"], *_cautions(methods, unit)])
+    return Advice(options, methods, unit.name, inner, words, [*answer["notes"], *_cautions(methods, unit)])
 
 
 def options_frame(answer: Mapping[str, Any]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from agl.progress import display
 if TYPE_CHECKING:
     import pandas as pd
 
-    from agl.analysis.recommendation import Findings
+    from agl.analysis.recommendation import Advice
     from agl.data.checking.report import CheckReport
     from agl.prediction.model import Model
 
@@ -113,7 +113,7 @@ class Recommendation:
 
     folder: Path
     runs: Runs
-    findings: Findings
+    findings: Advice
 
     @property
     def table(self) -> pd.DataFrame:

@@ -27,7 +27,7 @@ GPU_BLOCK = 1 << 24  # of both on a GPU, where starting an operation costs more 
 
 
 @dataclass
-class Block:
+class HeadBlock:
     """Some genes' heads: weight with bias, optimiser state, and the tangents of both (None: still zero)."""
 
     genes: Genes
@@ -67,7 +67,7 @@ class Block:
 
 def blocks(
     lookahead: Lookahead, in_trunk: Tensor, in_head: Tensor, groups: Sequence[Tensor] | None = None
-) -> list[Block]:
+) -> list[HeadBlock]:
     """All primary genes, then all auxiliary ones or some groups of them (positions in the panel); no block straddles
     two of these."""
     problem = lookahead.problem
@@ -79,12 +79,12 @@ def blocks(
     else:
         found += [part for group in groups if len(group) for part in group.split(size)]
     return [
-        Block(genes, isinstance(genes, slice) and genes.stop <= problem.n_primary, in_trunk[genes], in_head[genes])
+        HeadBlock(genes, isinstance(genes, slice) and genes.stop <= problem.n_primary, in_trunk[genes], in_head[genes])
         for genes in found
     ]
 
 
-def make_room(lookahead: Lookahead, blocks: list[Block], n_tangents: int) -> None:
+def make_room(lookahead: Lookahead, blocks: list[HeadBlock], n_tangents: int) -> None:
     """One piece of memory for all blocks' state, given back as a whole: many small ones would leave it in pieces."""
     sizes = [len(block.in_trunk) for block in blocks]
     width, kinds = lookahead.head_table(slice(0, 1)).shape[1], 1 + lookahead.rules["head.weight"].n_slots
@@ -127,14 +127,16 @@ def slope_and_bend(
     return first.detach(), bend
 
 
-def update_(lookahead: Lookahead, block: Block, gradient: Tensor, done: int) -> None:
+def update_(lookahead: Lookahead, block: HeadBlock, gradient: Tensor, done: int) -> None:
     """Take the inner step after `done` steps on a block's heads, in place."""
     weight = block.own(lookahead)
     for here, rule, count in chunks(lookahead, weight):
         step_(rule, weight[here], gradient[here], tuple(s[here] for s in block.slots), count + done + 1)
 
 
-def update_with_tangents_(lookahead: Lookahead, block: Block, gradient: Tensor, tangents: Tensor, done: int) -> None:
+def update_with_tangents_(
+    lookahead: Lookahead, block: HeadBlock, gradient: Tensor, tangents: Tensor, done: int
+) -> None:
     """The same with the tangents `[tangent, gene, hidden (+ 1)]`; gradient and tangents serve as scratch space."""
     weight, weight_tangents = block.own(lookahead), block.start_tangents(tangents)
     for here, rule, count in chunks(lookahead, weight):

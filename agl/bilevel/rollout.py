@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
-from agl.bilevel.heads import Block
+from agl.bilevel.heads import HeadBlock
 from agl.bilevel.inner import Slots, step
 from agl.bilevel.lookahead import Lookahead, with_ones
 from agl.bilevel.problem import BatchLike
@@ -39,7 +39,7 @@ class Step:
 
 
 def roll_out(
-    lookahead: Lookahead, blocks: list[Block], batches: list[BatchLike]
+    lookahead: Lookahead, blocks: list[HeadBlock], batches: list[BatchLike]
 ) -> tuple[list[Step], dict[str, Tensor]]:
     """Take the inner steps: a record of each, and the trunk after them. The blocks hold the heads after them.
 
@@ -56,7 +56,7 @@ def roll_out(
 
 
 def _take(
-    record: Step, lookahead: Lookahead, blocks: list[Block], *, last: bool
+    record: Step, lookahead: Lookahead, blocks: list[HeadBlock], *, last: bool
 ) -> tuple[dict[str, Tensor], dict[str, Slots]]:
     def heads(hidden: Tensor) -> Tensor:
         pulled = torch.zeros_like(hidden)

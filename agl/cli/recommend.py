@@ -11,7 +11,7 @@ import typer
 from agl.cli.printing import AsJson
 
 if TYPE_CHECKING:
-    from agl.analysis.recommendation import Findings
+    from agl.analysis.recommendation import Advice
 
 
 SECTIONS = ("recommendation", "scores", "differences", "genes", "protocol", "provenance")  # maps take long to draw
@@ -57,7 +57,7 @@ def recommend(
     typer.echo(f"The page: {page}")
 
 
-def _print(findings: Findings) -> None:
+def _print(findings: Advice) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -89,7 +89,7 @@ def _print(findings: Findings) -> None:
     typer.echo("\n".join([*findings.words, *findings.cautions]))
 
 
-def _as_plain(findings: Findings) -> dict[str, Any]:
+def _as_plain(findings: Advice) -> dict[str, Any]:
     return {
         "options": findings.options.to_dict("records"),
         "methods": findings.methods.to_dict("records"),

@@ -21,7 +21,7 @@ from agl.seeds import seeded
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class PlantedCalibration:
     """What the planted genes say about the candidates.
 
     Args:
@@ -60,7 +60,7 @@ class Calibration:
 
 def calibrate(
     problem: OuterProblem, weights: Tensor, n_planted: int, *, fdr: float = 0.05, strength: float | None = None
-) -> Calibration:
+) -> PlantedCalibration:
     """Compare the candidates' influences with those of planted genes, the last `n_planted` candidates of `problem`.
 
     The statistic is d outer / d weight over the gene's vote |v|^2, averaged over folds: an influence's size without the
@@ -95,7 +95,7 @@ def calibrate(
     p_helps, p_harms = (
         torch.where(missing, torch.nan, (1 + count).double() / (1 + len(chance))) for count in (as_low, as_high)
     )
-    return Calibration(ours, p_helps, p_harms, _discoveries(p_helps, fdr), _discoveries(p_harms, fdr))
+    return PlantedCalibration(ours, p_helps, p_harms, _discoveries(p_helps, fdr), _discoveries(p_harms, fdr))
 
 
 def moved_spots(coords: Tensor, slides: Tensor, *, seed: int, draw: int) -> Tensor:

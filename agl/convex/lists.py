@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from agl.convex.curved import Curved, Local, at_least_some
-from agl.convex.spots import Spots
+from agl.convex.spots import FittedSpots
 
 
 @dataclass(frozen=True)
-class Lists(Curved):
+class ListCurve(Curved):
     """`strank.listwise_nll` with whole slides as lists, times the number of spots.
 
     With a slide's total T, softmax p and weight w = mean count^(power - 1): gradient w (T p - c), Hessian
@@ -27,7 +27,7 @@ class Lists(Curved):
     offset: Tensor | None  # [spot] log library size
 
     @classmethod
-    def of(cls, counts: Tensor, spots: Spots, count_power: float) -> Lists:
+    def of(cls, counts: Tensor, spots: FittedSpots, count_power: float) -> ListCurve:
         totals = torch.stack([part.sum(1) for part in spots.by_slide(counts)], 1)
         if count_power != 1:
             weight = slide_weight(totals, spots, count_power)
@@ -58,13 +58,13 @@ class Lists(Curved):
         return Local(gradient, curve)
 
 
-def slide_weight(totals: Tensor, spots: Spots, count_power: float) -> Tensor:
+def slide_weight(totals: Tensor, spots: FittedSpots, count_power: float) -> Tensor:
     """`[gene, slide]`: mean count to the power `count_power` - 1, 0 for a slide without counts."""
     lengths = torch.tensor([part.stop - part.start for part in spots.slices]).to(totals)
     mean = totals / lengths
     return torch.where(mean > 0, mean.where(mean > 0, 1.0) ** (count_power - 1), 0.0)
 
 
-def log_library(spots: Spots, reference: float = 1.0) -> Any:
+def log_library(spots: FittedSpots, reference: float = 1.0) -> Any:
     """`[spot]` log of library size over a reference, or None."""
     return None if spots.library_size is None else (spots.library_size / reference).log()

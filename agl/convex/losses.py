@@ -11,10 +11,10 @@ from torch import Tensor
 
 import strank
 from agl.convex.curved import Curved
-from agl.convex.lists import Lists
+from agl.convex.lists import ListCurve
 from agl.convex.pairs import Pairs
 from agl.convex.rates import Overdispersed, Rates
-from agl.convex.spots import Spots
+from agl.convex.spots import FittedSpots
 from agl.errors import UserError, did_you_mean
 from strank.losses.inputs import above_zero, check_number
 
@@ -49,8 +49,8 @@ class Choice:
 
     name: str
     within: bool
-    value: Callable[[Tensor, Tensor, Spots, slice], Tensor]
-    curved: Callable[[Tensor, Spots, slice], Curved] | None = None
+    value: Callable[[Tensor, Tensor, FittedSpots, slice], Tensor]
+    curved: Callable[[Tensor, FittedSpots, slice], Curved] | None = None
     pooled: bool = False
     standardised: bool = False
     per_spot: bool = True
@@ -114,7 +114,7 @@ def _listwise(options: dict[str, Any]) -> Choice:
     if options.pop("list_size", None) is not None:
         raise ValueError("Expected list_size=None, for whole slides are the lists where nothing is drawn")
     return Choice(
-        "listwise", True, _strank(strank.listwise_nll, count_power=power), lambda c, s, _: Lists.of(c, s, power)
+        "listwise", True, _strank(strank.listwise_nll, count_power=power), lambda c, s, _: ListCurve.of(c, s, power)
     )
 
 
@@ -122,7 +122,7 @@ def _pairwise(options: dict[str, Any]) -> Choice:
     power = _count_power(options)
     options.pop("n_partners", None)
 
-    def value(scores: Tensor, counts: Tensor, spots: Spots, genes: slice) -> Tensor:
+    def value(scores: Tensor, counts: Tensor, spots: FittedSpots, genes: slice) -> Tensor:
         return Pairs.of(counts.T, spots, power).value(scores.T) / len(spots)
 
     return Choice("pairwise", True, value, lambda c, s, _: Pairs.of(c, s, power))
@@ -152,7 +152,7 @@ def _negative_binomial(options: dict[str, Any]) -> Choice:
             return counts.new_full((genes.stop - genes.start,), float(given))
         return given.to(counts)[genes]
 
-    def value(scores: Tensor, counts: Tensor, spots: Spots, genes: slice) -> Tensor:
+    def value(scores: Tensor, counts: Tensor, spots: FittedSpots, genes: slice) -> Tensor:
         return strank.negative_binomial_nll(
             scores, counts, library_size=spots.library_size, dispersion=theta(counts, genes)
         )
@@ -184,8 +184,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Choice]] = {
 }
 
 
-def _strank(loss: Callable[..., Tensor], **options: Any) -> Callable[[Tensor, Tensor, Spots, slice], Tensor]:
-    def value(scores: Tensor, counts: Tensor, spots: Spots, genes: slice) -> Tensor:
+def _strank(loss: Callable[..., Tensor], **options: Any) -> Callable[[Tensor, Tensor, FittedSpots, slice], Tensor]:
+    def value(scores: Tensor, counts: Tensor, spots: FittedSpots, genes: slice) -> Tensor:
         return loss(scores, counts, slides=spots.codes, library_size=spots.library_size, **options)
 
     return value

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agl.convex.curved import Curved, Local, at_least_some
 from agl.convex.lists import log_library
-from agl.convex.spots import Spots
+from agl.convex.spots import FittedSpots
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pairs(Curved):
     bend = 0.5  # two spots, each with p (1 - p) near 1/4
 
     @classmethod
-    def of(cls, counts: Tensor, spots: Spots, count_power: float) -> Pairs:
+    def of(cls, counts: Tensor, spots: FittedSpots, count_power: float) -> Pairs:
         slices = [part for part in spots.slices if part.stop - part.start > 1]
         found = cls(counts, torch.zeros_like(counts[:, 0]), slices, log_library(spots), count_power)
         for gene, part, rows, c in found._rows():  # a spot with itself is no pair

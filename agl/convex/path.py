@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agl.convex.losses import Choice
 from agl.convex.newton import Minimum, minimise
-from agl.convex.spots import Spots
+from agl.convex.spots import FittedSpots
 from agl.convex.squares import Squares
 from agl.errors import UserError
 
@@ -26,7 +26,7 @@ class Newton:
     """Curved losses, from the optimum of the penalty before."""
 
     choice: Choice
-    spots: Spots
+    spots: FittedSpots
     counts: Any
     tolerance: float
 
@@ -56,7 +56,7 @@ class Newton:
 class Closed:
     """Squares: all genes of a penalty at once, handed out batch by batch."""
 
-    def __init__(self, choice: Choice, spots: Spots, counts: Any, batches: list[slice]) -> None:
+    def __init__(self, choice: Choice, spots: FittedSpots, counts: Any, batches: list[slice]) -> None:
         self.squares = Squares.of(counts, spots, batches, centred=choice.within, standardised=choice.standardised)
         self.ready: tuple[float, Minimum] | None = None
 
@@ -66,14 +66,14 @@ class Closed:
         return Minimum(*(part[genes] for part in self.ready[1])), self.squares.level[genes]
 
 
-def loss_of(choice: Choice, spots: Spots, counts: Any, genes: slice, b: Tensor, level: Tensor) -> Tensor:
+def loss_of(choice: Choice, spots: FittedSpots, counts: Any, genes: slice, b: Tensor, level: Tensor) -> Tensor:
     """strank's loss `[gene]` of solved heads on the training spots."""
     scores = torch.addmm(level, spots.x, b.T)
     value = choice.value(scores, spots.gene_major(counts, genes).T, spots, genes)
     return value * (len(spots) / spots.n_given) if choice.per_spot else value
 
 
-def gene_batches(choice: Choice, spots: Spots, n_genes: int) -> list[slice]:
+def gene_batches(choice: Choice, spots: FittedSpots, n_genes: int) -> list[slice]:
     """Genes that are solved together: few enough for memory, enough for a good matrix product."""
     size = max(16, TABLE // len(spots))
     if choice.name == "pairwise":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agl.convex.curved import Curved, Local, at_least_some
 from agl.convex.lists import log_library
-from agl.convex.spots import Spots
+from agl.convex.spots import FittedSpots
 from strank.losses.inputs import TARGET_SUM
 from strank.losses.special import HIGHEST_LOG_RATE
 
@@ -25,7 +25,7 @@ class Rates(Curved):
     level: Tensor
 
     @classmethod
-    def of(cls, counts: Tensor, spots: Spots) -> Rates:
+    def of(cls, counts: Tensor, spots: FittedSpots) -> Rates:
         offset = log_library(spots, TARGET_SUM)
         total = counts.sum(1)
         return cls(counts, at_least_some(total / spots.n_given), offset, log_mean_rate(total, len(spots), offset))
@@ -52,7 +52,7 @@ class Overdispersed(Curved):
     level: Tensor
 
     @classmethod
-    def of(cls, counts: Tensor, spots: Spots, dispersion: Tensor) -> Overdispersed:
+    def of(cls, counts: Tensor, spots: FittedSpots, dispersion: Tensor) -> Overdispersed:
         offset, total = log_library(spots, TARGET_SUM), counts.sum(1)
         mean = total / spots.n_given
         mass = at_least_some(mean * dispersion / (mean + dispersion))

@@ -42,7 +42,7 @@ class Basis:
 
 
 @dataclass(frozen=True, eq=False)
-class Spots:
+class FittedSpots:
     """Training spots that take part, sorted by slide."""
 
     rows: Tensor  # [spot] their positions in the caller's tables
@@ -81,7 +81,7 @@ def prepare(
     within: bool,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
-) -> Spots:
+) -> FittedSpots:
     """Sort, standardise, turn. Spots with library size 0 are left out: no loss sees them.
 
     Args:
@@ -127,7 +127,7 @@ def prepare(
             features[part] -= features[part].mean(0)
     rotation = main_axes(features)
     turned = features @ rotation
-    return Spots(
+    return FittedSpots(
         rows,
         slices,
         number,

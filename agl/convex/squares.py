@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from agl.convex.newton import Minimum
-from agl.convex.spots import Spots
+from agl.convex.spots import FittedSpots
 from strank.groups import FEWEST_SPOTS
-from strank.losses.inputs import TARGET_SUM
+from strank.losses.inputs import TARGET_SUM, log_target
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class Squares:
     members: list[Tensor]  # the genes of each set
 
     @classmethod
-    def of(cls, counts: Any, spots: Spots, genes: list[slice], *, centred: bool, standardised: bool) -> Squares:
+    def of(cls, counts: Any, spots: FittedSpots, genes: list[slice], *, centred: bool, standardised: bool) -> Squares:
         """Sums over spots of all genes, some at a time."""
         crosses, levels, used = [], [], []
+        factor = None if spots.library_size is None else TARGET_SUM / spots.library_size
         for some in genes:
-            y = log_target(spots.gene_major(counts, some), spots.library_size)
+            y = log_target(spots.gene_major(counts, some).T, factor).T
             level = y.mean(1, keepdim=True)
             y = spots.centred(y) if centred else y - level
             levels.append(torch.zeros_like(level) if centred else level)
@@ -69,12 +70,7 @@ class Squares:
         return Minimum(b, norm, torch.ones_like(norm, dtype=torch.long))
 
 
-def log_target(counts: Tensor, library_size: Tensor | None) -> Tensor:
-    """log(1 + c) or log(1 + 10^4 c / l), `[gene, spot]`."""
-    return torch.log1p(counts if library_size is None else counts * (TARGET_SUM / library_size))
-
-
-def standardise(y: Tensor, spots: Spots) -> tuple[Tensor, Tensor]:
+def standardise(y: Tensor, spots: FittedSpots) -> tuple[Tensor, Tensor]:
     """Centred targets in units of their spread inside a slide, 0 where they do not vary; bool `[gene, slide]` where
     they do."""
     parts, defined = [], []

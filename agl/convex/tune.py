@@ -16,7 +16,7 @@ from agl.seeds import seeded
 
 
 @dataclass(frozen=True)
-class Step:
+class TuningStep:
     """Where tuning stood before its step `step` was taken."""
 
     step: int
@@ -35,8 +35,8 @@ def tune(
     learn_strength: bool = False,
     share: float = 0.5,
     seed: int = 0,
-    callback: Callable[[Step], None] | None = None,
-) -> list[Step]:
+    callback: Callable[[TuningStep], None] | None = None,
+) -> list[TuningStep]:
     """Lower the outer loss by a selector's parameters; it is left at the step where the loss was lowest.
 
     A selector whose `signal` is "hypergradient" is stepped by Adam through `selector() -> weights -> outer`, then
@@ -65,7 +65,7 @@ def tune(
         raise UserError("Expected a strength above 0 to learn it from, received 0; start from 1.")
     log_strength = torch.tensor(problem.strength, dtype=torch.float64).clamp_min(1e-300).log()
     log_strength.requires_grad_(learn_strength)
-    records: list[Step] = []
+    records: list[TuningStep] = []
 
     def note(step: int, loss: float, weights: Tensor, ranks_used: Sequence[tuple[int, ...]]) -> None:
         widened = any(
@@ -73,7 +73,7 @@ def tune(
             for used, fold in zip(ranks_used, problem.folds, strict=True)
         )
         strength = float(log_strength.detach().exp()) if problem.strength > 0 else 0.0
-        records.append(Step(step, loss, float(weights.sum()), strength, widened))
+        records.append(TuningStep(step, loss, float(weights.sum()), strength, widened))
         if callback is not None:
             callback(records[-1])
 

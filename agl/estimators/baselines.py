@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +20,6 @@ from agl.estimators.ridge_path import RidgePath, Standardiser, blocks_of, leadin
 from agl.estimators.tables import check_width, training_table
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)  # for each training spot
-
-
-class Fitted(Protocol):
-    """What `fit` returns."""
-
-    details: dict[str, Any]  # plain values for the record: what was chosen, and what to know
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """features `[spot, feature]` -> float64 scores `[spot, gene]`."""
 
 
 class TrainingMean:

@@ -20,7 +20,7 @@ import strank
 from agl.convex.curve import curve
 from agl.convex.low_rank import Coordinates
 from agl.convex.outer import Fold, OuterProblem
-from agl.convex.tune import Step, tune
+from agl.convex.tune import TuningStep, tune
 from agl.data.expression import DEPTH
 from agl.errors import UserError
 from agl.estimators.convex import solve
@@ -65,7 +65,7 @@ def settled(sample: Sample, *, rank: int, bound: float | None) -> tuple[Sample, 
     beside = outer_problem(sample, rank=rank, bound=bound, planted=planted)
     problem = beside.of_first(len(sample.weights))
 
-    def heard(step: Step) -> None:
+    def heard(step: TuningStep) -> None:
         sample.report({f"outer_{key}": value for key, value in asdict(step).items()})
 
     tune(selector, problem, steps=STEPS, lr=sample.outer.learning_rate, seed=sample.seed, callback=heard)

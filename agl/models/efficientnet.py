@@ -45,7 +45,7 @@ RENAMED = (
 )
 
 
-class Unit(nn.Module):
+class ConvUnit(nn.Module):
     """A convolution, batch norm, and ReLU6 if `active`; a stride of 2 pads right and below first, as in TensorFlow."""
 
     def __init__(
@@ -66,15 +66,15 @@ class Unit(nn.Module):
         return F.relu6(y) if self.active else y
 
 
-class Block(nn.Module):
+class InvertedBottleneck(nn.Module):
     """Inverted residual: 1x1 wider, depthwise, 1x1 narrower; the input added where shapes allow."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, factor: int) -> None:
         super().__init__()
         wide = inputs * factor
-        self.expand = Unit(inputs, wide, 1) if factor > 1 else None
-        self.depthwise = Unit(wide, wide, size, stride=stride, groups=wide)
-        self.project = Unit(wide, outputs, 1, active=False)
+        self.expand = ConvUnit(inputs, wide, 1) if factor > 1 else None
+        self.depthwise = ConvUnit(wide, wide, size, stride=stride, groups=wide)
+        self.project = ConvUnit(wide, outputs, 1, active=False)
         self.adds = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,14 +98,14 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
-        self.stem = Unit(3, 32, 3, stride=2)
+        self.stem = ConvUnit(3, 32, 3, stride=2)
         blocks, width = [], 32
         for count, size, stride, factor, outputs in STAGES:
             for number in range(count):
-                blocks.append(Block(width, outputs, size, stride if number == 0 else 1, factor))
+                blocks.append(InvertedBottleneck(width, outputs, size, stride if number == 0 else 1, factor))
                 width = outputs
         self.blocks = nn.ModuleList(blocks)
-        self.head = Unit(width, self.out_features, 1)
+        self.head = ConvUnit(width, self.out_features, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem((images - self.mean) / self.std)

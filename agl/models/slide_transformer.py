@@ -58,7 +58,7 @@ class SlideTransformer(Predictor):
         if not 0 <= dropout < 1:
             raise ValueError(f"Expected dropout as a share of a layer, 0 or more and below 1, received {dropout}.")
         layers = [Standardise(n_features), Embedding(n_features - 2, width)]
-        stack = [Block(width, heads, dropout) for _ in range(blocks)]
+        stack = [AttentionBlock(width, heads, dropout) for _ in range(blocks)]
         super().__init__(nn.Sequential(*layers, *stack, nn.LayerNorm(width)), width, n_genes)
 
 
@@ -80,7 +80,7 @@ class Embedding(nn.Module):
         return hidden
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """h + attention(h), then h + layers(h), each of h normalised; every spot attends to every other one."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

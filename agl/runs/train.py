@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRuns:
     """The runs of one config, before anything is trained."""
 
     config: Config
@@ -30,7 +30,7 @@ class Prepared:
     warnings: tuple[str, ...] = ()  # what was seen in the data that deserves a look
 
 
-def prepare(config: Config, sharing: Sharing | None = None) -> Prepared:
+def prepare(config: Config, sharing: Sharing | None = None) -> PreparedRuns:
     """Read the data, split it, refuse leaks; one experiment a fold, or the one fold the config names.
 
     Args:
@@ -63,7 +63,7 @@ def prepare(config: Config, sharing: Sharing | None = None) -> Prepared:
         Experiment(completed.model_copy(update={"fold": fold}), own, split, sharing=sharing)
         for fold, own, split in folds
     ]
-    return Prepared(completed, experiments, _warnings(dataset, twins))
+    return PreparedRuns(completed, experiments, _warnings(dataset, twins))
 
 
 def _folds(
@@ -111,7 +111,7 @@ def train(
 
 
 def train_each(
-    prepared: Prepared, *, progress: Progress | None = None, on_message: Callable[[str], None] | None = None
+    prepared: PreparedRuns, *, progress: Progress | None = None, on_message: Callable[[str], None] | None = None
 ) -> Iterator[Run]:
     """The runs of one config, one after another, as they finish."""
     from agl.runs.execute import execute

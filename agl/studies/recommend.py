@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from agl.data.dataset import Dataset
-    from agl.runs.train import Prepared
+    from agl.runs.train import PreparedRuns
     from agl.studies.factorial import Scored
 
 ANSWER, CONFIG, AUXILIARY = "recommendation.json", "recommended.yaml", "auxiliary_genes.txt"
@@ -44,7 +44,7 @@ COMPARED = (RIDGE, DEFAULT, CHOSEN)  # the simplest first
 
 
 @dataclass(frozen=True)
-class Choice:
+class FoldChoice:
     """What was chosen by some spots, and the scores it was chosen by (`agl.studies.factorial.Scored`)."""
 
     where: str  # the fold's name, or "all"
@@ -63,7 +63,7 @@ class Plan:
     words: tuple[str, ...]  # of the config that all runs share
     options: Options
     context: bool
-    committee: dict[str, Prepared]  # by normalisation, with every encoder and context
+    committee: dict[str, PreparedRuns]  # by normalisation, with every encoder and context
     notes: tuple[str, ...]
 
     @property
@@ -82,7 +82,7 @@ class Plan:
         return [each.split.name for each in self.first.experiments]
 
     @property
-    def first(self) -> Prepared:
+    def first(self) -> PreparedRuns:
         """The committee on features as they are."""
         return next(iter(self.committee.values()))
 
@@ -151,7 +151,7 @@ def recommend(asked: Plan, progress: Progress) -> dict[str, Any]:
     everything = np.unique(np.concatenate([*spots, *(each.split.test for each in asked.first.experiments)]))
     bar = progress.add_task("recommend", total=len(spots) + 1 + len(spots) * len(asked.methods(())), note="")
     choices, runs = [], []
-    prepared: dict[tuple[str, ...], Prepared] = {}
+    prepared: dict[tuple[str, ...], PreparedRuns] = {}
     for fold, (name, inside) in enumerate(zip([*asked.folds, "all"], [*spots, everything], strict=True)):
         progress.update(bar, note=f"choosing inside, {name}")
         choices.append(_choice(asked, name, inside))
@@ -199,14 +199,14 @@ def runs_of(folder: Path, answer: Mapping[str, Any]) -> list[Run]:
     return [Run(folder / name) for name in dict.fromkeys(each["run"] for each in answer["runs"])]
 
 
-def _choice(asked: Plan, where: str, spots: np.ndarray) -> Choice:
+def _choice(asked: Plan, where: str, spots: np.ndarray) -> FoldChoice:
     """What these spots choose; as written, where they have chosen before."""
     from agl.studies.factorial import score_options
 
     datasets = {name: prepared.experiments[0].dataset for name, prepared in asked.committee.items()}
     file = asked.folder / "choices" / f"{_key(asked, datasets, spots)}.json"
     if file.is_file():
-        return Choice(**json.loads(file.read_text()))
+        return FoldChoice(**json.loads(file.read_text()))
     scored = score_options(asked.first.config, datasets, spots, asked.options)
     choice = _chosen(asked.options, where, scored)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -214,11 +214,11 @@ def _choice(asked: Plan, where: str, spots: np.ndarray) -> Choice:
     return choice
 
 
-def _chosen(options: Options, where: str, scored: Scored) -> Choice:
+def _chosen(options: Options, where: str, scored: Scored) -> FoldChoice:
     chosen = options.choose(scored.scores)
     answers, genes = options.answers(chosen), {name: list(names) for name, names in scored.genes.items()}
     words, scores = list(options.words(chosen)), scored.scores.tolist()
-    return Choice(where, answers, words, scores, list(scored.units), scored.unit, genes)
+    return FoldChoice(where, answers, words, scores, list(scored.units), scored.unit, genes)
 
 
 def _key(asked: Plan, datasets: Mapping[str, Dataset], spots: np.ndarray) -> str:

@@ -54,7 +54,7 @@ class Head(NamedTuple):
 
     def run(
         self, features: Tensor, weight: Tensor, bias: Tensor | None, outer: Tensor | None, wanted: Sequence[bool]
-    ) -> Found:
+    ) -> HeadGradients:
         """Values, and the gradients that are wanted, for the losses times `outer` `[gene]` (None: 1)."""
         dtype, h = wide(features.dtype), features.to(self.dtype)
         parts = self.parts(len(features), len(weight), features.device)
@@ -94,7 +94,7 @@ class Head(NamedTuple):
         return value
 
 
-class Found(NamedTuple):
+class HeadGradients(NamedTuple):
     """Losses and gradients, the latter None where they are not wanted."""
 
     value: Tensor
@@ -192,7 +192,9 @@ def _is_constant(outer: Tensor) -> bool:
     return len(outer) > 0 and (outer.stride(0) == 0 or bool((outer == outer[:1]).all()))
 
 
-def _room(features: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool], *, filled: bool) -> Found:
+def _room(
+    features: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool], *, filled: bool
+) -> HeadGradients:
     """In float32 at least; what belongs to genes is 0 only if `filled`."""
     dtype = wide(features.dtype)
     gradients = [
@@ -201,7 +203,7 @@ def _room(features: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequenc
             (features, weight, bias), wanted, (torch.zeros, *[torch.zeros if filled else torch.empty] * 2), strict=True
         )
     ]
-    return Found(torch.zeros(len(weight), dtype=dtype, device=weight.device), *gradients)
+    return HeadGradients(torch.zeros(len(weight), dtype=dtype, device=weight.device), *gradients)
 
 
 def _product(*factors: Tensor | float | None) -> Tensor | float:

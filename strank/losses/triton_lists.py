@@ -14,7 +14,7 @@ from torch import Tensor
 
 from strank.losses.analytic import Outcome
 from strank.losses.lineup import LineUp
-from strank.losses.triton_tables import Tables, clear_left_out, read, spots_at
+from strank.losses.triton_tables import KernelTables, clear_left_out, read, spots_at
 
 SPOTS, GENES, WARPS = 16, 64, 2  # of a step, and threads / 32 that take it: best of eight on an H100
 
@@ -122,7 +122,7 @@ def multinomial(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores, counts, out = Tables.of(scores, counts, out, gradient=gradient)
+    scores, counts, out = KernelTables.of(scores, counts, out, gradient=gradient)
     order, chunks, lengths = lined.chunks(n_spots, scores.device)
     values = torch.zeros((len(lengths), n_genes), dtype=torch.float32, device=scores.device)
     if len(chunks):

@@ -15,7 +15,7 @@ from torch import Tensor
 from strank.groups import FEWEST_SPOTS, LAST_PLACES
 from strank.losses.analytic import Outcome
 from strank.losses.lineup import LineUp
-from strank.losses.triton_tables import Tables, clear_left_out, log_one_more, read, spots_at
+from strank.losses.triton_tables import KernelTables, clear_left_out, log_one_more, read, spots_at
 
 SPOTS, GENES, WARPS = 16, 64, 2  # of a step, and threads / 32 that take it: best of eight on an H100
 _ROUNDING = LAST_PLACES * torch.finfo(torch.float32).eps
@@ -182,7 +182,7 @@ def pearson(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores, counts, out = Tables.of(scores, counts, out, gradient=gradient)
+    scores, counts, out = KernelTables.of(scores, counts, out, gradient=gradient)
     order, chunks, lengths = lined.chunks(n_spots, scores.device)
     value, defined = torch.zeros((2, len(lengths), n_genes), dtype=torch.float32, device=scores.device)
     if len(chunks):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from strank.losses.analytic import Outcome
 from strank.losses.special import HIGHEST_LOG_RATE
-from strank.losses.triton_tables import Tables, log_one_more, read
+from strank.losses.triton_tables import KernelTables, log_one_more, read
 
 SPOTS, GENES, WARPS = 32, 128, 8  # of a step, and threads / 32 that take it: best of eight on an H100
 ROWS = 256  # spots of a program, whose sums are added up afterwards: in the same order every time
@@ -77,7 +77,7 @@ def points(
         out: where it is written, the scores themselves perhaps; by default a new table in float32.
     """
     n_spots, n_genes = scores.shape
-    scores, counts, out = Tables.of(scores, counts, out, gradient=gradient)
+    scores, counts, out = KernelTables.of(scores, counts, out, gradient=gradient)
     grid = (triton.cdiv(n_spots, ROWS), triton.cdiv(n_genes, GENES))
     value = torch.empty((grid[0], n_genes), dtype=torch.float32, device=scores.device)
     with torch.cuda.device_of(scores):

@@ -32,7 +32,7 @@ def log_one_more(x):  # type: ignore[no-untyped-def]
     return tl.where(one_more == 1.0, x, tl.log(one_more) * (x / (one_more - 1.0)))
 
 
-class Tables(NamedTuple):
+class KernelTables(NamedTuple):
     """Scores and counts with genes side by side, and where the gradient goes."""
 
     scores: Tensor
@@ -40,7 +40,7 @@ class Tables(NamedTuple):
     out: Tensor
 
     @classmethod
-    def of(cls, scores: Tensor, counts: Tensor, out: Tensor | None, *, gradient: bool) -> Tables:
+    def of(cls, scores: Tensor, counts: Tensor, out: Tensor | None, *, gradient: bool) -> KernelTables:
         """`out` is a new table in float32 where none is given, without rows where no gradient is wanted."""
         if out is None:
             shape = (len(scores) if gradient else 0, scores.shape[1])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import strank
 from agl.convex.losses import read_loss
-from agl.convex.spots import Spots, prepare
+from agl.convex.spots import FittedSpots, prepare
 
 CURVED = [
     ("listwise", {}),
@@ -24,7 +24,7 @@ CURVED = [
 ]
 
 
-def strank_sum(name: str, options: dict[str, Any], scores: Tensor, data: Any, spots: Spots) -> Tensor:
+def strank_sum(name: str, options: dict[str, Any], scores: Tensor, data: Any, spots: FittedSpots) -> Tensor:
     """strank's loss of the caller's full tables, times the number of spots; scores of empty spots are 0."""
     n_spots, n_genes = data.counts.shape
     full = torch.zeros(n_spots, n_genes, dtype=torch.float64).index_copy(0, spots.rows, scores.T)

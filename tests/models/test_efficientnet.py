@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from agl.data.images.encoders import load_encoder
 from agl.errors import UserError
 from agl.models import efficientnet as module
-from agl.models.efficientnet import EfficientNetLite0, Unit, load_weights, packaged_weights, renamed
+from agl.models.efficientnet import ConvUnit, EfficientNetLite0, load_weights, packaged_weights, renamed
 
 PUBLISHED = 4_652_008  # numbers of the whole network, its classifier of 1,000 classes included
 MEAN, SD = 0.06968957, 0.34492725  # of the 1,280 features of `patch`
@@ -58,7 +58,7 @@ def test_as_many_parameters_as_published() -> None:
 @pytest.mark.parametrize(("length", "before", "after"), [(8, 0, 1), (7, 1, 1)])
 def test_a_stride_of_two_pads_as_tensorflow_does(length: int, before: int, after: int) -> None:
     torch.manual_seed(0)
-    unit = Unit(2, 3, 3, stride=2).eval()
+    unit = ConvUnit(2, 3, 3, stride=2).eval()
     unit.norm.running_mean.copy_(torch.tensor([0.1, -0.2, 0.3]))
     x = torch.randn(1, 2, length, length)
     padded = F.pad(x, (before, after, before, after))

@@ -14,7 +14,7 @@ from agl import registry
 from agl.bilevel.settings import InnerSettings
 from agl.config import load
 from agl.errors import UserError
-from agl.models.slide_transformer import Block, Embedding, SlideTransformer
+from agl.models.slide_transformer import AttentionBlock, Embedding, SlideTransformer
 from agl.runs.model import model_of
 from agl.runs.predict import evaluate_again, open_model
 from agl.runs.resolve import complete
@@ -31,7 +31,7 @@ QUICK = [
 def test_a_block_is_attention_spot_by_spot() -> None:
     """softmax(q . k / sqrt(d)) v for every spot and head in a loop, then the layers."""
     torch.manual_seed(0)
-    block, hidden = Block(6, 2, 0.0).double(), torch.randn(5, 6, dtype=torch.float64)
+    block, hidden = AttentionBlock(6, 2, 0.0).double(), torch.randn(5, 6, dtype=torch.float64)
     table = block.ask(layer_norm(hidden, (6,), block.before.weight, block.before.bias)).detach().numpy()
     seen = np.zeros((5, 6))
     for head in range(2):

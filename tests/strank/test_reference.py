@@ -8,7 +8,7 @@ import torch
 
 import strank
 from strank import ranks, reference
-from strank.reference import Reference
+from strank.reference import ReferenceCounts
 
 RNG = np.random.default_rng(0)
 SLIDES = torch.from_numpy(RNG.integers(3, 6, 70))
@@ -35,7 +35,7 @@ def test_it_is_the_metrics_to_the_bit(
     monkeypatch.setattr(ranks, "CHUNK", chunk)
     monkeypatch.setattr(reference, "KEPT", kept)
     scores, counts = tables(dtype)
-    known = Reference(counts.log1p(), slides)
+    known = ReferenceCounts(counts.log1p(), slides)
     for each in (scores, scores.flip(0)):
         for found, metric in zip(known.correlations(each), (strank.spearman, strank.pearson), strict=True):
             wanted = metric(each, counts.log1p(), slides=slides, per_slide=True)
@@ -43,12 +43,12 @@ def test_it_is_the_metrics_to_the_bit(
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    known = Reference(torch.zeros(3, 2))
+    known = ReferenceCounts(torch.zeros(3, 2))
     with pytest.raises(ValueError, match=r"Expected scores and counts of one shape \[spot, gene\], received \[3, 1\]"):
         known.correlations(torch.zeros(3, 1))
     with pytest.raises(TypeError, match="Expected integer slide codes"):
-        Reference(torch.zeros(3, 2), torch.zeros(3))
+        ReferenceCounts(torch.zeros(3, 2), torch.zeros(3))
 
 
 def test_there_may_be_no_spots() -> None:
-    assert Reference(torch.zeros(0, 2)).correlations(torch.zeros(0, 2))[0].isnan().all()
+    assert ReferenceCounts(torch.zeros(0, 2)).correlations(torch.zeros(0, 2))[0].isnan().all()

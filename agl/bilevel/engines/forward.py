@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
-from agl.bilevel.heads import Block
+from agl.bilevel.heads import HeadBlock
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner_derivatives import step_with_tangents_
 from agl.bilevel.lookahead import Lookahead, looking_ahead, with_ones
@@ -69,7 +69,7 @@ class _Unrolled:
     """Values and tangents after some inner steps."""
 
     lookahead: Lookahead
-    blocks: list[Block]
+    blocks: list[HeadBlock]
     n_tangents: int
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ class _Unrolled:
 
 def _pass(
     lookahead: Lookahead,
-    block: Block,
+    block: HeadBlock,
     hidden: Tensor,
     tangents: Tensor | None,
     batch: BatchLike,
@@ -158,7 +158,13 @@ def _pass(
 
 
 def _move(
-    lookahead: Lookahead, block: Block, h: Tensor, dh: Tensor | None, g: Tensor, bent: list[Tensor] | None, done: int
+    lookahead: Lookahead,
+    block: HeadBlock,
+    h: Tensor,
+    dh: Tensor | None,
+    g: Tensor,
+    bent: list[Tensor] | None,
+    done: int,
 ) -> None:
     """Take a block's heads one step on, and their tangents where there are any."""
     gradient, tangents = block.scratch[0], block.scratch[1:]
@@ -180,7 +186,7 @@ def _move(
 
 
 def _slopes(
-    lookahead: Lookahead, block: Block, weight: Tensor, h: Tensor, dh: Tensor | None, batch: BatchLike, done: int
+    lookahead: Lookahead, block: HeadBlock, weight: Tensor, h: Tensor, dh: Tensor | None, batch: BatchLike, done: int
 ) -> tuple[Tensor, list[Tensor] | None]:
     """g, and its change with every tangent of the scores; None while only the coefficients have tangents."""
     seed = lookahead.seed + done
@@ -211,7 +217,7 @@ def _groups(problem: Problem, weights: Tensor, tangents: Tensor, prune: float) -
 
 def _blocks(
     lookahead: Lookahead, at: Dependence, in_trunk_tangents: Tensor, moving: Tensor, standing: Tensor
-) -> list[Block]:
+) -> list[HeadBlock]:
     found = head_blocks.blocks(lookahead, at.in_trunk.detach(), at.in_head.detach(), [standing, moving])
     moves = torch.zeros(lookahead.problem.n_genes, dtype=torch.bool, device=moving.device).index_fill_(0, moving, True)
     for block in found:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
-from agl.bilevel.heads import Block
+from agl.bilevel.heads import HeadBlock
 from agl.bilevel.hypergradient import Dependence, HyperGradient
 from agl.bilevel.inner import Rule, Slots, step
 from agl.bilevel.inner_derivatives import step_adjoint
@@ -68,7 +68,7 @@ class Reading:
     head_direction: Tensor
     slopes: list[Tensor]  # g [spot, gene] of every block; empty: not yet known
 
-    def scores(self, lookahead: Lookahead, blocks: list[Block]) -> Tensor:
+    def scores(self, lookahead: Lookahead, blocks: list[HeadBlock]) -> Tensor:
         """The derivative `[gene]` of every gene's loss along the direction."""
         hidden, dh = trunk_passes.hidden_along(lookahead, lookahead.trunk, self.trunk_direction, self.batch, self.done)
         directions = _by_block(self.head_direction, blocks) if lookahead.problem.gate == "loss" else {}
@@ -86,7 +86,7 @@ class Reading:
 class Response:
     """The outer loss after a look-ahead with the gradients held, and what it owes to every batch."""
 
-    blocks: list[Block]
+    blocks: list[HeadBlock]
     readings: list[Reading]
     outer_loss: float
 
@@ -161,7 +161,7 @@ def _direct(lookahead: Lookahead, order: list[Reading], for_trunk: dict[str, Ten
             reading.head_direction[:, c] += direction
 
 
-def _read(lookahead: Lookahead, blocks: list[Block], batch: BatchLike, done: int) -> Reading:
+def _read(lookahead: Lookahead, blocks: list[HeadBlock], batch: BatchLike, done: int) -> Reading:
     slopes: list[Tensor] = []
     head: list[Tensor] = []
 
@@ -180,7 +180,7 @@ def _read(lookahead: Lookahead, blocks: list[Block], batch: BatchLike, done: int
     return Reading(batch, done, trunk, gradient, {}, torch.zeros_like(gradient), slopes)
 
 
-def _slope(lookahead: Lookahead, block: Block, hidden: Tensor, batch: BatchLike, done: int) -> Tensor:
+def _slope(lookahead: Lookahead, block: HeadBlock, hidden: Tensor, batch: BatchLike, done: int) -> Tensor:
     scores = torch.nn.functional.linear(hidden, lookahead.head_weight(block.genes), lookahead.head_bias(block.genes))
     return head_blocks.slope(lookahead.problem, scores, batch, block.genes, lookahead.seed + done)
 
@@ -218,5 +218,5 @@ def _cut(slots: Slots, columns: slice) -> Slots:
     return tuple(slot[:, columns] for slot in slots)
 
 
-def _by_block(direction: Tensor, blocks: list[Block]) -> dict[int, Tensor]:
+def _by_block(direction: Tensor, blocks: list[HeadBlock]) -> dict[int, Tensor]:
     return {i: direction[block.genes] for i, block in enumerate(blocks) if block.primary}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agl.bilevel import heads as head_blocks
 from agl.bilevel import trunk as trunk_passes
-from agl.bilevel.heads import Block
+from agl.bilevel.heads import HeadBlock
 from agl.bilevel.hypergradient import HyperGradient
 from agl.bilevel.inner import Slots
 from agl.bilevel.inner_derivatives import step_adjoint
@@ -50,7 +50,9 @@ def reverse(
 class _Adjoints:
     """Derivatives of the outer loss for everything after some inner step; None for heads it does not depend on."""
 
-    def __init__(self, lookahead: Lookahead, blocks: list[Block], trunk: dict[str, Tensor], batch: BatchLike) -> None:
+    def __init__(
+        self, lookahead: Lookahead, blocks: list[HeadBlock], trunk: dict[str, Tensor], batch: BatchLike
+    ) -> None:
         self.lookahead, self.blocks = lookahead, blocks
         tables = [block.table(lookahead) for block in blocks if block.primary]
         loss, self.trunk, for_head = lookahead.outer_gradient(trunk, torch.cat(tables), batch)

@@ -18,7 +18,7 @@ from agl.errors import DataError
 _OLD_CATEGORIES = "__categories"
 
 
-class Table:
+class ColumnTable:
     """The table at `key` of an open h5ad; `slide` is named in errors.
 
     Raises:

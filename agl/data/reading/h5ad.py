@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agl.data.reading.columns import Table
+from agl.data.reading.columns import ColumnTable
 from agl.data.reading.counts import find_counts
 from agl.data.reading.datasets import read
 from agl.data.reading.foreign import of_hdf5
@@ -46,7 +46,7 @@ def read_header(slide: str, path: Path) -> Header:
     with open_h5(path, f"an h5ad file for slide '{slide}'") as h5:
         obs = _obs(h5, slide, path)
         counts_at, matrix = find_counts(h5, slide)
-        var = Table(h5, "raw/var" if counts_at == "raw/X" else "var", slide)
+        var = ColumnTable(h5, "raw/var" if counts_at == "raw/X" else "var", slide)
         if matrix.shape != (len(obs), len(var)):
             raise DataError(
                 f"Expected counts of shape {(len(obs), len(var))} (spots, genes) in slide '{slide}', "
@@ -69,15 +69,15 @@ def read_spots(slide: str, path: Path) -> Spots:
         return _spots(h5, _obs(h5, slide, path))
 
 
-def _obs(h5: Any, slide: str, path: Path) -> Table:
+def _obs(h5: Any, slide: str, path: Path) -> ColumnTable:
     if other := of_hdf5(path.name, list(h5)):
         raise DataError(f"Expected an h5ad file for slide '{slide}', {path} is {other}.")
-    obs = Table(h5, "obs", slide)
+    obs = ColumnTable(h5, "obs", slide)
     _check_barcodes(obs.index, slide)
     return obs
 
 
-def _spots(h5: Any, obs: Table) -> Spots:
+def _spots(h5: Any, obs: ColumnTable) -> Spots:
     xy = _coordinates(h5, obs, obs.slide)
     lattice, pixels = _pair(obs, _LATTICE), _pair(obs, _PIXELS)
     if pixels is not None and not np.isfinite(pixels).all():
@@ -88,15 +88,15 @@ def _spots(h5: Any, obs: Table) -> Spots:
     return spots
 
 
-def _pair(obs: Table, names: tuple[str, str]) -> np.ndarray | None:
+def _pair(obs: ColumnTable, names: tuple[str, str]) -> np.ndarray | None:
     """Two columns [spot, 2]; None where either is not there."""
     return np.column_stack([obs.numbers(name) for name in names]) if all(name in obs for name in names) else None
 
 
-def _coordinates(h5: Any, obs: Table, slide: str) -> np.ndarray:
+def _coordinates(h5: Any, obs: ColumnTable, slide: str) -> np.ndarray:
     node = h5.get("obsm/spatial")
     if hasattr(node, "keys"):  # a table instead of an array
-        table = Table(h5, "obsm/spatial", slide)
+        table = ColumnTable(h5, "obsm/spatial", slide)
         xy = np.column_stack([table.numbers(name) for name in _in_order(node, table)] or [np.zeros((len(table), 0))])
     elif node is not None:
         values = read(node)
@@ -122,7 +122,7 @@ def _coordinates(h5: Any, obs: Table, slide: str) -> np.ndarray:
     return xy
 
 
-def _in_order(node: Any, table: Table) -> list[str]:
+def _in_order(node: Any, table: ColumnTable) -> list[str]:
     """The columns of a table in the order that it names; HDF5 sorts them."""
     named = [str(name) for name in np.asarray(node.attrs.get("column-order", []), dtype=object).reshape(-1)]
     return [name for name in named if name in table] or list(table.names)
@@ -143,5 +143,5 @@ def _check_barcodes(barcodes: np.ndarray, slide: str) -> None:
         )
 
 
-def _first_column(var: Table, names: tuple[str, ...]) -> tuple[str, ...] | None:
+def _first_column(var: ColumnTable, names: tuple[str, ...]) -> tuple[str, ...] | None:
     return next((tuple(var.text(name)) for name in names if name in var), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from agl.data.reading.columns import Table
+from agl.data.reading.columns import ColumnTable
 from agl.data.reading.header import LIBRARY_SIZE as COLUMN
 from agl.data.reading.header import RECORDED, Header
 from agl.errors import DataError
@@ -17,7 +17,7 @@ from agl.errors import DataError
 _LARGEST = np.iinfo(np.int32).max
 
 
-def recorded_library_size(obs: Table) -> np.ndarray | None:
+def recorded_library_size(obs: ColumnTable) -> np.ndarray | None:
     """int64 [spot] from `obs['library_size']`; None where there is no such column.
 
     Raises:

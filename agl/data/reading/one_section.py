@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agl.data.reading.columns import Table
+from agl.data.reading.columns import ColumnTable
 from agl.data.reading.header import Spots
 from agl.errors import DataError, UserError
 
@@ -27,7 +27,7 @@ _TWICE = 0.3  # share of spots whose array position comes again
 _MOST_SECTIONS = 16
 
 
-def refuse_several_sections(obs: Table, ids: list[str], spots: Spots) -> None:
+def refuse_several_sections(obs: ColumnTable, ids: list[str], spots: Spots) -> None:
     """Raise if the spots are of more than one section; `ids` are those of `spatial_ids`.
 
     Raises:
@@ -70,7 +70,7 @@ def _several(slide: str, seen: str, more: str = "") -> UserError:
     )
 
 
-def _values(obs: Table, name: str) -> list[str]:
+def _values(obs: ColumnTable, name: str) -> list[str]:
     """The sections that a column names; [] where it labels single spots, or nothing."""
     try:
         counts = pd.Series(obs.text(name)).replace("nan", "").value_counts()

@@ -15,7 +15,7 @@ _CLEAR = 0.2  # share of spots that chance does not bring: half the spots on a g
 _SWAP = 'adata.obsm["spatial"] = adata.obsm["spatial"][:, ::-1]'
 
 
-class Fit(Protocol):
+class OrderFit(Protocol):
     """How well spots match places."""
 
     @property
@@ -25,7 +25,9 @@ class Fit(Protocol):
     def distance(self) -> float: ...
 
 
-def refuse_exchanged(spots: Spots, where: str, given: Fit, exchanged: Fit, most: int, step: float) -> tuple[str, ...]:
+def refuse_exchanged(
+    spots: Spots, where: str, given: OrderFit, exchanged: OrderFit, most: int, step: float
+) -> tuple[str, ...]:
     """Weigh what is known: the fit of both orders, the pixel columns of obs, and the way that array rows grow.
 
     The fit is the best witness. Where both orders match, the labels of obs alone do not suffice (scanpy itself once
@@ -73,7 +75,7 @@ def refuse_exchanged(spots: Spots, where: str, given: Fit, exchanged: Fit, most:
     return ()
 
 
-def _which_is_nearer(given: Fit, exchanged: Fit, most: int, step: float) -> tuple[str | None, bool]:
+def _which_is_nearer(given: OrderFit, exchanged: OrderFit, most: int, step: float) -> tuple[str | None, bool]:
     """Which order fits, None where both do or neither; and whether a tile more or less at the rim could not do that."""
     more = given.matched - exchanged.matched
     better = given if more > 0 else exchanged

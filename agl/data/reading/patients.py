@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agl.data.reading.columns import Table
+from agl.data.reading.columns import ColumnTable
 from agl.data.reading.hdf5 import open_h5
 from agl.data.reading.names import nearest
 from agl.data.reading.spelling import alike, clean, find_slide, key, one_spelling
@@ -88,7 +88,7 @@ def patient_in_obs(slide: str, counts: Path) -> str | None:
         obs = h5.get("obs")
         if not hasattr(obs, "keys") or _PATIENT not in obs:
             return None
-        names = set(Table(h5, "obs", slide).text(_PATIENT))
+        names = set(ColumnTable(h5, "obs", slide).text(_PATIENT))
     patients = sorted({clean(name) for name in names} - {""})
     if len(patients) > 1:
         raise DataError(

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from agl.data.simulate.settings import CLASSES, Settings
+from agl.data.simulate.settings import CLASSES, SimulationSettings
 from agl.data.simulate.tissue import FloatArray
 
 
 @dataclass(frozen=True)
-class Genes:
+class PlantedGenes:
     """The planted truth of every gene. `loadings [gene, programme]` are in log-rate units (signal included)."""
 
     names: tuple[str, ...]
@@ -48,7 +48,7 @@ class Genes:
         return table
 
 
-def plant_genes(settings: Settings, n_genes: int, n_primary: int, rng: np.random.Generator) -> Genes:
+def plant_genes(settings: SimulationSettings, n_genes: int, n_primary: int, rng: np.random.Generator) -> PlantedGenes:
     """Draw the genes of all classes, in an order that says nothing about their class.
 
     Primary and useful genes follow the target programmes, independent genes the other visible ones; noise genes
@@ -83,10 +83,10 @@ def plant_genes(settings: Settings, n_genes: int, n_primary: int, rng: np.random
         columns["conflict"][genes] = kind.conflict
     width = len(str(n_genes - 1))
     names = tuple(f"GENE{index:0{width}d}" for index in range(n_genes))
-    return Genes(names, classes, loadings, **columns)
+    return PlantedGenes(names, classes, loadings, **columns)
 
 
-def _numbers(settings: Settings, n_auxiliary: int) -> dict[str, int]:
+def _numbers(settings: SimulationSettings, n_auxiliary: int) -> dict[str, int]:
     """Whole numbers of genes with the given shares, summing to `n_auxiliary`."""
     names = [name for name in CLASSES if name != "primary"]
     shares = np.array([settings.classes[name].share for name in names])
@@ -103,13 +103,13 @@ def _weights(n_genes: int, n_programmes: int, rng: np.random.Generator) -> Float
     return weights / np.linalg.norm(weights, axis=1, keepdims=True)
 
 
-def log_rates(genes: Genes, activity: FloatArray, signs: FloatArray) -> FloatArray:
+def log_rates(genes: PlantedGenes, activity: FloatArray, signs: FloatArray) -> FloatArray:
     """The noise-free log-rate `[spot, gene]` of a slide: `log m_g + sign_kg (z_s . loadings_g)`."""
     return np.log(genes.mean_count) + (activity @ genes.loadings.T) * signs
 
 
 def draw_counts(
-    genes: Genes, activity: FloatArray, settings: Settings, rng: np.random.Generator
+    genes: PlantedGenes, activity: FloatArray, settings: SimulationSettings, rng: np.random.Generator
 ) -> tuple[NDArray[np.int32], FloatArray, dict[str, FloatArray]]:
     """Counts `[spot, gene]` of one slide, its log-rates, and its own draws (scale, offset, sign, depth)."""
     n_spots, n_genes = len(activity), len(genes.names)

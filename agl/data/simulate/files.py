@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from agl.data.simulate.counts import Genes
+from agl.data.simulate.counts import PlantedGenes
 from agl.data.simulate.tissue import FloatArray
 
 PITCH = 100  # full-resolution px between spots; one px is 1 um, so patches up to 100 px do not overlap
@@ -52,7 +52,7 @@ class SimulatedSection:
         return self.places[:, ::-1] * PITCH
 
 
-def write_section(root: Path, section: SimulatedSection, genes: Genes, side: int) -> None:
+def write_section(root: Path, section: SimulatedSection, genes: PlantedGenes, side: int) -> None:
     """Write all files of one section below `root`."""
     _write_counts(root / "adata" / f"{section.name}.h5ad", section, genes)
     barcodes = np.array(section.barcodes, dtype="S")[:, None]
@@ -87,7 +87,7 @@ def _new_h5(path: Path) -> h5py.File:
     return h5py.File(path, "w")
 
 
-def _write_counts(path: Path, section: SimulatedSection, genes: Genes) -> None:
+def _write_counts(path: Path, section: SimulatedSection, genes: PlantedGenes) -> None:
     import anndata
 
     x, y = section.centres.T
@@ -110,7 +110,7 @@ def _write_counts(path: Path, section: SimulatedSection, genes: Genes) -> None:
     data.write_h5ad(path)
 
 
-def write_task(root: Path, sections: list[tuple[str, str]], genes: Genes, settings: dict[str, Any]) -> None:
+def write_task(root: Path, sections: list[tuple[str, str]], genes: PlantedGenes, settings: dict[str, Any]) -> None:
     """Write what belongs to the whole task: splits, gene panel, truth. `sections` holds (name, patient)."""
     folder = root / "splits"
     folder.mkdir(parents=True, exist_ok=True)

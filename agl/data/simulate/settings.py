@@ -43,7 +43,7 @@ class GeneClass:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SimulationSettings:
     """One kind of task. Programmes are counted as target (0, 1, ...), then other visible, then hidden ones."""
 
     classes: dict[str, GeneClass] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Settings:
     stain_variation: float = 1.0  # 0: all slides stained and scanned alike
 
 
-_STANDARD = Settings(
+_STANDARD = SimulationSettings(
     classes={
         "primary": GeneClass(share=0.0, mean_count=4.0, signal=0.6, dispersion=1.8),
         "useful": GeneClass(share=0.2, mean_count=4.0, signal=0.7, dispersion=0.05),
@@ -73,12 +73,12 @@ _STANDARD = Settings(
 )
 
 
-def _changed(base: Settings, classes: dict[str, dict[str, float]], **changes: float) -> Settings:
+def _changed(base: SimulationSettings, classes: dict[str, dict[str, float]], **changes: float) -> SimulationSettings:
     merged = {name: replace(base.classes[name], **classes.get(name, {})) for name in CLASSES}
     return replace(base, classes=merged, **changes)  # type: ignore[arg-type]
 
 
-PRESETS: dict[str, Settings] = {
+PRESETS: dict[str, SimulationSettings] = {
     "standard": _STANDARD,
     # Clean primaries, many useful genes: primary-only is good already, any sensible gene set helps.
     "easy": _changed(
@@ -116,7 +116,7 @@ PRESETS: dict[str, Settings] = {
 }
 
 
-def settings_of(preset: str) -> Settings:
+def settings_of(preset: str) -> SimulationSettings:
     """The settings of a preset by name.
 
     >>> settings_of("standard").target_programmes

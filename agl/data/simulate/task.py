@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agl.data.simulate.counts import Genes, draw_counts, plant_genes
+from agl.data.simulate.counts import PlantedGenes, draw_counts, plant_genes
 from agl.data.simulate.files import PITCH, SimulatedSection, write_section, write_task
-from agl.data.simulate.settings import Settings, settings_of
+from agl.data.simulate.settings import SimulationSettings, settings_of
 from agl.errors import DataError
 from agl.leftovers import sweep, temporary
 
@@ -110,8 +110,8 @@ def simulate(
 
 
 def draw_section(
-    settings: Settings,
-    genes: Genes,
+    settings: SimulationSettings,
+    genes: PlantedGenes,
     *,
     patient: int,
     slide: int,

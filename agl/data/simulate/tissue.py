@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agl.data.simulate.settings import Settings
+from agl.data.simulate.settings import SimulationSettings
 
 FloatArray = NDArray[np.float64]
 N_WAVES = 200
@@ -30,7 +30,7 @@ def lattice(n_spots: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return chosen - chosen.min(axis=0) + 1
 
 
-def programmes(places: NDArray[np.int64], settings: Settings, rng: np.random.Generator) -> FloatArray:
+def programmes(places: NDArray[np.int64], settings: SimulationSettings, rng: np.random.Generator) -> FloatArray:
     """Activity `[spot, programme]` of smooth random fields: mean 0 and variance 1 over tissue.
 
     A sum of random plane waves with Gaussian frequencies is a Gaussian process with a squared-exponential kernel
@@ -47,14 +47,14 @@ def programmes(places: NDArray[np.int64], settings: Settings, rng: np.random.Gen
     return fields + rng.normal(0.0, settings.slide_shift, n)
 
 
-def bent(activity: FloatArray, settings: Settings, share: float) -> FloatArray:
+def bent(activity: FloatArray, settings: SimulationSettings, share: float) -> FloatArray:
     """Activity `[spot, programme]` as genes read it where they do not follow linearly what a picture shows.
 
     z_j becomes sqrt(1 - share) z_j + sqrt(share) z_j z_k, with k the next programme of the same group (target, other
     visible, hidden): about the same mean and variance, of which `share` no linear function of the z can tell.
 
-    >>> from agl.data.simulate.settings import Settings
-    >>> few = Settings(target_programmes=2, other_programmes=1, hidden_programmes=0)
+    >>> from agl.data.simulate.settings import SimulationSettings
+    >>> few = SimulationSettings(target_programmes=2, other_programmes=1, hidden_programmes=0)
     >>> bent(np.array([[2.0, 3.0, 5.0]]), few, 1.0)
     array([[ 6.,  6., 25.]])
     """
@@ -64,7 +64,7 @@ def bent(activity: FloatArray, settings: Settings, share: float) -> FloatArray:
 
 
 def latent_features(
-    visible: FloatArray, settings: Settings, mixing: np.random.Generator, noise: np.random.Generator
+    visible: FloatArray, settings: SimulationSettings, mixing: np.random.Generator, noise: np.random.Generator
 ) -> NDArray[np.float32]:
     """Features `[spot, feature]` that stand for an image encoder's: a fixed nonlinear mixture of what is visible.
 

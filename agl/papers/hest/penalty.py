@@ -9,6 +9,7 @@ import torch
 
 import strank
 from agl.estimators.ridge_cv import best_penalty, cv_folds
+from agl.estimators.ridge_path import Moments, RidgePath
 
 Penalty = Literal["formula", "chosen"]
 GRID = np.logspace(-6, 4, 21)  # in units of the inputs' mean square a spot and column
@@ -48,13 +49,11 @@ def chosen(inputs: np.ndarray, target: np.ndarray, slides: np.ndarray, seed: int
 
 
 def _held_out(x: np.ndarray, y: np.ndarray, new: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """`[penalty]` mean over defined genes, through the eigenvectors of X^T X: every penalty for the price of one."""
-    values, vectors = np.linalg.eigh(x.T @ x)
-    moments, turned = vectors.T @ (x.T @ y), new @ vectors
-    scale = np.square(x).sum() / x.shape[1]
+    """`[penalty]` mean over defined genes."""
+    without_intercept = Moments(len(x), np.zeros(x.shape[1]), np.zeros(y.shape[1]), x.T @ x, x.T @ y)
+    grid = GRID * np.square(x).sum() / x.shape[1]
     found = []
-    for penalty in GRID * scale:
-        scores = turned @ (moments / (np.maximum(values, 0.0) + penalty)[:, None])
+    for scores in RidgePath(without_intercept).predictions(new, grid):
         r = strank.pearson(torch.from_numpy(scores), torch.from_numpy(truth))
         found.append(float(r.nanmean()))
     return np.array(found)

@@ -29,7 +29,7 @@ CHUNK = 1024  # spots scored at once: memory stays small
 
 
 @dataclass(frozen=True)
-class Batch:
+class TableBatch:
     """One mini-batch of every case: `counts [spot, case]`, `slides [spot]`."""
 
     points: Points
@@ -69,7 +69,7 @@ class StudyData:
         """What the networks see of x `[case, spot]`."""
         return (x - self.centre) / self.spread
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int) -> Iterator[TableBatch]:
         """The training spots of both tissues in an order that the epoch decides."""
         tissues, size = self.training, self.study.batch_size
         order = torch.from_numpy(seeded(self.study.seed, "order", epoch).permutation(len(tissues.slides)))
@@ -81,7 +81,7 @@ class StudyData:
         )
         for start in range(0, len(order), size):
             part = slice(start, start + size)
-            yield Batch(Points.of(x[:, part].contiguous()), counts[part], slides[part])
+            yield TableBatch(Points.of(x[:, part].contiguous()), counts[part], slides[part])
 
 
 class MethodTraining:
@@ -103,7 +103,7 @@ class MethodTraining:
         self.optimizer = torch.optim.AdamW([*self.networks.parameters, *learned], lr=study.learning_rate, fused=True)
         self.curves = Curves()
 
-    def train_epoch(self, batches: list[Batch], epoch: int) -> None:
+    def train_epoch(self, batches: list[TableBatch], epoch: int) -> None:
         """One pass over the spots."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.study, epoch)
@@ -111,7 +111,7 @@ class MethodTraining:
         for batch in batches:
             self.step(batch, generator)
 
-    def step(self, batch: Batch, generator: torch.Generator) -> None:
+    def step(self, batch: TableBatch, generator: torch.Generator) -> None:
         """Scores, the loss's own gradient, the networks' gradient, AdamW."""
         scores = self.networks.forward(batch.points).T.contiguous().requires_grad_()
         given: dict[str, Any] = {"slides": batch.slides if self.method.grouped else None, "generator": generator}

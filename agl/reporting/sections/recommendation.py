@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from agl.analysis.recommendation import QUESTIONS, Findings, read_findings
+from agl.analysis.recommendation import QUESTIONS, Advice, read_findings
 from agl.analysis.tables import OF_REACHABLE, percent
 from agl.reporting.inputs import ReportInput
 from agl.reporting.parts import PageSection, Table, Text, number, write_csv
@@ -26,7 +26,7 @@ def recommendation(report: ReportInput) -> list[PageSection]:
     return found
 
 
-def _methods(findings: Findings, csv: str) -> Table:
+def _methods(findings: Advice, csv: str) -> Table:
     rows = [
         {
             "method": row["method"],
@@ -46,7 +46,7 @@ def _methods(findings: Findings, csv: str) -> Table:
     return Table("Tested", pd.DataFrame(rows), note=note, csv=csv)
 
 
-def _options(findings: Findings, csv: str) -> Table:
+def _options(findings: Advice, csv: str) -> Table:
     rows = [
         {
             "question": QUESTIONS[str(row["question"])],

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from agl.data.dataset import open_dataset
-from agl.data.reading.columns import Table
+from agl.data.reading.columns import ColumnTable
 from agl.data.reading.h5ad import read_header
 from agl.errors import UserError
 
@@ -21,7 +21,7 @@ def table(tmp_path):
     def write(columns, index=("a", "b", "c", "d")):
         path = tmp_path / "t.h5ad"
         anndata.AnnData(np.zeros((4, 1)), obs=pd.DataFrame(columns, index=list(index))).write_h5ad(path)
-        return Table(h5py.File(path), "obs", "S1"), anndata.read_h5ad(path).obs
+        return ColumnTable(h5py.File(path), "obs", "S1"), anndata.read_h5ad(path).obs
 
     return write
 
@@ -73,7 +73,7 @@ def test_names_and_index(table):
 def test_row_names_of_every_type(tmp_path, values, read):
     with h5py.File(tmp_path / "t.h5", "w") as h5:
         h5["obs/index"] = values
-        assert Table(h5, "obs", "S1").index.tolist() == read
+        assert ColumnTable(h5, "obs", "S1").index.tolist() == read
 
 
 def test_categories_before_anndata_0_8(tmp_path):
@@ -81,7 +81,7 @@ def test_categories_before_anndata_0_8(tmp_path):
         h5.create_group("obs").attrs["_index"] = b"names"
         h5["obs/names"], h5["obs/patient"] = [b"a", b"b", b"c"], np.array([1, -1, 0], np.int8)
         h5["obs/__categories/patient"] = [b"P1", b"P2"]
-        table = Table(h5, "obs", "S1")
+        table = ColumnTable(h5, "obs", "S1")
         assert table.names == ("patient",)
         assert table.text("patient").tolist() == ["P2", "", "P1"]
 

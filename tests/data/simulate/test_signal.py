@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agl.data.images.builtin import extract
-from agl.data.simulate.counts import Genes
+from agl.data.simulate.counts import PlantedGenes
 from agl.data.simulate.settings import CLASSES, settings_of
 from tests.data.simulate.worlds import correlation, drawn
 
@@ -57,7 +57,7 @@ def test_patches_look_like_hematoxylin_and_eosin() -> None:
     assert sections[0].patches.std(axis=(1, 2)).mean() > 20
 
 
-def trained_score(genes: Genes, sections: list, chosen: np.ndarray, seed: int) -> float:
+def trained_score(genes: PlantedGenes, sections: list, chosen: np.ndarray, seed: int) -> float:
     """Test Pearson with the true log-rates of the primary genes; an MLP trunk, list loss, patient 0 held out."""
     primary = np.flatnonzero(genes.classes == "primary")
     panel = np.concatenate([primary, chosen])
